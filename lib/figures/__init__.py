@@ -1,0 +1,1 @@
+"""Figures: data in, matplotlib Figure out. Colours and sizes live in `style`."""

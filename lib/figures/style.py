@@ -1,0 +1,133 @@
+"""The look of every figure: the only module with colours and sizes.
+
+Figures are drawn on white in both page themes (the page puts them on a white card). A figure of width "page" is
+`WIDTHS["page"]` inches and fills the text column, where its 9.5 pt letters are as tall as the body text; its
+pixels are twice the column's, so it stays crisp on dense screens.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation
+from numpy.typing import ArrayLike
+
+BLACK, BLUE, ORANGE, GREEN = "#000000", "#0072B2", "#D55E00", "#009E73"
+LINES = (BLACK, BLUE, ORANGE, GREEN)
+"""Line colours, in order of use: each at least 3:1 on white, told apart by colour-blind readers."""
+
+NULL = "#767676"
+"""Whatever structureless input would give: lines and labels; `null_band` draws it as a pale band."""
+GRID, INK, PAPER = "#DDDDDD", "#222222", "#FFFFFF"
+
+PUBLISHED = {"color": BLACK, "linestyle": (0, (4, 2.5)), "linewidth": 1.1}
+"""Line style of a value printed by the source of a claim."""
+
+SEQUENTIAL, DIVERGING = "viridis", "RdBu_r"
+"""Colour maps: for ordered quantities, and for signed ones (with `symmetric_limits`)."""
+
+VERDICTS = {
+    "reproduced": "#00704F",
+    "direction only": "#0062A0",
+    "not reproduced": "#B03A00",
+    "artefact": "#7A3E9D",
+    "needs full profile": "#5F6368",
+}
+"""Verdict colours, at least 4.5:1 on white; `_static/book.css` uses the same."""
+
+WIDTHS = {"half": 3.3, "page": 6.5, "wide": 9.0}
+"""Figure widths in inches: a single small panel, the text column, the column and its margin."""
+PIXELS_PER_INCH = 234  # twice the 760 css pixels of the text column over its 6.5 inches
+
+
+def apply() -> None:
+    """Make matplotlib draw in the book's style from here on (sets rcParams; called by `figure`)."""
+    mpl.rcParams.update({
+        "figure.dpi": PIXELS_PER_INCH, "savefig.dpi": "figure", "figure.facecolor": PAPER, "savefig.facecolor": PAPER,
+        "figure.constrained_layout.use": True, "figure.max_open_warning": 0,
+        "font.family": "DejaVu Sans", "font.size": 9.5, "mathtext.fontset": "dejavusans",
+        "axes.titlesize": 9.5, "axes.titleweight": "normal", "axes.titlelocation": "left", "axes.labelsize": 9.5,
+        "xtick.labelsize": 8.5, "ytick.labelsize": 8.5, "legend.fontsize": 8.5, "legend.frameon": False,
+        "text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.edgecolor": INK,
+        "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.8, "axes.facecolor": PAPER,
+        "axes.axisbelow": True, "grid.color": GRID, "grid.linewidth": 0.6,
+        "axes.prop_cycle": cycler(color=LINES), "lines.linewidth": 1.6, "lines.markersize": 4.5,
+        "image.cmap": SEQUENTIAL, "image.interpolation": "nearest",
+        "svg.fonttype": "path", "svg.hashsalt": "book",
+    })  # fmt: skip
+
+
+def figure(
+    width: str = "page", aspect: float = 0.5, rows: int = 1, cols: int = 1, **kw
+) -> tuple[Figure, Axes | np.ndarray]:
+    """A figure in the book's style with a grid of axes; it shows once, where it is the value of a cell.
+
+    Args:
+        width: "half", "page" or "wide".
+        aspect: height of the whole figure over its width.
+        rows, cols: grid of panels.
+        kw: passed to `plt.subplots` (`sharex`, `sharey`, `width_ratios`, `subplot_kw`, ...).
+    Returns:
+        The figure and its axes: one Axes, or an array [rows, cols] with length-one sides dropped.
+    Raises:
+        KeyError: `width` is not one of the three names.
+    """
+    apply()
+    if width not in WIDTHS:
+        raise KeyError(f"figure width {width!r} is not one of {', '.join(WIDTHS)}")
+    fig, axes = plt.subplots(rows, cols, figsize=(WIDTHS[width], WIDTHS[width] * aspect), **kw)
+    plt.close(fig)  # else the inline backend would show it a second time
+    return fig, axes
+
+
+def symmetric_limits(values: ArrayLike) -> dict[str, float]:
+    """`vmin` and `vmax` of equal size around 0 for signed data (1 where nothing is finite and non-zero)."""
+    finite = np.asarray(values, dtype=float)
+    finite = finite[np.isfinite(finite)]
+    limit = float(np.abs(finite).max()) if finite.size else 0.0
+    return {"vmin": -(limit or 1.0), "vmax": limit or 1.0}
+
+
+def direct_label(ax: Axes, x: float, y: float, text: str, color: str = INK, side: str = "right") -> Annotation:
+    """Write `text` in `color` beside the data point (x, y), in place of a legend entry.
+
+    `side` is "right", "left", "above" or "below".
+    """
+    shift, horizontal, vertical = {
+        "right": ((4, 0), "left", "center"), "left": ((-4, 0), "right", "center"),
+        "above": ((0, 4), "center", "bottom"), "below": ((0, -4), "center", "top"),
+    }[side]  # fmt: skip
+    return ax.annotate(text, (x, y), shift, textcoords="offset points", ha=horizontal, va=vertical, color=color,
+                       fontsize=8.5, annotation_clip=False)  # fmt: skip
+
+
+def null_band(
+    ax: Axes, low: ArrayLike, high: ArrayLike, x: Sequence[float] | None = None, label: str | None = "null"
+) -> None:
+    """Grey band between `low` and `high`: across the whole panel, or along `x` [n] when low and high are curves [n]."""
+    if x is None:
+        ax.axhspan(float(low), float(high), color=NULL, alpha=0.22, linewidth=0, zorder=0)
+    else:
+        ax.fill_between(x, low, high, color=NULL, alpha=0.22, linewidth=0, zorder=0)
+    if label:
+        top = float(np.asarray(high).ravel()[-1])
+        ax.annotate(label, (1, top), (-3, 2), xycoords=("axes fraction", "data"), textcoords="offset points",
+                    ha="right", va="bottom", color=NULL, fontsize=8.5)  # fmt: skip
+
+
+def published_line(ax: Axes, value: float, label: str = "published", axis: str = "y") -> None:
+    """Dashed line at a published `value` of the y axis (or `axis="x"`), labelled at its end."""
+    if axis == "y":
+        ax.axhline(value, **PUBLISHED)
+        place = {"xy": (1, value), "xytext": (-3, 3), "xycoords": ("axes fraction", "data"),
+                 "ha": "right", "va": "bottom"}
+    else:
+        ax.axvline(value, **PUBLISHED)
+        place = {"xy": (value, 1), "xytext": (4, -3), "xycoords": ("data", "axes fraction"),
+                 "ha": "left", "va": "top"}
+    ax.annotate(label, textcoords="offset points", color=BLACK, fontsize=8.5, **place)
