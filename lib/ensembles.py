@@ -1,0 +1,180 @@
+"""Many tiny models trained as one tensor program: a flat table [instances, P], one row per model.
+
+A model says how a row is divided (`Layout`) and how loss and gradient of the whole table are computed; `fit` walks it.
+Learning rate, importance and density may differ per row, so a sweep over them is one ensemble, not a loop.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+LossAndGrad = Callable[[Tensor, Tensor], Tensor]
+"""(theta [I, P], grad [I, P]) -> loss [I]; overwrites grad with d loss / d theta."""
+
+
+class Layout:
+    """Names and shapes of the parameters inside one row of the table.
+
+    >>> Layout(W=(2, 5), b=(5,)).size
+    15
+    """
+
+    def __init__(self, **shapes: tuple[int, ...]):
+        self.shapes = shapes
+        self.sizes = [math.prod(shape) for shape in shapes.values()]
+        self.size = sum(self.sizes)
+
+    def views(self, table: Tensor) -> dict[str, Tensor]:
+        """The named parameters as views of `table` [..., P]: writing to one writes to the table.
+
+        Raises:
+            ValueError: the last axis is not this layout's size.
+        """
+        if table.shape[-1] != self.size:
+            raise ValueError(f"table has rows of {table.shape[-1]} numbers, the layout {self.shapes} needs {self.size}")
+        parts = table.split(self.sizes, dim=-1)
+        return {name: part.unflatten(-1, shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
+
+    def pack(self, **tensors: Tensor) -> Tensor:
+        """A new table [..., P] from named parameters [..., *shape].
+
+        Raises:
+            ValueError: the names are not those of the layout.
+        """
+        if set(tensors) != set(self.shapes):
+            raise ValueError(f"pack got {sorted(tensors)}, the layout has {sorted(self.shapes)}")
+        return torch.cat([tensors[name].flatten(-len(shape)) for name, shape in self.shapes.items()], dim=-1)
+
+
+def constant(step: int, steps: int) -> float:
+    """Learning-rate factor 1 throughout."""
+    return 1.0
+
+
+def cosine(step: int, steps: int) -> float:
+    """Learning-rate factor (1 + cos(pi step/steps))/2: 1 before the first step, 0 at the last."""
+    return 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+SCHEDULES = {"constant": constant, "cosine": cosine}
+
+
+class Adam:
+    """Adam with bias correction on the flat table, m <- b1 m + (1-b1) g, v <- b2 v + (1-b2) g^2, in place.
+
+    theta <- theta - lr * (m / (1-b1^t)) / (sqrt(v / (1-b2^t)) + eps).
+
+    Args:
+        theta: table [I, P], updated in place by `step`.
+    Source: Kingma and Ba 2015, algorithm 1.
+    """
+
+    def __init__(self, theta: Tensor, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8):
+        self.theta, self.beta1, self.beta2, self.eps, self.t = theta, beta1, beta2, eps, 0
+        self.m, self.v, self._scratch = (torch.zeros_like(theta) for _ in range(3))
+
+    @torch.no_grad()
+    def step(self, grad: Tensor, lr: float | Tensor) -> None:
+        """One update with gradient [I, P] at rate `lr`, a float or one per row [I, 1]."""
+        self.t += 1
+        self.m.lerp_(grad, 1 - self.beta1)
+        self.v.mul_(self.beta2).addcmul_(grad, grad, value=1 - self.beta2)
+        scale = torch.sqrt(self.v, out=self._scratch)
+        scale.div_(math.sqrt(1 - self.beta2**self.t)).add_(self.eps)
+        correction = 1 - self.beta1**self.t
+        if isinstance(lr, Tensor):
+            self.theta.addcmul_(self.m / scale, lr, value=-1 / correction)
+        else:
+            self.theta.addcdiv_(self.m, scale, value=-lr / correction)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A trained ensemble: final rows, and what was logged on the way.
+
+    Attributes:
+        theta: trained table, [I, P].
+        steps: the T logged step numbers; a log at step s is taken after s updates.
+        losses: [T, I], the loss each logged update was computed from.
+        tables: [T, I, P] when snapshots were asked for, else None.
+    """
+
+    theta: Tensor
+    steps: list[int]
+    losses: Tensor
+    tables: Tensor | None
+
+
+@torch.no_grad()
+def fit(
+    loss_and_grad: LossAndGrad,
+    theta: Tensor,
+    steps: int,
+    lr: float | Tensor,
+    schedule: str = "constant",
+    log_at: Iterable[int] = (),
+    snapshots: bool = False,
+) -> Fit:
+    """Train every row of `theta` for `steps` Adam updates; the table passed in is not changed.
+
+    Args:
+        loss_and_grad: fills the gradient table and returns the loss per row; draws its own data.
+        theta: initial table, [I, P]; its device and dtype are the training's.
+        lr: peak learning rate, one float or one per row [I, 1].
+        schedule: a name in `SCHEDULES`.
+        log_at: steps in 1..steps whose loss (and, with `snapshots`, table) is kept; the last is always.
+    Raises:
+        ValueError: unknown schedule, no steps, or a loss that is not finite at a logged step.
+    """
+    if schedule not in SCHEDULES:
+        raise ValueError(f"schedule {schedule!r} is not one of {sorted(SCHEDULES)}")
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
+    theta, factor = theta.clone(), SCHEDULES[schedule]
+    adam, grad = Adam(theta), torch.zeros_like(theta)
+    logged, losses, tables = sorted({*log_at, steps}), [], []
+    keep = set(logged)
+    for step in range(1, steps + 1):
+        loss = loss_and_grad(theta, grad)
+        adam.step(grad, lr * factor(step - 1, steps))
+        if step in keep:
+            losses.append(loss.clone())
+            tables += [theta.clone()] if snapshots else []
+    history = torch.stack(losses)  # [T, I]
+    if not history.isfinite().all():
+        raise ValueError(f"{int((~history.isfinite()).any(0).sum())} of {len(theta)} models diverged: lower lr")
+    return Fit(theta, logged, history, torch.stack(tables) if snapshots else None)
+
+
+def by_autograd(loss: Callable[[Tensor], Tensor]) -> LossAndGrad:
+    """Turn `loss(theta [I, P]) -> [I]` into a `LossAndGrad`; rows are independent, so one backward serves all."""
+
+    def loss_and_grad(theta: Tensor, grad: Tensor) -> Tensor:
+        with torch.enable_grad():
+            leaf = theta.detach().requires_grad_()
+            value = loss(leaf)
+            grad.copy_(torch.autograd.grad(value.sum(), leaf)[0])
+        return value.detach()
+
+    return loss_and_grad
+
+
+def best_restart(loss: Tensor, *tables: Tensor) -> tuple[Tensor, ...]:
+    """Rows of lowest loss: loss [..., R] and tables [..., R, *rest] to [...] and [..., *rest]."""
+    best = loss.argmin(-1, keepdim=True)  # [..., 1]
+    picked = [loss.gather(-1, best).squeeze(-1)]
+    for table in tables:
+        index = best.reshape(*best.shape, *[1] * (table.ndim - best.ndim)).expand(*best.shape, *table.shape[best.ndim :])
+        picked.append(table.gather(best.ndim - 1, index).squeeze(best.ndim - 1))
+    return tuple(picked)
+
+
+def device_named(name: str) -> torch.device:
+    """The torch device for `auto` (CUDA where there is one), `cpu` or `cuda`."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
