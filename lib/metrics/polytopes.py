@@ -1,0 +1,117 @@
+"""The polytopes features form in superposition: which features share dimensions, and in what shape."""
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+from lib.metrics.superposition import feature_dimensionality, is_represented, unit_columns
+
+
+class Polytope(NamedTuple):
+    """One group of features that interfere with each other, in one model."""
+
+    name: str
+    """`solo`, `digon`, `triangle`, `tetrahedron`, `pentagon`, `square antiprism`, or `(count,rank)` for any other."""
+    count: int
+    rank: int
+    members: tuple[int, ...]
+    dimensionality: float
+    """Mean D_i of the members; rank / count when the polytope is regular and alone in its subspace."""
+
+
+def polytopes(
+    W: Tensor, threshold: float = 0.5, edge: float = 0.15, rank_tolerance: float = 0.1, angle_tolerance: float = 10.0
+) -> list[Polytope]:
+    """Name the polytope of each group of features that share dimensions.
+
+    Groups are the connected components of the graph that joins represented features with |Ŵ_i · Ŵ_j| > edge. A
+    group gets a polytope's name when it has its count and rank and, one by one in sorted order, its pairwise angles.
+
+    Args:
+        W: one model, [n_hidden, n_features].
+        threshold: as in `is_represented`.
+        edge: overlap of unit directions below which two features count as orthogonal.
+        rank_tolerance: singular values of the unit directions below this share of the largest count as 0.
+        angle_tolerance: largest deviation from an ideal angle, in degrees.
+    Returns:
+        One Polytope per group, ordered by its first member.
+    Raises:
+        ValueError: W is not two-dimensional.
+    Source: Elhage et al. 2022, "Uniform Superposition". Chapter: studies/superposition_phases.
+    """
+    if W.ndim != 2:
+        raise ValueError(f"polytopes takes one model, W [n_hidden, n_features], got shape {tuple(W.shape)}")
+    W = W.detach().double().cpu()
+    stored = is_represented(W, threshold).nonzero()[:, 0].numpy()
+    directions = unit_columns(W)[:, stored].numpy()  # [n_hidden, n_stored]
+    n_groups, labels = connected_components(np.abs(directions.T @ directions) > edge, directed=False)
+    D = feature_dimensionality(W).numpy()
+    found = []
+    for group in range(n_groups):
+        inside = labels == group
+        members = stored[inside]
+        name, rank = _name(directions[:, inside], rank_tolerance, angle_tolerance)
+        found.append(Polytope(name, len(members), rank, tuple(members.tolist()), float(D[members].mean())))
+    return sorted(found, key=lambda p: p.members[0])
+
+
+def polytope_names(W: Tensor, **tolerances: float) -> np.ndarray:
+    """Name of the polytope each feature belongs to, for colouring a scatter of D_i.
+
+    Args:
+        W: [..., n_hidden, n_features].
+        **tolerances: as in `polytopes`.
+    Returns:
+        strings, [..., n_features]; "" for a feature that is not represented.
+    Chapter: studies/superposition_phases.
+    """
+    models = W.reshape(-1, *W.shape[-2:])
+    names = np.full((len(models), W.shape[-1]), "", dtype=object)
+    for row, model in zip(names, models, strict=True):
+        for polytope in polytopes(model, **tolerances):
+            row[list(polytope.members)] = polytope.name
+    return names.reshape(*W.shape[:-2], W.shape[-1])
+
+
+def _name(directions: np.ndarray, rank_tolerance: float, angle_tolerance: float) -> tuple[str, int]:
+    """Name and rank of one group of unit columns."""
+    rank = int(np.linalg.matrix_rank(directions, rtol=rank_tolerance))
+    angles = _sorted_angles(directions)
+    for name, ideal in _IDEAL.items():
+        if directions.shape[1] == ideal.shape[1] and rank == len(ideal):
+            if np.all(np.abs(angles - _sorted_angles(ideal)) <= angle_tolerance):
+                return name, rank
+    return f"({directions.shape[1]},{rank})", rank
+
+
+def _sorted_angles(directions: np.ndarray) -> np.ndarray:
+    """All pairwise angles between unit columns, in degrees, sorted."""
+    cosines = (directions.T @ directions)[np.triu_indices(directions.shape[1], k=1)]
+    return np.sort(np.degrees(np.arccos(np.clip(cosines, -1, 1))))
+
+
+def _ring(n: int, start: float = 0.0) -> np.ndarray:
+    """The n corners of a regular polygon, [2, n], the first at `start` turns of its step."""
+    turns = 2 * np.pi * (np.arange(n) + start) / n
+    return np.stack([np.cos(turns), np.sin(turns)])
+
+
+def _square_antiprism() -> np.ndarray:
+    """Two squares, one turned by 45 degrees, at heights ±1/sqrt(3): the proportions that give every D_i = 3/8."""
+    rings = np.concatenate([_ring(4), _ring(4, start=0.5)], axis=1) * np.sqrt(2 / 3)
+    return np.concatenate([rings, np.repeat([[1, -1]], 4, axis=1).reshape(1, 8) / np.sqrt(3)])
+
+
+_TETRAHEDRON = np.array([[1, 1, -1, -1], [1, -1, 1, -1], [1, -1, -1, 1]]) / np.sqrt(3)
+_IDEAL = {
+    "solo": np.ones((1, 1)),
+    "digon": np.array([[1.0, -1.0]]),
+    "triangle": _ring(3),
+    "tetrahedron": _TETRAHEDRON,
+    "pentagon": _ring(5),
+    "square antiprism": _square_antiprism(),
+}
+"""Corners of each named polytope as unit columns, [rank, count]; rank / count is its D."""

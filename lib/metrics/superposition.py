@@ -1,0 +1,179 @@
+"""How a toy model stores its features: norms, dimensionality, interference, and the loss of storing none.
+
+Everything takes W [..., n_hidden, n_features], column i being feature i's direction W_i, and batches over leading
+dimensions. Ŵ_i is W_i / |W_i|, and 0 for a column that is exactly zero.
+"""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def feature_norms(W: Tensor) -> Tensor:
+    """Length of each feature's direction, |W_i|; about 1 when represented and 0 when ignored.
+
+    Args:
+        W: [..., n_hidden, n_features].
+    Returns:
+        [..., n_features].
+    Raises:
+        ValueError: W has fewer than two dimensions.
+    Chapter: studies/superposition_phases.
+    """
+    return torch.linalg.vector_norm(_checked(W), dim=-2)
+
+
+def unit_columns(W: Tensor) -> Tensor:
+    """Each feature's direction, Ŵ_i = W_i / |W_i|; a zero column stays 0. W and result [..., n_hidden, n_features]."""
+    norms = feature_norms(W).unsqueeze(-2)  # [..., 1, n_features]
+    return torch.where(norms > 0, W / norms, 0.0)
+
+
+def gram(W: Tensor) -> Tensor:
+    """Overlaps of all pairs of features, WᵀW; entry (i, j) is W_i · W_j.
+
+    Args:
+        W: [..., n_hidden, n_features].
+    Returns:
+        [..., n_features, n_features], symmetric.
+    Chapter: studies/superposition_phases.
+    """
+    return _checked(W).mT @ W
+
+
+def interference(W: Tensor) -> Tensor:
+    """What the other features put on each feature's direction, sum_{j != i} (Ŵ_i · W_j)^2.
+
+    0 for a feature orthogonal to all others, 1 for either half of a unit antipodal pair.
+
+    Args:
+        W: [..., n_hidden, n_features].
+    Returns:
+        [..., n_features]; 0 for a zero column.
+    Source: Elhage et al. 2022, "Toy Models of Superposition". Chapter: studies/superposition_phases.
+    """
+    overlaps = unit_columns(W).mT @ W  # [..., n_features, n_features]
+    overlaps.diagonal(dim1=-2, dim2=-1).zero_()
+    return overlaps.square().sum(-1)
+
+
+def feature_dimensionality(W: Tensor) -> Tensor:
+    """Fraction of a hidden dimension each feature owns, D_i = |W_i|^2 / sum_j (Ŵ_i · W_j)^2.
+
+    1 for a feature with a dimension to itself, 1/2 for an antipodal pair, 2/5 for a pentagon.
+
+    Args:
+        W: [..., n_hidden, n_features].
+    Returns:
+        [..., n_features], each in [0, 1], with sum_i D_i <= rank(W) <= n_hidden. 0 for a zero column; a tiny column
+        orthogonal to the others still owns a whole dimension, so mask with `is_represented`.
+    Source: Elhage et al. 2022, "The Geometry of Superposition". Chapter: studies/superposition_phases.
+    """
+    own = feature_norms(W).square()
+    total = own + interference(W)
+    return torch.where(own > 0, own / total, 0.0)
+
+
+def dimensions_per_feature(W: Tensor) -> Tensor:
+    """Hidden dimensions spent per represented feature, D* = n_hidden / |W|_F^2.
+
+    |W|_F^2 counts the represented features, because each has |W_i| about 1; D* sticks at 1 and at 1/2.
+
+    Args:
+        W: [..., n_hidden, n_features].
+    Returns:
+        [...]; inf where W is zero.
+    Source: Elhage et al. 2022, "The Geometry of Superposition". Chapter: studies/superposition_phases.
+    """
+    return _checked(W).shape[-2] / feature_norms(W).square().sum(-1)
+
+
+def is_represented(W: Tensor, threshold: float = 0.5) -> Tensor:
+    """Whether the model stores each feature, |W_i| > threshold.
+
+    Args:
+        W: [..., n_hidden, n_features].
+        threshold: length above which a feature counts as stored; trained lengths cluster at 0 and 1.
+    Returns:
+        bool, [..., n_features].
+    Chapter: studies/superposition_phases.
+    """
+    return feature_norms(W) > threshold
+
+
+def n_represented(W: Tensor, threshold: float = 0.5) -> Tensor:
+    """Number of features the model stores, #{i: |W_i| > threshold}; int64, [...]."""
+    return is_represented(W, threshold).sum(-1)
+
+
+def zero_predictor_loss(importance: Tensor | float, feature_probability: Tensor | float) -> Tensor:
+    """Expected loss of always answering 0, sum_i I_i E[x_i^2] = sum_i I_i p / 3 for x_i = Bernoulli(p) * U(0, 1).
+
+    Args:
+        importance: I, [..., n_features].
+        feature_probability: p = 1 - sparsity, a number or anything that broadcasts against `importance`
+            (one p per model is [n_models, 1]).
+    Returns:
+        [...], the same unit as sum_i I_i (x_i - x̂_i)^2 averaged over samples.
+    Raises:
+        ValueError: p outside [0, 1].
+    Chapter: studies/superposition_phases.
+    """
+    p = torch.as_tensor(feature_probability)
+    if not ((p >= 0) & (p <= 1)).all():
+        raise ValueError(f"feature_probability must lie in [0, 1], got values from {p.min():g} to {p.max():g}")
+    return (torch.as_tensor(importance) * p).sum(-1) / 3
+
+
+def normalised_loss(loss: Tensor, importance: Tensor | float, feature_probability: Tensor | float) -> Tensor:
+    """Loss as a fraction of the zero predictor's, L / (sum_i I_i p / 3); 1 means nothing was learned.
+
+    Raw loss falls with p by itself, so only this ratio can be compared across sparsities.
+
+    Args:
+        loss: [...], sum_i I_i (x_i - x̂_i)^2 averaged over samples.
+        importance, feature_probability: as in `zero_predictor_loss`.
+    Returns:
+        [...].
+    Raises:
+        ValueError: the zero predictor's loss is 0 somewhere, so there is nothing to predict.
+    Chapter: studies/superposition_phases.
+    """
+    floor = zero_predictor_loss(importance, feature_probability)
+    if not (floor > 0).all():
+        raise ValueError("normalised_loss: the zero predictor's loss is 0; importance and probability must be positive")
+    return loss / floor
+
+
+def published_weight_norms(W: Tensor) -> Tensor:
+    """The published code's "weight norms": |row i of WᵀW|. A documented defect; the true ones are `feature_norms`.
+
+    It equals |Wᵀ W_i|, so an antipodal pair of unit features reads sqrt(2) where each has norm 1.
+
+    Args:
+        W: [..., n_hidden, n_features].
+    Returns:
+        [..., n_features].
+    Chapter: studies/superposition_phases.
+    """
+    return torch.linalg.vector_norm(gram(W), dim=-1)
+
+
+def published_gram(W: Tensor) -> Tensor:
+    """The published code's "WᵀW" heat map: (WᵀW)^2. A documented defect; the true one is `gram`.
+
+    It adds up overlaps over all paths i - k - j: an antipodal pair of unit features reads ±2 where WᵀW reads ±1.
+
+    Args:
+        W: [..., n_hidden, n_features].
+    Returns:
+        [..., n_features, n_features].
+    Chapter: studies/superposition_phases.
+    """
+    return gram(W) @ gram(W)
+
+
+def _checked(W: Tensor) -> Tensor:
+    if W.ndim < 2:
+        raise ValueError(f"W must be [..., n_hidden, n_features], got shape {tuple(W.shape)}")
+    return W

@@ -1,0 +1,127 @@
+"""Every number here is worked out by hand from the drawing in the comment beside it."""
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from lib.metrics import superposition as sp
+from lib.rng import generator
+
+
+def columns(*vectors: tuple[float, ...]) -> torch.Tensor:
+    """W [n_hidden, n_features] from feature directions."""
+    return torch.tensor(vectors, dtype=torch.float64).T
+
+
+PAIR_AND_HALF = columns((1, 0), (-1, 0), (0, 0.5), (0, 0))  # an antipodal pair, a short one alone, an absent one
+TILTED = columns((3, 4), (1, 0))  # |W| = 5, 1; Ŵ_0·W_1 = .6; Ŵ_1·W_0 = 3
+
+
+def test_feature_norms_by_hand():
+    assert_close(sp.feature_norms(PAIR_AND_HALF), torch.tensor([1, 1, 0.5, 0], dtype=torch.float64))
+    assert_close(sp.feature_norms(TILTED), torch.tensor([5, 1], dtype=torch.float64))
+
+
+def test_gram_by_hand():
+    assert_close(sp.gram(TILTED), torch.tensor([[25, 3], [3, 1]], dtype=torch.float64))
+
+
+def test_interference_by_hand():
+    assert_close(sp.interference(PAIR_AND_HALF), torch.tensor([1, 1, 0, 0], dtype=torch.float64))
+    assert_close(sp.interference(TILTED), torch.tensor([0.36, 9], dtype=torch.float64))
+
+
+def test_feature_dimensionality_by_hand():
+    assert_close(sp.feature_dimensionality(PAIR_AND_HALF), torch.tensor([0.5, 0.5, 1, 0], dtype=torch.float64))
+    assert_close(sp.feature_dimensionality(TILTED), torch.tensor([25 / 25.36, 1 / 10], dtype=torch.float64))
+
+
+def test_feature_dimensionality_of_a_pentagon_is_two_fifths():
+    turns = 2 * torch.pi * torch.arange(5, dtype=torch.float64) / 5
+    D = sp.feature_dimensionality(torch.stack([turns.cos(), turns.sin()]))
+    assert_close(D, torch.full((5,), 0.4, dtype=torch.float64))
+
+
+def test_dimensionalities_add_up_to_at_most_the_rank():
+    W = torch.randn(200, 5, 12, generator=generator(0, "test"), dtype=torch.float64)
+    W[:100, 3:] = 0  # rank 3
+    total = sp.feature_dimensionality(W).sum(-1)
+    assert (total[:100] <= 3 + 1e-9).all() and (total[100:] <= 5 + 1e-9).all()
+    assert (total[100:] > 3).any()  # rank 5 really holds more than rank 3
+
+
+def test_random_directions_leave_a_dimensionality_that_moves():
+    W = torch.randn(200, 5, 20, generator=generator(1, "test"))
+    means = sp.feature_dimensionality(W).mean(-1)
+    assert means.std() > 1e-4 and 0.2 < means.mean() < 0.25  # n_hidden / n_features = .25 bounds it
+
+
+def test_dimensions_per_feature_by_hand():
+    assert_close(sp.dimensions_per_feature(PAIR_AND_HALF), torch.tensor(2 / 2.25, dtype=torch.float64))
+    assert sp.dimensions_per_feature(torch.zeros(2, 3)) == torch.inf
+
+
+def test_represented_counts_lengths_above_the_threshold():
+    assert sp.is_represented(PAIR_AND_HALF).tolist() == [True, True, False, False]  # .5 is not above .5
+    assert sp.n_represented(PAIR_AND_HALF, threshold=0.4) == 3
+
+
+@pytest.mark.parametrize("metric", [
+    sp.feature_norms, sp.gram, sp.interference, sp.feature_dimensionality, sp.dimensions_per_feature,
+    sp.is_represented, sp.n_represented, sp.unit_columns, sp.published_weight_norms, sp.published_gram,
+])  # fmt: skip
+def test_leading_dimensions_are_a_batch(metric):
+    W = torch.randn(2, 3, 4, 6, generator=generator(2, "test"), dtype=torch.float64)
+    batched = metric(W)
+    assert_close(batched[1, 2], metric(W[1, 2]))
+    with pytest.raises(ValueError, match=r"W must be \[\.\.\., n_hidden, n_features\], got shape \(6,\)"):
+        metric(W[0, 0, 0])
+
+
+def test_dimensionality_lets_gradients_through():
+    W = torch.randn(3, 5, generator=generator(3, "test"), dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(sp.feature_dimensionality, (W,))
+
+
+def test_zero_predictor_loss_by_hand():
+    importance = torch.tensor([1.0, 0.5])
+    assert_close(sp.zero_predictor_loss(importance, 0.2), torch.tensor(1.5 * 0.2 / 3))
+    per_model = sp.zero_predictor_loss(importance, torch.tensor([[0.2], [0.8]]))
+    assert_close(per_model, torch.tensor([0.1, 0.4]))
+
+
+def test_zero_predictor_loss_is_what_sampling_gives():
+    p, rng = 0.15, generator(4, "test")
+    importance = 0.7 ** torch.arange(20)
+    active = torch.rand(200_000, 20, generator=rng) < p
+    x = active * torch.rand(200_000, 20, generator=rng)
+    measured = (importance * x.square()).sum(-1).mean()
+    assert_close(measured, sp.zero_predictor_loss(importance, p), rtol=0.02, atol=0)
+
+
+def test_normalised_loss_is_one_for_the_zero_predictor_at_every_sparsity():
+    importance, p = torch.tensor([1.0, 0.5, 0.1]), torch.tensor([[0.01], [0.3], [1.0]])
+    zero = sp.zero_predictor_loss(importance, p)
+    assert_close(sp.normalised_loss(zero, importance, p), torch.ones(3))
+    assert_close(sp.normalised_loss(zero / 4, importance, p), torch.full((3,), 0.25))
+
+
+def test_losses_refuse_what_is_no_probability():
+    with pytest.raises(ValueError, match=r"feature_probability must lie in \[0, 1\], got values from 1.5 to 1.5"):
+        sp.zero_predictor_loss(torch.ones(3), 1.5)
+    with pytest.raises(ValueError, match="zero predictor's loss is 0"):
+        sp.normalised_loss(torch.tensor(0.1), torch.ones(3), 0.0)
+
+
+def test_published_norms_and_gram_are_not_the_true_ones():
+    pair = columns((1, 0), (-1, 0))  # WᵀW = [[1, -1], [-1, 1]]
+    assert_close(sp.published_weight_norms(pair), torch.full((2,), 2**0.5, dtype=torch.float64))
+    assert_close(sp.published_gram(pair), torch.tensor([[2, -2], [-2, 2]], dtype=torch.float64))
+    assert not torch.allclose(sp.published_weight_norms(pair), sp.feature_norms(pair))
+    assert not torch.allclose(sp.published_gram(pair), sp.gram(pair))
+
+
+def test_published_norms_are_right_only_without_superposition():
+    orthonormal = columns((1, 0), (0, 1), (0, 0))
+    assert_close(sp.published_weight_norms(orthonormal), sp.feature_norms(orthonormal))
