@@ -1,0 +1,150 @@
+"""Strict parameters: a YAML file becomes a frozen object, or one clear error before any work starts.
+
+YAML alone is too forgiving: `1e-3` arrives as a string, `off` as False, a repeated key silently wins, and
+papermill only logs a name it does not know. Here each of these is refused with the file, the key and the remedy.
+"""
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+P = TypeVar("P", bound="Params")
+
+
+class ParameterError(ValueError):
+    """A parameter is not what the study accepts; the message names the file, the key and the remedy."""
+
+
+class Params(BaseModel):
+    """Base of every study's parameters: frozen, strictly typed, unknown names refused.
+
+    Fields are int, float, bool, str or tuples of them. An int is accepted where a float is meant and becomes one,
+    so that `1` and `1.0` give the same content key.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    def replace(self, **changes: Any) -> Self:
+        """The same parameters with some values changed, checked again."""
+        return check(type(self), {**self.model_dump(), **changes}, where="replace()")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a parameter file, unchecked but free of repeated keys.
+
+    Raises:
+        ParameterError: the file is missing, is not YAML, is not a mapping or repeats a key.
+    """
+    if not path.is_file():
+        near = sorted(p.name for p in path.parent.glob("*.yaml"))
+        raise ParameterError(f"{path}: no such parameter file; here are: {', '.join(near) or 'none'}")
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParameterError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
+        raise ParameterError(f"{path}: expected lines of the form `name: value`")
+    return data
+
+
+def parse_overrides(items: list[str]) -> dict[str, Any]:
+    """`name=value` texts as a mapping; values are read as YAML, as in a parameter file.
+
+    Raises:
+        ParameterError: an item has no `=` or a value that YAML cannot read.
+    """
+    overrides: dict[str, Any] = {}
+    for item in items:
+        name, equals, text = item.partition("=")
+        if not equals or not name.strip().isidentifier():
+            raise ParameterError(f"-p {item}: expected name=value, for example -p seeds=3")
+        try:
+            overrides[name.strip()] = yaml.load(text, Loader=_UniqueKeyLoader)
+        except yaml.YAMLError:
+            raise ParameterError(f"-p {item}: {text!r} is not a YAML value; quote it for the shell") from None
+    return overrides
+
+
+def check(model: type[P], values: Mapping[str, Any], where: str | Path) -> P:
+    """`values` as a `model`, every field given and nothing else.
+
+    Args:
+        model: the study's Params class.
+        values: name -> value; all fields must be present (a profile states everything it uses).
+        where: what the message should blame, usually the file.
+    Raises:
+        ParameterError: lists every problem, one line each.
+    """
+    problems = _name_problems(model, values)
+    if not problems:
+        try:
+            # JSON has no tuples: in JSON mode a YAML list is accepted for a tuple field, all else stays strict.
+            return model.model_validate_json(json.dumps(dict(values)))
+        except ValidationError as error:
+            problems = [_value_problem(e, values) for e in error.errors()]
+        except (TypeError, ValueError) as error:
+            problems = [f"a value has no plain form: {error}"]
+    raise ParameterError("\n".join(f"{where}: {problem}" for problem in problems))
+
+
+def load(model: type[P], path: Path, overrides: Mapping[str, Any] | None = None) -> P:
+    """The parameters in a YAML file, with overrides on top, checked."""
+    values = {**read_yaml(path), **(overrides or {})}
+    return check(model, values, f"{path} with -p" if overrides else path)
+
+
+def collect(model: type[P], namespace: Mapping[str, Any]) -> P:
+    """The notebook's parameters cell as a `model`; call as `params = collect(Params, globals())`.
+
+    Raises:
+        ParameterError: a value injected by hand (papermill, an edited cell) is not what the field accepts.
+    """
+    present = {name: namespace[name] for name in model.model_fields if name in namespace}
+    return check(model, present, "parameters cell")
+
+
+def _name_problems(model: type[Params], values: Mapping[str, Any]) -> list[str]:
+    accepted = list(model.model_fields)
+    problems = []
+    for name in values:
+        if name not in accepted:
+            near = difflib.get_close_matches(name, accepted, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            problems.append(f"unknown parameter {name}; {hint}accepted names: {', '.join(accepted)}")
+    return problems + [f"missing parameter {name}" for name in accepted if name not in values]
+
+
+def _value_problem(error: Any, values: Mapping[str, Any]) -> str:
+    name, *place = error["loc"] or ("(all)",)
+    where = f"{name}{''.join(f'[{i}]' for i in place)}"
+    given = error["input"]
+    return f"{where}: {error['msg'].lower()}, got {given!r} ({type(given).__name__}){_remedy(given)}"
+
+
+def _remedy(given: Any) -> str:
+    if isinstance(given, str) and re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+", given):
+        mantissa, exponent = re.split("[eE]", given)
+        dotted = mantissa if "." in mantissa else f"{mantissa}.0"
+        sign = exponent if exponent[0] in "+-" else f"+{exponent}"
+        return f"; YAML reads {given} as text, write {dotted}e{sign}"
+    if isinstance(given, bool):
+        return "; YAML reads on/off/yes/no as true/false, put quotes round a word"
+    return ""
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a mapping with the same key twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key, (key_node, _) in zip(keys, node.value, strict=True):
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
+        return super().construct_mapping(node, deep)
