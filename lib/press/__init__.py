@@ -1,0 +1,14 @@
+"""The press: runs each chapter once per distinct (code, parameters, library, versions, device).
+
+    python -m lib.press run                                   every page, quick profile
+    python -m lib.press run superposition_phases -p seeds=3   one study, one value changed
+    python -m lib.press list | status
+
+Parameters are checked before a kernel starts. Outputs appear whole or not at all: a kill at any moment leaves the
+previous execution in place and no kernel behind. Unchanged pages are kept; changed prose is merged over old outputs.
+
+    pages    where a page's rooms are, and whether its last execution stands
+    jobs     worker processes: started, watched, ended with all their children
+    worker   one page executed by papermill in a process of its own
+    display  how far the jobs are, on a terminal or as plain lines
+"""

@@ -1,0 +1,107 @@
+"""Command line of the press; see `lib.press`."""
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from lib import params, provenance
+from lib.content import BUILD, ROOT
+from lib.press.jobs import Job, Press, Stopped
+from lib.press.pages import PageError, Request, all_pages, find_page
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.command(arguments)
+    except (PageError, params.ParameterError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except Stopped as stop:
+        print(f"press: {stop}; finished pages are kept, nothing half-written is", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m lib.press", description="Run the book's pages.")
+    commands = parser.add_subparsers(required=True)
+    run = commands.add_parser("run", help="execute pages whose last execution no longer stands")
+    run.add_argument("pages", nargs="*", metavar="PAGE", help="study or instrument; all when none is given")
+    run.add_argument("--profile", default="quick", help="smoke, quick or full (default: quick)")
+    run.add_argument("-p", dest="overrides", action="append", default=[], metavar="NAME=VALUE", help="change a value")
+    run.add_argument("--force", action="store_true", help="execute even if the last execution stands")
+    run.add_argument("--jobs", type=int, default=provenance.cores(), help="pages side by side (default: cores)")
+    run.set_defaults(command=run_command)
+    commands.add_parser("list", help="pages and their profiles").set_defaults(command=list_command)
+    commands.add_parser("status", help="which executions still stand").set_defaults(command=status_command)
+    return parser
+
+
+def list_command(_: argparse.Namespace) -> int:
+    """Print every page with its profiles."""
+    for page in all_pages():
+        profiles = sorted(path.stem for path in (ROOT / "params" / page.name).glob("*.yaml")) if page.is_study else []
+        print(f"{page.name:34s} {' '.join(profiles)}")
+    return 0
+
+
+def status_command(_: argparse.Namespace) -> int:
+    """Print, for every page and profile label executed, whether its execution still stands."""
+    for page in all_pages():
+        for output in sorted((BUILD / "executed").glob(f"*/{page.name}.ipynb")):
+            label = output.relative_to(BUILD / "executed").parts[0]
+            request = Request(page, label)
+            book = (request.stored() or {"metadata": {"book": {}}})["metadata"]["book"]
+            request = Request(page, book.get("profile", label), book.get("overrides", {}))
+            state = "stands" if request.stands(request.stored()) else "stale"
+            print(f"{page.name:34s} {label:24s} {state:7s} {book.get('finished', '?')}  {book.get('seconds', '?')} s")
+    return 0
+
+
+def run_command(arguments: argparse.Namespace) -> int:
+    """Bring the pages up to date; 0 only if every one now stands."""
+    overrides = params.parse_overrides(arguments.overrides)
+    if arguments.jobs < 1:
+        raise PageError(f"--jobs {arguments.jobs}: at least 1")
+    pages = [find_page(name) for name in dict.fromkeys(arguments.pages)] or all_pages()
+    if overrides and not arguments.pages:
+        raise PageError("-p changes one study's parameters: name the study")
+    requests = [Request(page, arguments.profile, overrides) for page in pages]
+    jobs = plan(requests, arguments.force)
+    if not jobs:
+        return 0
+    return Press(jobs, min(arguments.jobs, len(jobs))).run()
+
+
+def plan(requests: list[Request], force: bool) -> list[Job]:
+    """The executions needed; pages that stand are kept, changed prose is merged here and now.
+
+    Raises:
+        ParameterError: some request's parameters are refused; nothing has been started.
+    """
+    stale = []
+    for request in requests:
+        stored = None if force else request.stored()
+        if request.stands(stored):
+            request.write_results(stored["metadata"]["book"])
+            print(f"{request.page.name} [{request.label}]: kept")
+        else:
+            stale.append(request)
+    checked = [(request, request.checked_values()) for request in stale]
+    return [Job(request, values) for request, values in checked if force or not _refreshed(request, values)]
+
+
+def _refreshed(request: Request, values: dict[str, Any]) -> bool:
+    from lib.press.worker import refresh  # imports jupytext and papermill: not needed when everything is kept
+
+    renewed = refresh(request, values)
+    if renewed:
+        print(f"{request.page.name} [{request.label}]: kept, with its new prose")
+    return renewed
+
+
+
+if __name__ == "__main__":
+    sys.exit(main())

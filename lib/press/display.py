@@ -1,0 +1,57 @@
+"""How far the jobs are: a live table on a terminal, plain lines elsewhere."""
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+LINE_EVERY = 20.0
+"""Seconds between plain progress lines when standard output is not a terminal."""
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, `1:05`."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+class display:
+    """Live table on a terminal, plain lines elsewhere; `with display(jobs) as show: ... show()`."""
+
+    def __init__(self, jobs: list[Any]):
+        self.jobs, self.live, self.said, self.last = jobs, None, {}, time.monotonic()
+
+    def __enter__(self):
+        if sys.stdout.isatty():
+            from rich.live import Live
+
+            self.live = Live(refresh_per_second=4).__enter__()
+        return self.show
+
+    def __exit__(self, *error: Any) -> None:
+        self.show(final=True)
+        if self.live:
+            self.live.__exit__(*error)
+
+    def show(self, final: bool = False) -> None:
+        if self.live:
+            self.live.update(_table(self.jobs))
+            return
+        due = final or time.monotonic() - self.last > LINE_EVERY
+        for job in self.jobs:
+            if job.state != self.said.get(job.name, "waiting") or (due and not final and job.state == "running"):
+                print(job.line, flush=True)
+                self.said[job.name] = job.state
+        if due:
+            self.last = time.monotonic()
+
+
+def _table(jobs: list[Any]) -> Any:
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    for job in jobs:
+        done = job.cells if job.state == "done" else max(0, job.cell - 1)
+        bar = ProgressBar(total=max(1, job.cells), completed=done, width=24)
+        table.add_row(job.name, job.state, bar, f"{done}/{job.cells} cells", clock(job.elapsed))
+    return table

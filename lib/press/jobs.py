@@ -1,0 +1,200 @@
+"""Worker processes of the press: started within the core budget, watched, and ended with all their children."""
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from lib import provenance
+from lib.content import BUILD, ROOT
+from lib.press.display import clock, display
+from lib.press.pages import Request
+
+KERNEL_ENVIRONMENT = {
+    # One thread per process: several run side by side, and oversubscription costs 4-30x.
+    **{name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")},
+    "PLOTLY_RENDERER": "plotly_mimetype",
+    # Large temporaries are reused instead of returned to the system: 2-4x less time in page faults.
+    "MALLOC_MMAP_THRESHOLD_": "2147483648",
+    "MALLOC_TRIM_THRESHOLD_": "4294967296",
+    "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel called python3 is this environment's, not the user's
+    "PYTHONPATH": str(ROOT),
+}
+
+
+@dataclass
+class Job:
+    """One page being executed by a worker process."""
+
+    request: Request
+    values: dict[str, Any]
+    process: subprocess.Popen | None = None
+    started: float = 0.0
+    ended: float = 0.0
+    cell: int = 0
+    cells: int = 0
+    state: str = "waiting"
+    failure: dict[str, Any] = field(default_factory=dict)
+    family: set[Any] = field(default_factory=set)
+
+    @property
+    def name(self) -> str:
+        return f"{self.request.page.name} [{self.request.label}]"
+
+    @property
+    def elapsed(self) -> float:
+        return (self.ended or time.monotonic()) - self.started if self.started else 0.0
+
+    @property
+    def line(self) -> str:
+        progress = f", cell {self.cell}/{self.cells}" if self.state == "running" and self.cells else ""
+        time_taken = f", {clock(self.elapsed)}" if self.started else ""
+        return f"{self.name}: {self.state}{progress}{time_taken}"
+
+
+class Stopped(Exception):
+    """The press was asked to stop by a signal."""
+
+
+class Press:
+    """Runs jobs in worker processes, at most `slots` at a time, and shows how far they are."""
+
+    def __init__(self, jobs: list[Job], slots: int):
+        self.jobs, self.slots = jobs, slots
+        self.events: queue.Queue[tuple[Job, dict[str, Any] | None]] = queue.Queue()
+        self.share = max(1, provenance.cores() // slots)
+
+    def run(self) -> int:
+        """Run all jobs to their end; 0 only if all succeeded.
+
+        Raises:
+            Stopped: SIGINT or SIGTERM arrived; every worker and kernel has been ended.
+        """
+        previous = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            with tempfile.TemporaryDirectory() as folder, display(self.jobs) as show:
+                while any(job.state in ("waiting", "running") for job in self.jobs):
+                    self._start_waiting(Path(folder))
+                    self._take_events()
+                    show()
+        finally:
+            for job in self.jobs:
+                _end(job)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+        for job in self.jobs:
+            if job.state == "failed":
+                print(_failure_text(job), file=sys.stderr)
+        return int(any(job.state == "failed" for job in self.jobs))
+
+    def _start_waiting(self, folder: Path) -> None:
+        free = self.slots - sum(job.state == "running" for job in self.jobs)
+        for job in [job for job in self.jobs if job.state == "waiting"][:free]:
+            self._start(job, folder / f"{self.jobs.index(job)}.json")
+
+    def _start(self, job: Job, job_file: Path) -> None:
+        request = job.request
+        text = {"page": request.page.name, "profile": request.profile, "overrides": request.overrides}
+        job_file.write_text(json.dumps({**text, "values": job.values}), encoding="utf-8")
+        environment = {k: v for k, v in os.environ.items() if k != "MPLBACKEND"}  # Agg would lose figures silently
+        environment |= KERNEL_ENVIRONMENT
+        environment |= {"BOOK_CORES": str(self.share), "IPYTHONDIR": str(BUILD / "ipython"), "BOOK_BUILD": str(BUILD)}
+        log = request.partial.with_suffix(".log")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with open(log, "wb") as errors:
+            job.process = subprocess.Popen(
+                [sys.executable, "-m", "lib.press.worker", str(job_file)], stdin=subprocess.PIPE, text=True,
+                stdout=subprocess.PIPE, stderr=errors, env=environment, cwd=ROOT, start_new_session=True,
+            )  # fmt: skip
+        job.state, job.started = "running", time.monotonic()
+        threading.Thread(target=self._listen, args=(job,), daemon=True).start()
+
+    def _listen(self, job: Job) -> None:
+        for line in job.process.stdout:
+            self.events.put((job, json.loads(line)))
+        self.events.put((job, None))
+
+    def _take_events(self) -> None:
+        for job in self.jobs:
+            _remember_family(job)
+        try:
+            job, event = self.events.get(timeout=0.2)
+        except queue.Empty:
+            return
+        if event is None:
+            self._finish(job)
+        elif event["event"] == "cell":
+            job.cell, job.cells = event["number"], event["total"]
+        elif event["event"] == "failed":
+            job.failure = event
+
+    def _finish(self, job: Job) -> None:
+        status = job.process.wait()
+        job.state, job.ended = ("done" if status == 0 else "failed"), time.monotonic()
+        if status and not job.failure:
+            job.failure = {"what": f"its process ended with status {status}", "partial": str(job.request.partial)}
+        _end(job)
+
+
+def _stop(number: int, _: Any) -> None:
+    raise Stopped(f"stopped by {signal.Signals(number).name}")
+
+
+def _remember_family(job: Job) -> None:
+    """Note the worker's descendants, so that they can be ended even after the worker is gone."""
+    if job.state == "running":
+        try:
+            job.family |= set(psutil.Process(job.process.pid).children(recursive=True))
+        except psutil.NoSuchProcess:
+            pass
+
+
+def _end(job: Job) -> None:
+    """End a job's worker, its kernel and whatever that started."""
+    if job.process is None:
+        return
+    _remember_family(job)
+    if job.process.poll() is None:
+        job.process.kill()
+        job.state, job.ended = "stopped", time.monotonic()
+    for process in job.family:
+        try:
+            job.family = job.family | set(process.children(recursive=True))
+        except psutil.NoSuchProcess:
+            pass
+    for process in job.family:
+        try:
+            process.kill()  # psutil checks that the pid still is the same process
+        except psutil.NoSuchProcess:
+            pass
+    psutil.wait_procs(job.family, timeout=5)
+    job.process.wait()
+
+
+def _failure_text(job: Job) -> str:
+    """Which study, which cell, which error, where to look."""
+    lines = [f"{job.name}: FAILED after {clock(job.elapsed)}: {job.failure['what']}"]
+    if source := job.failure.get("source"):
+        lines += [f"    | {line}" for line in source.strip().splitlines()[-8:]]
+    if partial := job.failure.get("partial"):
+        log = Path(partial).with_suffix(".log")
+        lines.append(f"  notebook up to there: {_shown(Path(partial))}   log: {_shown(log)}")
+    kept = job.request.output
+    lines.append(f"  previous output, untouched: {_shown(kept)}" if kept.is_file() else "  there is no previous output")
+    return "\n".join(lines)
+
+
+def _shown(path: Path) -> Path:
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path

@@ -1,0 +1,190 @@
+"""The book's executable pages: where each one's rooms are, and whether its last execution still stands.
+
+A page is a study (`book/studies/<slug>.md`, with parameters) or an instrument (`book/instruments/<name>.md`, without).
+An execution stands while its content key does: code cells, parameters, reachable library files, versions, device.
+"""
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lib import content, params, provenance
+from lib.content import BUILD, ROOT, closure_digest, digest, file_digest
+
+RUNNING_TAGS = ("parameters", "raises-exception", "skip-execution")
+"""Cell tags that change what an execution does; every other tag is presentation."""
+
+
+class PageError(ValueError):
+    """A page, or one of its rooms, is missing or unusable; the message says which and what to do."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """One executable page. `name` is the study's slug, or `instruments/<name>`."""
+
+    name: str
+
+    @property
+    def is_study(self) -> bool:
+        return not self.name.startswith("instruments/")
+
+    @property
+    def source(self) -> Path:
+        return ROOT / "book" / f"{'studies/' if self.is_study else ''}{self.name}.md"
+
+    def params_file(self, profile: str) -> Path:
+        return ROOT / "params" / self.name / f"{profile}.yaml"
+
+    def params_class(self) -> type[params.Params]:
+        """The study's frozen Params; importing it imports the study's library."""
+        return importlib.import_module(f"lib.studies.{self.name}").Params
+
+
+def all_pages() -> list[Page]:
+    """Every page with code, instruments first (they are quick and explain the studies)."""
+    folders = [("instruments", "instruments/"), ("studies", "")]
+    sources = [(prefix, path) for folder, prefix in folders for path in sorted((ROOT / "book" / folder).glob("*.md"))]
+    return [Page(prefix + path.stem) for prefix, path in sources if _is_notebook(path)]
+
+
+def find_page(name: str) -> Page:
+    """The page called `name`.
+
+    Raises:
+        PageError: no such page; lists the pages there are.
+    """
+    pages = {page.name: page for page in all_pages()}
+    if name not in pages:
+        raise PageError(f"{name}: no such page; the book has: {', '.join(pages)}")
+    return pages[name]
+
+
+def _is_notebook(path: Path) -> bool:
+    header = re.match(r"---\n(.*?)\n---\n", path.read_text(encoding="utf-8"), re.DOTALL)
+    return bool(header and "jupytext:" in header[1])
+
+
+@dataclass(frozen=True)
+class Request:
+    """One page at one profile, with the reader's overrides (`-p name=value`) on top of the parameter file."""
+
+    page: Page
+    profile: str
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """Folder of the outputs: the profile, or `profile+name=value,...`: an override never replaces the book's."""
+        if not self.overrides:
+            return self.profile
+        text = ",".join(f"{k}={json.dumps(v)}" for k, v in sorted(self.overrides.items()))
+        readable = re.sub(r'["\s]', "", text)
+        safe = re.fullmatch(r"[\w.,=+\[\]-]{1,80}", readable)
+        return f"{self.profile}+{readable if safe else digest(text)[:12]}"
+
+    @property
+    def output(self) -> Path:
+        return BUILD / "executed" / self.label / f"{self.page.name}.ipynb"
+
+    @property
+    def results(self) -> Path:
+        return BUILD / "results" / self.label / f"{self.page.name}.json"
+
+    @property
+    def partial(self) -> Path:
+        return BUILD / "partial" / self.label / f"{self.page.name}.ipynb"
+
+    @cached_property
+    def raw_values(self) -> dict[str, Any]:
+        """Parameter file and overrides as read, unchecked."""
+        if not self.page.is_study:
+            if self.overrides:
+                raise PageError(f"{self.page.name}: an instrument takes no parameters; drop -p")
+            return {}
+        return {**params.read_yaml(self.page.params_file(self.profile)), **self.overrides}
+
+    def checked_values(self) -> dict[str, Any]:
+        """The parameters the kernel gets: checked by the study's Params and in plain form.
+
+        Raises:
+            ParameterError: names the file, the key and the remedy.
+        """
+        if not self.page.is_study:
+            return self.raw_values
+        path = self.page.params_file(self.profile)
+        where = f"{path.relative_to(ROOT)}{' with -p' if self.overrides else ''}"
+        checked = params.check(self.page.params_class(), self.raw_values, where)
+        if getattr(checked, "profile", self.profile) != self.profile:
+            raise params.ParameterError(f"{where}: profile: says {checked.profile!r}; write `profile: {self.profile}`")
+        return json.loads(checked.model_dump_json())
+
+    def stored(self) -> dict[str, Any] | None:
+        """The last whole execution (notebook JSON), None if there is none that can be read."""
+        try:
+            notebook = json.loads(self.output.read_text(encoding="utf-8"))
+            return notebook if notebook["metadata"]["book"]["key"] else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def stands(self, notebook: dict[str, Any] | None) -> bool:
+        """Whether a stored execution is this very request's: same page bytes, raw values, library, environment."""
+        if notebook is None:
+            return False
+        book, code = notebook["metadata"]["book"], [_text(c) for c in notebook["cells"] if c["cell_type"] == "code"]
+        now = {"page": file_digest(self.page.source), "request": digest(self.raw_values), **outside(code)}
+        return all(book.get(name) == value for name, value in now.items())
+
+    def write_results(self, book: dict[str, Any]) -> None:
+        """Lay the verdict records kept inside the executed notebook beside it, if they are not there already."""
+        records = book.get("results")
+        if records is None:
+            self.results.unlink(missing_ok=True)
+        elif not self.results.is_file() or _read_json(self.results) != records:
+            content.write_json(self.results, records)
+
+
+def outside(code: list[str]) -> dict[str, Any]:
+    """What an execution depends on besides its own cells and parameters."""
+    return {"library": closure_digest(without_magics(code)), "environment": provenance.environment()}
+
+
+def content_key(cells: list[tuple[str, list[str]]], values: dict[str, Any]) -> str:
+    """The key of executing code `cells` (source, tags) with checked `values`, here and now."""
+    code = [source for source, _ in cells]
+    marks = [[tag for tag in RUNNING_TAGS if tag in tags] for _, tags in cells]
+    return digest(code, marks, values, outside(code))
+
+
+def without_magics(code: list[str]) -> str:
+    """Cells as one Python text; in a cell that is not plain Python, lines of IPython magic are dropped."""
+    return "\n".join(cell if _is_python(cell) else _drop_magics(cell) for cell in code)
+
+
+def _is_python(cell: str) -> bool:
+    try:
+        ast.parse(cell)
+    except SyntaxError:
+        return False
+    return True
+
+
+def _drop_magics(cell: str) -> str:
+    return "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in cell.splitlines())
+
+
+def _text(cell: dict[str, Any]) -> str:
+    return "".join(cell["source"])
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return None

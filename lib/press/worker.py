@@ -1,0 +1,203 @@
+"""Executes one page in a process of its own: `python -m lib.press.worker JOB.json`, started by `lib.press.jobs` only.
+
+Events go to standard output as JSON lines. The worker lives as long as its standard input is open: when the press
+dies, however abruptly, the pipe closes and the worker ends itself and its kernel.
+"""
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+import papermill
+import psutil
+from papermill.engines import NBClientEngine, papermill_engines
+from papermill.exceptions import PapermillExecutionError
+
+from lib import content, provenance
+from lib.content import ROOT, digest, file_digest
+from lib.press.pages import Request, content_key, find_page, outside
+
+FAILED = 1
+STARTS = 3
+"""How often a kernel may die before its first reply."""
+
+Emit = Callable[..., None]
+
+
+def read_page(path: Path) -> nbformat.NotebookNode:
+    """A chapter as a notebook with stable cell ids."""
+    notebook = jupytext.read(path, fmt="md:myst")
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"{path.stem.replace('_', '-')[:40]}-{number:03d}"
+    return notebook
+
+
+def key_of(notebook: nbformat.NotebookNode, values: dict[str, Any]) -> str:
+    """Content key of executing `notebook` with checked parameter `values`."""
+    cells = [(c.source, c.metadata.get("tags", [])) for c in notebook.cells if c.cell_type == "code"]
+    return content_key(cells, values)
+
+
+def with_old_outputs(notebook: nbformat.NotebookNode, old: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The outputs of `old` under the prose of `notebook`; their code cells must be the same, in order."""
+    injected = [c for c in old.cells if "injected-parameters" in c.metadata.get("tags", [])]
+    executed = [c for c in old.cells if c.cell_type == "code" and c not in injected]
+    for new, done in zip([c for c in notebook.cells if c.cell_type == "code"], executed, strict=True):
+        new.outputs, new.execution_count = done.outputs, done.execution_count
+    at = next((i for i, c in enumerate(notebook.cells) if "parameters" in c.metadata.get("tags", [])), -1)
+    notebook.cells[at + 1 : at + 1] = injected
+    notebook.metadata["book"] = old.metadata["book"]
+    return notebook
+
+
+def refresh(request: Request, values: dict[str, Any]) -> bool:
+    """Renew the stored notebook without executing if only its prose changed; whether that was so."""
+    stored = request.stored()
+    notebook = read_page(request.page.source)
+    if stored is None or stored["metadata"]["book"]["key"] != key_of(notebook, values):
+        return False
+    renewed = with_old_outputs(notebook, nbformat.read(request.output, 4))
+    renewed.metadata["book"].update(page_facts(request, notebook))
+    store(request, renewed)
+    return True
+
+
+def page_facts(request: Request, notebook: nbformat.NotebookNode) -> dict[str, Any]:
+    """What `Request.stands` compares."""
+    code = [c.source for c in notebook.cells if c.cell_type == "code"]
+    return {"page": file_digest(request.page.source), "request": digest(request.raw_values), **outside(code)}
+
+
+def store(request: Request, notebook: nbformat.NotebookNode) -> None:
+    """Put a whole execution in place: the notebook first (it carries the verdicts), then their copy beside it."""
+    content.write_atomically(request.output, lambda path: nbformat.write(notebook, path))
+    request.write_results(notebook.metadata["book"])
+
+
+def execute(request: Request, values: dict[str, Any], emit: Emit) -> float:
+    """Execute the page in a fresh kernel and store it; returns the seconds it took.
+
+    Raises:
+        PapermillExecutionError: a cell failed; the notebook up to there is `request.partial`.
+    """
+    notebook = read_page(request.page.source)
+    key, facts = key_of(notebook, values), page_facts(request, notebook)
+    records = request.partial.with_suffix(".results.json")
+    request.partial.parent.mkdir(parents=True, exist_ok=True)
+    records.unlink(missing_ok=True)
+    os.environ.update(BOOK_PROFILE=request.label, BOOK_RESULTS=str(records))
+    start = time.monotonic()
+    done = _execute_notebook(notebook, values, request.partial, emit)
+    seconds = round(time.monotonic() - start, 1)
+    for cell in done.cells:
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.metadata["tags"] = ["injected-parameters", "hide-input"]
+    done.metadata["book"] = {
+        "key": key, "name": request.page.name, "profile": request.profile, "overrides": request.overrides,
+        "params": values, "seconds": seconds, "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "processor": provenance.processor(), "results": _records(records), **facts,
+    }  # fmt: skip
+    store(request, done)
+    for leftover in (request.partial, records):
+        leftover.unlink(missing_ok=True)
+    return seconds
+
+
+def _records(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _execute_notebook(notebook: Any, values: dict[str, Any], partial: Path, emit: Emit) -> nbformat.NotebookNode:
+    papermill_engines.register("reporting", _reporting_engine(emit))
+    for start in range(STARTS):
+        try:
+            return papermill.execute_notebook(
+                notebook, str(partial), parameters=values, engine_name="reporting", kernel_name="python3",
+                cwd=str(ROOT), progress_bar=False,
+            )  # fmt: skip
+        except RuntimeError as error:
+            # A kernel that dies before its first reply has run nothing: a port taken in between, most often.
+            if "kernel_info" not in str(error) or start + 1 == STARTS:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _reporting_engine(emit: Emit) -> type[NBClientEngine]:
+    """Papermill's engine, telling which cell runs."""
+
+    class ReportingEngine(NBClientEngine):
+        @classmethod
+        def execute_managed_notebook(cls, manager: Any, kernel_name: str, **kwargs: Any) -> Any:
+            cell_start, total = manager.cell_start, len(manager.nb.cells)
+
+            def started(cell: Any, cell_index: int | None = None, **more: Any) -> None:
+                emit(event="cell", number=(cell_index or 0) + 1, total=total)
+                cell_start(cell, cell_index, **more)
+
+            manager.cell_start = started
+            return super().execute_managed_notebook(manager, kernel_name, **kwargs)
+
+    return ReportingEngine
+
+
+def main(job_file: str) -> int:
+    """Run one job; the exit status is 0 only if a whole execution was stored."""
+    events = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # whatever libraries print goes to the log, events alone to the pipe
+
+    def emit(**event: Any) -> None:
+        events.write(json.dumps(event) + "\n")
+
+    threading.Thread(target=_end_with_the_press, daemon=True).start()
+    job = json.loads(Path(job_file).read_text(encoding="utf-8"))
+    request = Request(find_page(job["page"]), job["profile"], job["overrides"])
+    lock = _lock(request)
+    if lock is None:
+        emit(event="failed", what="another press is executing this page; wait for it or stop it")
+        return FAILED
+    try:
+        emit(event="done", seconds=execute(request, job["values"], emit))
+        return 0
+    except PapermillExecutionError as error:
+        what = f"cell {error.cell_index + 1}: {error.ename}: {error.evalue}"
+        emit(event="failed", what=what, source=error.source, partial=str(request.partial))
+    except Exception as error:
+        emit(event="failed", what=f"{type(error).__name__}: {error}", partial=str(request.partial))
+    return FAILED
+
+
+def _lock(request: Request) -> Any:
+    """An open file only one process can hold for this output; the system frees it when the process ends."""
+    path = request.partial.with_suffix(".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = open(path, "w")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        handle.close()
+        return None
+    return handle
+
+
+def _end_with_the_press() -> None:
+    os.read(0, 1)  # returns when the press closes the pipe or dies
+    for process in psutil.Process().children(recursive=True):
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            pass
+    os._exit(FAILED)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
