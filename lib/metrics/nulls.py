@@ -1,0 +1,74 @@
+"""What a metric reads on nothing: draws of a null, a check that they move, and where an observation stands in them."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lib.metrics.statistics import checked_generator, sample, standardised
+
+
+class NullComparison(NamedTuple):
+    """An observed value against draws of its null."""
+
+    excess: float
+    """observed - mean of the null."""
+    z: float
+    """excess in standard deviations of the null."""
+    p_value: float
+    """Two-sided, 2 min(P(null <= observed), P(null >= observed)), observed counted as one draw."""
+
+
+class NullCannotMove(ValueError):
+    """The draws of a null all give the same value, so comparing anything with it only measures rounding error."""
+
+
+def null_distribution(
+    metric: Callable[[Any], float], draw: Callable[[np.random.Generator], Any], n: int, rng: np.random.Generator,
+    rounding: float = 1e-6,
+) -> np.ndarray:  # fmt: skip
+    """What a metric reads on structureless input: metric(draw(rng)), n times.
+
+    Args:
+        metric: maps one draw to a number.
+        draw: makes one structureless input (random directions, permuted labels, a permuted sheet).
+        n: number of draws, at least 2.
+        rng: handed to `draw`.
+        rounding: relative spread at or below which the draws count as one value (float32 sums reach 1e-7).
+    Returns:
+        [n].
+    Raises:
+        NullCannotMove: all draws give the same value up to rounding, as when columns are permuted under a metric
+            that does not depend on their order.
+        ValueError: n < 2, or a draw reads a non-finite value.
+    Chapter: instruments/statistics.
+    """
+    if n < 2:
+        raise ValueError(f"null_distribution needs at least 2 draws, got {n}")
+    rng = checked_generator(rng)
+    null = sample([float(metric(draw(rng))) for _ in range(n)], "the null")
+    if np.ptp(null) <= rounding * np.abs(null).max():
+        raise NullCannotMove(
+            f"the null cannot move: {n} draws all read {null[0]:.6g} (spread {np.ptp(null):.1g}). "
+            "The metric does not depend on what the draw randomises; randomise something it measures"
+        )
+    return null
+
+
+def against_null(observed: float, null: ArrayLike) -> NullComparison:
+    """Where an observed value stands in a null that moves.
+
+    Args:
+        observed: the metric on the real input.
+        null: [n], from `null_distribution`.
+    Raises:
+        ValueError: fewer than two draws, a non-finite one, or no spread.
+    Source: Phipson & Smyth 2010 (why p is never 0). Chapter: instruments/statistics.
+    """
+    null = sample(null, "the null")
+    tail = 1 + min((null >= observed).sum(), (null <= observed).sum())
+    excess = float(observed - null.mean())
+    z = standardised(excess, null.std(ddof=1), "against_null")
+    return NullComparison(excess, z, min(1.0, 2 * float(tail) / (len(null) + 1)))

@@ -1,0 +1,295 @@
+"""Intervals, tests and effect sizes. The model seed is the unit: one value per seed, or values grouped by seed.
+
+Everything random takes an explicit NumPy generator (`lib.rng.numpy_generator(seed, label)`).
+Chapter: instruments/statistics.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+from scipy.special import gammaln
+from statsmodels.stats.multitest import multipletests
+
+_CHUNK = 2**21
+"""Values resampled at a time: 16 MiB."""
+
+
+class Interval(NamedTuple):
+    """An estimate with its interval, [low, high] at the level it was asked for."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+class PermutationTest(NamedTuple):
+    """A difference of means with its two-sided permutation p-value."""
+
+    difference: float
+    p_value: float
+    exact: bool
+    """Whether every rearrangement was counted; otherwise p has the resolution 2 / (n_resamples + 1)."""
+
+
+def bootstrap_interval(
+    values: ArrayLike, statistic: Callable[..., Any] = np.mean, level: float = 0.95, n_resamples: int = 5_000,
+    *, rng: np.random.Generator, method: str = "BCa",
+) -> Interval:  # fmt: skip
+    """Bootstrap interval of a statistic over independent values, one per seed.
+
+    BCa (bias-corrected and accelerated) unless told otherwise. Resampling few values understates their spread: for
+    normal values the 95 % interval of a mean covers 93 % at n = 20, 90 % at 10, 85 % at 5 and 74 % at 3. With fewer
+    than ten seeds prefer `t_interval`.
+
+    Args:
+        values: [n], independent.
+        statistic: maps values (and `axis`, if it has it) to a number.
+        level: coverage aimed at.
+        n_resamples: bootstrap samples.
+        rng: source of the resampling.
+        method: "BCa" or "percentile".
+    Returns:
+        Interval; of width 0 where all values are equal.
+    Raises:
+        ValueError: fewer than two values, a non-finite one, or a statistic whose BCa limits are undefined.
+    Source: Efron 1987, through scipy.stats.bootstrap. Chapter: instruments/statistics.
+    """
+    values, rng = sample(values, "values"), checked_generator(rng)
+    estimate = float(statistic(values))
+    if np.ptp(values) == 0:
+        return Interval(estimate, estimate, estimate)
+    found = stats.bootstrap((values,), statistic, confidence_level=level, n_resamples=n_resamples, method=method,
+                            batch=max(1, _CHUNK // len(values)), rng=rng)  # fmt: skip
+    low, high = map(float, found.confidence_interval)
+    if not np.isfinite([low, high]).all():
+        raise ValueError(f"bootstrap_interval: {method} limits are undefined here; try method='percentile'")
+    return Interval(estimate, low, high)
+
+
+def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
+    """Student's interval of a mean, mean ± t_{n-1} s / sqrt(n): right for a few roughly normal values.
+
+    Args:
+        values: [n], independent, one per seed.
+        level: coverage aimed at.
+    Raises:
+        ValueError: fewer than two values, or a non-finite one.
+    Chapter: instruments/statistics.
+    """
+    values = sample(values, "values")
+    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values)
+    return Interval(float(values.mean()), float(values.mean() - half), float(values.mean() + half))
+
+
+def paired_difference(
+    a: ArrayLike, b: ArrayLike, statistic: Callable[..., Any] = np.mean, level: float = 0.95,
+    n_resamples: int = 5_000, *, rng: np.random.Generator, method: str = "BCa",
+) -> Interval:  # fmt: skip
+    """Bootstrap interval of a - b where entry i of both comes from the same seed.
+
+    Args:
+        a, b: [n] each.
+        statistic, level, n_resamples, rng, method: as in `bootstrap_interval`.
+    Returns:
+        Interval of statistic(a - b).
+    Raises:
+        ValueError: unequal lengths, fewer than two pairs, or a non-finite value.
+    Chapter: instruments/statistics.
+    """
+    a, b = _pairs(a, b)
+    return bootstrap_interval(a - b, statistic, level, n_resamples, rng=rng, method=method)
+
+
+def hierarchical_bootstrap(
+    values: ArrayLike, groups: ArrayLike, statistic: Callable[..., Any] = np.mean, level: float = 0.95,
+    n_resamples: int = 5_000, *, rng: np.random.Generator,
+) -> Interval:  # fmt: skip
+    """Percentile interval of the mean over seeds of `statistic` within a seed: resample seeds, then items in each.
+
+    For nested items only (other seeds' classes, images or latents). For paired conditions pass per-item differences.
+    The interval treats few seeds as `bootstrap_interval` does: with three it is too narrow, if far less so than a
+    pooled one; `t_interval` over the seeds' means is the honest choice there.
+
+    Args:
+        values: [n], one per item.
+        groups: [n], the seed each item belongs to; seeds may differ in their number of items and count equally.
+        statistic: maps items [..., n_items] and `axis` to numbers [...].
+        level, n_resamples, rng: as in `bootstrap_interval`.
+    Raises:
+        ValueError: unequal lengths, fewer than two seeds, or a non-finite value.
+    Source: Davison & Hinkley 1997, section 3.8. Chapter: instruments/statistics.
+    """
+    values, groups, rng = sample(values, "values"), np.asarray(groups), checked_generator(rng)
+    if groups.shape != values.shape:
+        raise ValueError(f"groups must name the seed of every value: {len(values)} values, groups {groups.shape}")
+    items = [values[groups == group] for group in np.unique(groups)]
+    if len(items) < 2:
+        raise ValueError("hierarchical_bootstrap needs at least two seeds: one seed says nothing about others")
+    picks = rng.integers(len(items), size=(n_resamples, len(items)))  # which seeds each resample holds
+    drawn = np.empty(picks.shape)
+    for group, own in enumerate(items):
+        chosen = picks == group
+        drawn[chosen] = _resampled(own, int(chosen.sum()), statistic, rng)
+    low, high = np.quantile(drawn.mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(np.mean([statistic(own, axis=-1) for own in items])), float(low), float(high))
+
+
+def paired_permutation_test(
+    a: ArrayLike, b: ArrayLike, n_resamples: int = 10_000, *, rng: np.random.Generator
+) -> PermutationTest:
+    """Sign-flip test that a - b is symmetric about 0, pairs sharing a seed.
+
+    Exact over all 2^n sign patterns while 2^n <= n_resamples. The smallest p that n pairs can show is 2 / 2^n: .25
+    with three seeds, .0625 with five, .03 with six.
+
+    Args:
+        a, b: [n] each.
+        n_resamples: random sign patterns where there are too many to count.
+        rng: source of the patterns.
+    Raises:
+        ValueError: unequal lengths, fewer than two pairs, or a non-finite value.
+    Chapter: instruments/statistics.
+    """
+    a, b = _pairs(a, b)
+    return _permutation_test(a, b, "samples", 2 ** len(a), n_resamples, rng)
+
+
+def permutation_test(
+    a: ArrayLike, b: ArrayLike, n_resamples: int = 10_000, *, rng: np.random.Generator
+) -> PermutationTest:
+    """Two-sample test that a and b are exchangeable, by the difference of their means.
+
+    Exact over all divisions into two groups while there are at most n_resamples of them.
+
+    Args:
+        a, b: [n_a] and [n_b], independent seeds.
+        n_resamples, rng: as in `paired_permutation_test`.
+    Raises:
+        ValueError: fewer than two values in either, or a non-finite value.
+    Chapter: instruments/statistics.
+    """
+    a, b = sample(a, "a"), sample(b, "b")
+    return _permutation_test(a, b, "independent", math.comb(len(a) + len(b), len(a)), n_resamples, rng)
+
+
+def proportion_interval(successes: int, n: int, level: float = 0.95) -> Interval:
+    """Wilson's interval of a proportion, successes / n; sensible at 0 and at n.
+
+    Raises:
+        ValueError: n < 1, or successes outside 0..n.
+    Source: Wilson 1927, through scipy. Chapter: instruments/statistics.
+    """
+    if n < 1 or not 0 <= successes <= n:
+        raise ValueError(f"proportion_interval needs 0 <= successes <= n and n >= 1, got {successes} of {n}")
+    low, high = stats.binomtest(int(successes), int(n)).proportion_ci(level, method="wilson")
+    return Interval(successes / n, float(low), float(high))
+
+
+def holm(p_values: ArrayLike) -> np.ndarray:
+    """Holm's adjusted p-values: reject those <= α and the chance of any false rejection in the family is <= α.
+
+    The i-th smallest of m becomes max over j <= i of min(1, (m - j + 1) p_(j)).
+
+    Args:
+        p_values: [m], the whole family declared before the runs.
+    Returns:
+        [m], in the order given.
+    Raises:
+        ValueError: empty, or a value outside [0, 1].
+    Source: Holm 1979, through statsmodels. Chapter: instruments/statistics.
+    """
+    p = np.asarray(p_values, dtype=float)
+    if p.ndim != 1 or not len(p) or not np.all((p >= 0) & (p <= 1)):
+        raise ValueError(f"holm needs a list of p-values in [0, 1], got {p_values!r}")
+    return multipletests(p, method="holm")[1]
+
+
+def cohens_d(a: ArrayLike, b: ArrayLike) -> float:
+    """Cohen's d of two independent groups, (mean a - mean b) / pooled standard deviation.
+
+    Raises:
+        ValueError: fewer than two values in either, a non-finite one, or no spread within the groups.
+    Chapter: instruments/statistics.
+    """
+    a, b = sample(a, "a"), sample(b, "b")
+    squares = a.var(ddof=1) * (len(a) - 1) + b.var(ddof=1) * (len(b) - 1)
+    return standardised(a.mean() - b.mean(), np.sqrt(squares / (len(a) + len(b) - 2)), "cohens_d")
+
+
+def hedges_g(a: ArrayLike, b: ArrayLike) -> float:
+    """Hedges' g, Cohen's d without its small-sample bias: d Γ(m/2) / (sqrt(m/2) Γ((m-1)/2)), m = n_a + n_b - 2.
+
+    With three seeds a side the factor is .80.
+
+    Raises:
+        ValueError: as `cohens_d`.
+    Source: Hedges 1981. Chapter: instruments/statistics.
+    """
+    m = np.size(a) + np.size(b) - 2
+    return float(cohens_d(a, b) * np.exp(gammaln(m / 2) - gammaln((m - 1) / 2)) / np.sqrt(m / 2))
+
+
+def paired_dz(a: ArrayLike, b: ArrayLike) -> float:
+    """d_z of paired values, mean(a - b) / sd(a - b); not comparable with `cohens_d`, since pairing shrinks the sd.
+
+    Raises:
+        ValueError: unequal lengths, fewer than two pairs, a non-finite value, or all differences equal.
+    Chapter: instruments/statistics.
+    """
+    a, b = _pairs(a, b)
+    return standardised((a - b).mean(), (a - b).std(ddof=1), "paired_dz")
+
+
+def sample(values: ArrayLike, name: str) -> np.ndarray:
+    """A float vector of at least two finite values, or a ValueError that says what is wrong."""
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 1 or len(values) < 2:
+        raise ValueError(f"{name} must be a list of at least two numbers, got shape {values.shape}")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} has {(~np.isfinite(values)).sum()} non-finite values; decide what they mean first")
+    return values
+
+
+def _pairs(a: ArrayLike, b: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    a, b = sample(a, "a"), sample(b, "b")
+    if len(a) != len(b):
+        raise ValueError(f"a and b must be paired by seed, got {len(a)} and {len(b)} values")
+    return a, b
+
+
+def checked_generator(rng: np.random.Generator) -> np.random.Generator:
+    """`rng`, or a TypeError for a bare seed, which would silently repeat one stream."""
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"rng must be a NumPy Generator, got {rng!r}; use lib.rng.numpy_generator(seed, label)")
+    return rng
+
+
+def standardised(difference: float, spread: float, name: str) -> float:
+    """difference / spread, or a ValueError where there is no spread."""
+    if not spread > 0:
+        raise ValueError(f"{name} is undefined: there is no spread to divide the difference {difference:.6g} by")
+    return float(difference / spread)
+
+
+def _resampled(values: np.ndarray, n: int, statistic: Callable[..., Any], rng: np.random.Generator) -> np.ndarray:
+    """The statistic of n resamples with replacement, [n], a bounded number of values at a time."""
+    rows = max(1, _CHUNK // len(values))
+    sizes = [min(rows, n - start) for start in range(0, n, rows)]
+    parts = [statistic(values[rng.integers(len(values), size=(k, len(values)))], axis=-1) for k in sizes]
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
+def _permutation_test(a, b, kind: str, n_patterns: int, n_resamples: int, rng: np.random.Generator) -> PermutationTest:
+    exact, rng = n_patterns <= n_resamples, checked_generator(rng)
+    found = stats.permutation_test((a, b), _difference, permutation_type=kind, vectorized=True, batch=1_000,
+                                   n_resamples=np.inf if exact else n_resamples, rng=rng)  # fmt: skip
+    return PermutationTest(float(a.mean() - b.mean()), float(found.pvalue), exact)
+
+
+def _difference(a: np.ndarray, b: np.ndarray, axis: int) -> np.ndarray:
+    return a.mean(axis=axis) - b.mean(axis=axis)
