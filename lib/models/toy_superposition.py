@@ -1,0 +1,190 @@
+"""The toy model of superposition, h = W x, x' = ReLU(W^T h + b), as an ensemble with hand-written gradients.
+
+One row of the ensemble's table holds W [n_hidden, n_features] and b [n_features]. The loss of a model is
+L = sum_i I_i (x_i - x'_i)^2, averaged over samples; column i of W is the direction W_i of feature i.
+The gradient, with d = x' - x and the gate g_i = 2 I_i d_i [pre_i > 0] (no gate when the output is linear):
+
+    dL/db = g,    dL/dW = h g^T + (W g) x^T,    averaged over samples.
+
+Source: Elhage et al. 2022, "Toy Models of Superposition".
+Chapters: instruments/toy_models, studies/superposition_phases.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib.ensembles import Layout, LossAndGrad, by_autograd
+
+Draw = Callable[[], Tensor]
+"""A fresh minibatch for every model, [I, batch, n_features]."""
+
+OUTPUTS = ("relu", "linear")
+
+
+def layout(n_features: int, n_hidden: int) -> Layout:
+    """Rows of W [n_hidden, n_features] and b [n_features]."""
+    return Layout(W=(n_hidden, n_features), b=(n_features,))
+
+
+def initial(n_models: int, n_features: int, n_hidden: int, rng: torch.Generator, dtype=torch.float32) -> Tensor:
+    """A table [n_models, P] on the generator's device: W normal of variance 2/(n_hidden + n_features), b = 0."""
+    shape = (n_models, n_hidden, n_features)
+    W = torch.randn(shape, generator=rng, dtype=dtype, device=rng.device) * (2 / (n_hidden + n_features)) ** 0.5
+    return layout(n_features, n_hidden).pack(W=W, b=W.new_zeros(n_models, n_features))
+
+
+def forward(W: Tensor, b: Tensor, x: Tensor, output: str = "relu") -> Tensor:
+    """Reconstruction x' = ReLU(W^T W x + b), or without the ReLU for output="linear".
+
+    Args:
+        W: [..., n_hidden, n_features]; b: [..., n_features]; x: [..., batch, n_features].
+    Returns:
+        x', shaped like x.
+    """
+    _check_output(output)
+    pre = x @ W.mT @ W + b.unsqueeze(-2)  # [..., batch, n_features]
+    return pre.clamp_min(0) if output == "relu" else pre
+
+
+def feature_losses(W: Tensor, b: Tensor, x: Tensor, importance: Tensor, output: str = "relu") -> Tensor:
+    """Loss of each feature, I_i (x_i - x'_i)^2 averaged over samples, [..., n_features]; they sum to the model's."""
+    return importance * (forward(W, b, x, output) - x).square().mean(-2)
+
+
+def heldout_losses(W: Tensor, b: Tensor, draw: Draw, importance: Tensor, batches: int, output: str = "relu") -> Tensor:
+    """`feature_losses` averaged over fresh batches, [I, n_features]."""
+    return torch.stack([feature_losses(W, b, draw(), importance, output) for _ in range(batches)]).mean(0)
+
+
+def sampled_loss(n_features: int, n_hidden: int, draw: Draw, importance: Tensor, output: str = "relu") -> LossAndGrad:
+    """Minibatch loss and its manual gradient for an ensemble; `draw` gives fresh data at every call.
+
+    Args:
+        importance: I, [I, n_features].
+    Returns:
+        (theta, grad) -> loss [I].
+    """
+    _check_output(output)
+    names = layout(n_features, n_hidden)
+
+    def loss_and_grad(theta: Tensor, grad: Tensor) -> Tensor:
+        at, into, x = names.views(theta), names.views(grad), draw()
+        h = torch.bmm(x, at["W"].mT)  # [I, B, m]
+        pre = torch.baddbmm(at["b"].unsqueeze(1), h, at["W"])  # [I, B, n]
+        d = (pre.clamp_min(0) if output == "relu" else pre.clone()).sub_(x)
+        loss = (d.square().mean(1) * importance).sum(1)
+        g = d.mul_((2 / x.shape[1]) * importance.unsqueeze(1))
+        if output == "relu":
+            g.masked_fill_(pre <= 0, 0)
+        into["b"].copy_(g.sum(1))
+        into["W"].copy_(torch.bmm(h.mT, g).add_(torch.bmm(torch.bmm(at["W"], g.mT), x)))  # [I, m, n]
+        return loss
+
+    return loss_and_grad
+
+
+def quadrature(n_features: int, nodes: int = 8) -> tuple[Tensor, Tensor, Tensor]:
+    """Gauss-Legendre points of [0, 1]^k for every subset of k active features, so that expectations become sums.
+
+    Exact for polynomials of degree 2 nodes - 1 in each feature; a ReLU kink inside the cube costs about nodes^-2.
+
+    Returns:
+        points: [Q, n_features], Q = (nodes + 1)^n_features; base weights [Q], those of the active coordinates;
+        n_active [Q, n_features], 1 where the feature is active. All float64.
+    """
+    at, weight = np.polynomial.legendre.leggauss(nodes)
+    at, weight = np.r_[0.0, (at + 1) / 2], np.r_[1.0, weight / 2]  # entry 0: the feature is off
+    index = np.indices((nodes + 1,) * n_features).reshape(n_features, -1).T  # [Q, n]
+    return torch.tensor(at[index]), torch.tensor(weight[index].prod(1)), torch.tensor((index > 0) * 1.0)
+
+
+def expected_loss(n_hidden: int, p: Tensor, importance: Tensor, nodes: int = 8, scaled: bool = True) -> LossAndGrad:
+    """The expected loss of independent features x_i = Bernoulli(p_i) * U(0, 1), without sampling, and its gradient.
+
+    Args:
+        p: [I, n_features], one to three features in practice: (nodes + 1)^n_features points are summed.
+        importance: [I, n_features].
+        scaled: divide loss and gradient by the model's mean p, so that gradients stay O(1) when features are rare.
+    Returns:
+        (theta, grad) -> loss [I].
+    """
+    _check_probability(p)
+    n = p.shape[1]
+    points, base, active = (t.to(p) for t in quadrature(n, nodes))
+    chance = torch.where(active.bool(), p.unsqueeze(1), 1 - p.unsqueeze(1)).prod(-1) * base  # [I, Q]
+    unit = p.mean(1, keepdim=True) if scaled else torch.ones_like(p[:, :1])
+    weight = (importance.unsqueeze(2) * (chance / unit).unsqueeze(1)).contiguous()  # [I, n, Q]
+    names, x = layout(n, n_hidden), points.T.contiguous()  # [n, Q]
+
+    def loss_and_grad(theta: Tensor, grad: Tensor) -> Tensor:
+        at, into = names.views(theta), names.views(grad)
+        W, models, Q = at["W"], len(theta), x.shape[1]
+        h = (W.reshape(models * n_hidden, n) @ x).view(models, n_hidden, Q)
+        pre = _small_matmul(W.mT, h).add_(at["b"].unsqueeze(2))  # [I, n, Q]
+        d = pre.clamp_min(0).sub_(x)
+        g = d * weight
+        loss = torch.linalg.vecdot(g.flatten(1), d.flatten(1))
+        g.mul_(2).masked_fill_(pre <= 0, 0)
+        into["b"].copy_(g.sum(2))
+        Wg = _small_matmul(W, g)  # [I, m, Q]
+        into["W"].copy_((Wg.view(models * n_hidden, Q) @ x.T).view(models, n_hidden, n).add_(torch.bmm(h, g.mT)))
+        return loss
+
+    return loss_and_grad
+
+
+def privileged_loss(n_features: int, n_hidden: int, draw: Draw, importance: Tensor) -> LossAndGrad:
+    """The model with a privileged basis, h = ReLU(W x), x' = ReLU(W^T h + b): loss and gradient by autograd."""
+    names = layout(n_features, n_hidden)
+
+    def loss(theta: Tensor) -> Tensor:
+        at, x = names.views(theta), draw()
+        h = (x @ at["W"].mT).relu()  # [I, B, m]
+        out = (h @ at["W"] + at["b"].unsqueeze(1)).relu()
+        return ((out - x).square().mean(1) * importance).sum(1)
+
+    return by_autograd(loss)
+
+
+def absolute_layout(n_features: int, n_hidden: int) -> Layout:
+    """Rows of W1 [n_hidden, n_features], W2 [n_features, n_hidden] and b [n_features]."""
+    return Layout(W1=(n_hidden, n_features), W2=(n_features, n_hidden), b=(n_features,))
+
+
+def absolute_forward(W1: Tensor, W2: Tensor, b: Tensor, x: Tensor) -> Tensor:
+    """The absolute-value model y' = ReLU(W2 ReLU(W1 x) + b); x and y' are [..., batch, n_features]."""
+    return ((x @ W1.mT).relu() @ W2.mT + b.unsqueeze(-2)).relu()
+
+
+def absolute_loss(n_features: int, n_hidden: int, draw: Draw, importance: Tensor) -> LossAndGrad:
+    """Loss sum_i I_i (|x_i| - y'_i)^2 of the absolute-value model, averaged over samples; gradient by autograd."""
+    names = absolute_layout(n_features, n_hidden)
+
+    def loss(theta: Tensor) -> Tensor:
+        x = draw()
+        out = absolute_forward(**names.views(theta), x=x)
+        return ((out - x.abs()).square().mean(1) * importance).sum(1)
+
+    return by_autograd(loss)
+
+
+def _small_matmul(A: Tensor, B: Tensor) -> Tensor:
+    """A [I, r, s] @ B [I, s, Q] for r, s of two or three, where a sum of outer products beats a batched product."""
+    out = A[:, :, :1] * B[:, :1]
+    for j in range(1, A.shape[2]):
+        out.addcmul_(A[:, :, j : j + 1], B[:, j : j + 1])
+    return out
+
+
+def _check_output(output: str) -> None:
+    if output not in OUTPUTS:
+        raise ValueError(f"output {output!r} is not one of {OUTPUTS}")
+
+
+def _check_probability(p: Tensor) -> None:
+    if p.ndim != 2 or not ((p > 0) & (p <= 1)).all():
+        raise ValueError(f"p must be [models, n_features] with values in (0, 1], got shape {tuple(p.shape)}")
