@@ -220,7 +220,7 @@ class Ledger:
             for r in self.records.values()
         ]
         columns = ["claim", "verdict", "estimate", "interval", "n", "published", "published arm"]
-        return pd.DataFrame(rows, columns=columns)
+        return pd.DataFrame(rows, columns=columns).astype({"n": "Int64"})
 
 
 def results_path(study: str, profile: str) -> Path:
@@ -305,11 +305,11 @@ def _row(claim: Claim, record: Record | None) -> str:
 
 def _ours(record: Record | None) -> str:
     if record is None:
-        return ""
+        return "–"
     if record.estimate is None:
         return _text(record.note)
     low, high = (_number(bound) for bound in record.interval)
-    return f"{_number(record.estimate)} [{low}, {high}], n = {record.n} ({_text(record.metric)})"
+    return f"{_number(record.estimate)} [{low}, {high}], n\u00a0=\u00a0{record.n} ({_text(record.metric)})"
 
 
 def _number(value: float) -> str:
