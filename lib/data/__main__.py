@@ -6,7 +6,8 @@ import sys
 import time
 from pathlib import Path
 
-from lib.data.registry import DataError, Dataset, DatasetUnavailable, dataset, datasets
+from lib.data import registry
+from lib.data.registry import DataError, Dataset, DatasetUnavailable, dataset
 from lib.data.resolve import cache_path, megabytes, resolve
 
 
@@ -23,10 +24,10 @@ def main(argv: list[str] | None = None) -> int:
     if args.command == "list":
         return _list()
     if args.command == "verify":
-        kept = [d for d in datasets().values() if d.sources[0].provider == "pip" or cache_path(d.name).exists()]
+        kept = [d for d in registry.datasets().values() if d.sources[0].provider == "pip" or cache_path(d.name).exists()]
         return _each(kept, None, download=False)
     try:
-        chosen = [dataset(name) for name in args.names] or list(datasets().values())
+        chosen = [dataset(name) for name in args.names] or list(registry.datasets().values())
     except DataError as error:
         parser.error(str(error))
     if args.path and len(chosen) != 1:
@@ -35,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _list() -> int:
-    for data in datasets().values():
+    for data in registry.datasets().values():
         try:
             resolve(data.name, download=False)
             state = "here"
