@@ -15,6 +15,13 @@ from pathlib import Path
 from lib.content import write_text
 from lib.site.source import Site, assemble
 
+JUPYTER_BOOK = """
+from sphinx.util.console import nocolor
+from jupyter_book.cli.main import main
+nocolor()
+main(prog_name="jupyter-book")
+"""
+
 
 class SiteError(RuntimeError):
     """The site cannot be built; the message says what is missing or wrong and what to do."""
@@ -47,11 +54,10 @@ def render(site: Site) -> Path:
     """
     work = site.build / "site"
     shutil.rmtree(work, ignore_errors=True)
-    start = "import sys; from jupyter_book.cli.main import main; sys.argv[0] = 'jupyter-book'; main()"
     options = ["--path-output", str(work), "-W", "-n", "--keep-going", "-q"]
     done = subprocess.run(
-        [sys.executable, "-c", start, "build", str(site.source), *options],
-        capture_output=True, text=True, env={**os.environ, "NO_COLOR": "1", "PYTHONWARNINGS": "ignore"}, check=False,
+        [sys.executable, "-c", JUPYTER_BOOK, "build", str(site.source), *options],
+        capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": "ignore"}, check=False,
     )  # fmt: skip
     if done.returncode:
         lines = [line.replace(f"{site.source}/", "") for line in (done.stderr + done.stdout).splitlines()]
