@@ -1,0 +1,64 @@
+"""The built site, in a browser that refuses to talk to anybody but it."""
+from __future__ import annotations
+
+import functools
+import http.server
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from built_site import HTML, Visit, pages
+from playwright.sync_api import Browser, sync_playwright
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]  # fmt: skip
+
+@pytest.fixture(scope="session")
+def site() -> Path:
+    if not (HTML / "index.html").is_file():
+        pytest.skip(f"no built site at {HTML}: run make book")
+    return HTML
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="session")
+def base(site: Path) -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(site)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("no browser: install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser: Browser, base: str) -> Iterator[Visit]:
+    context = browser.new_context(viewport={"width": 1360, "height": 900})
+    yield Visit(context, base)
+    context.close()
+
+
+@pytest.fixture(scope="module", params=pages() or [None])
+def opened(request: pytest.FixtureRequest, browser: Browser, base: str) -> Iterator[Visit]:
+    """Each page of the site in turn, loaded once for all tests that look at it, its figures drawn."""
+    context = browser.new_context(viewport={"width": 1360, "height": 900}, reduced_motion="reduce")
+    visit = Visit(context, base)
+    visit.open(request.param)
+    visit.draw_figures()
+    yield visit
+    context.close()

@@ -1,0 +1,129 @@
+"""What a reader does with the book: read, search, unfold, zoom, follow links, with the network unplugged."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from built_site import Visit, pages
+
+pytestmark = pytest.mark.browser
+
+
+def first_page_with(site: Path, text: str) -> str:
+    """The first page whose HTML contains `text`."""
+    for path in pages():
+        if text in (site / path).read_text(encoding="utf-8"):
+            return path
+    return pytest.fail(f"no page of the built site contains {text!r}")
+
+
+def test_page_is_whole_offline(opened: Visit):
+    """Every page: no request leaves the machine, no error, all math typeset, every picture there."""
+    page = opened.page
+    assert opened.outside == [] and opened.errors == []
+    assert page.locator("html").get_attribute("lang") == "en"
+    assert page.evaluate("[...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)") == []
+    untypeset = "[...document.querySelectorAll('.math')].filter(m => !m.querySelector('mjx-container svg')).length"
+    assert page.evaluate(untypeset) == 0 and page.locator("mjx-merror, [data-mjx-error]").count() == 0
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_page_is_accessible(opened: Visit, mode: str):
+    opened.page.emulate_media(color_scheme=mode)
+    opened.page.wait_for_function(f"document.documentElement.dataset.theme === '{mode}'")
+    figures_follow = f"[...document.querySelectorAll('.plotly-figure')].every(f => f.dataset.drawn === '{mode}')"
+    opened.page.wait_for_function(figures_follow)
+    found = Axe().run(opened.page).response["violations"]
+    grave = [violation for violation in found if violation["impact"] in ("serious", "critical")]
+    assert [(v["id"], n["target"], n["failureSummary"]) for v in grave for n in v["nodes"]] == []
+
+
+def test_page_fits_a_phone(opened: Visit):
+    page = opened.page
+    page.set_viewport_size({"width": 375, "height": 740})
+    page.wait_for_timeout(150)  # figures and page.js answer the new width
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
+    wide = """[...document.querySelectorAll('.bd-article img, .bd-article table, .bd-article svg')]
+        .filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('[tabindex="0"], .plotly-figure'))
+        .map(e => e.outerHTML.slice(0, 120))"""
+    assert page.evaluate(wide) == []
+
+
+def test_entry_opens_the_first_page(visit: Visit):
+    visit.page.goto(f"{visit.base}/index.html")
+    visit.page.wait_for_url("**/intro.html")
+    assert visit.page.locator("article h1").count() == 1
+
+
+def test_math_is_drawn_as_svg(visit: Visit, site: Path):
+    page = visit.open(first_page_with(site, 'class="math notranslate'))
+    assert page.locator("mjx-container svg").count() > 0
+    assert "\\mathcal" not in page.inner_text("article") and "\\frac" not in page.inner_text("article")
+
+
+def test_figure_zooms_with_mouse_and_keys(visit: Visit, site: Path):
+    page = visit.open(first_page_with(site, 'class="plotly-figure"'))
+    visit.draw_figures()
+    figure = page.locator(".plotly-figure:has(.nsewdrag)").first
+    if not figure.count():
+        pytest.skip("no interactive figure with two axes")
+    figure.scroll_into_view_if_needed()
+    span = "e => e._fullLayout.xaxis.range.map(Number)"
+    start = figure.evaluate(span)
+    box = figure.locator(".nsewdrag").first.bounding_box()
+    page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.3 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 0.6 * box["height"], steps=8)
+    page.mouse.up()
+    moved = "([e, low]) => Number(e._fullLayout.xaxis.range[0]) !== low"
+    page.wait_for_function(moved, arg=[figure.element_handle(), start[0]])
+    low, high = figure.evaluate(span)
+    assert abs(high - low) < abs(start[1] - start[0])
+    figure.focus()
+    page.keyboard.press("-")
+    page.wait_for_function(moved, arg=[figure.element_handle(), low])
+    wider = figure.evaluate(span)
+    assert abs(wider[1] - wider[0]) == pytest.approx(1.25 * abs(high - low), rel=1e-3)
+
+
+def test_search_finds(visit: Visit):
+    page = visit.page
+    page.goto(f"{visit.base}/search.html?q=superposition")
+    page.wait_for_selector("#search-results li a")
+    assert "superposition" in page.inner_text("#search-results").lower() and visit.errors == []
+
+
+def test_hidden_code_opens(visit: Visit, site: Path):
+    page = visit.open(first_page_with(site, "above-input"))
+    hidden = page.locator("details.hide.above-input").first
+    assert not hidden.locator("pre").first.is_visible()
+    hidden.locator("summary").click()
+    assert hidden.locator("pre").first.is_visible()
+
+
+def test_theme_button_changes_the_page(visit: Visit):
+    page = visit.open("intro.html")
+    grounds = {}
+    for _ in range(3):  # auto, light, dark in some order
+        page.locator("button.theme-switch-button:visible").first.click()
+        mode = page.evaluate("document.documentElement.dataset.mode")
+        grounds[mode] = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert set(grounds) == {"auto", "light", "dark"} and grounds["light"] != grounds["dark"]
+
+
+def test_site_works_from_a_folder(visit: Visit, site: Path):
+    """The same book opened as file:// without any server: first page, math, navigation, search, no complaint."""
+    visit.base = site.as_uri()
+    page = visit.page
+    page.context.unroute_all()
+    page.context.route(lambda url: not url.startswith(("file:", "data:", "blob:")), visit.refuse)
+    page.goto(f"{visit.base}/index.html")
+    page.wait_for_url("**/intro.html")
+    visit.open(first_page_with(site, 'class="math notranslate'))
+    assert page.locator("mjx-container svg").count() > 0
+    page.locator(".prev-next-footer a").first.click()
+    page.wait_for_load_state()
+    page.goto(f"{visit.base}/search.html?q=superposition")
+    page.wait_for_selector("#search-results li a")
+    assert visit.outside == [] and visit.errors == []
