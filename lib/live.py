@@ -1,0 +1,57 @@
+"""One line of progress for long cells: a single output that updates, in a notebook, under papermill or in a terminal.
+
+(tqdm's notebook bar freezes and a rich display leaves an empty widget when a notebook runs headless.)
+"""
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, Self
+
+
+class Progress:
+    """`with Progress(9, "runs") as progress: ... progress.advance()`."""
+
+    def __init__(self, total: int, label: str, done: int = 0, every: float = 0.5):
+        self.total, self.label, self.done, self.reused, self.every = total, label, done, done, every
+        self.start = self.shown = time.monotonic()
+        self.handle: Any = None
+
+    @property
+    def text(self) -> str:
+        """What is shown: done of total, reused, elapsed, and the time left as far as it can be told."""
+        elapsed, made = time.monotonic() - self.start, self.done - self.reused
+        remaining = self.total - self.done
+        left = f", {elapsed / made * remaining:.0f} s left" if made and remaining else ""
+        reused = f" ({self.reused} reused)" if self.reused else ""
+        return f"{self.label}: {self.done} of {self.total}{reused}, {elapsed:.0f} s{left}"
+
+    def advance(self, count: int = 1) -> None:
+        """Count finished runs and refresh the line if it is due."""
+        self.done += count
+        if time.monotonic() - self.shown >= self.every:
+            self.show()
+
+    def show(self, last: bool = False) -> None:
+        """Refresh the line now."""
+        self.shown = time.monotonic()
+        if "ipykernel" in sys.modules:
+            self._show_in_notebook()
+        elif sys.stderr.isatty():
+            sys.stderr.write(f"\r\x1b[K{self.text}" + ("\n" if last else ""))
+            sys.stderr.flush()
+
+    def _show_in_notebook(self) -> None:
+        from IPython.display import display
+
+        bundle = {"text/plain": self.text}
+        if self.handle is None:
+            self.handle = display(bundle, raw=True, display_id=True)
+        else:
+            self.handle.update(bundle, raw=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.show(last=True)
