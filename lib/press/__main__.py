@@ -94,6 +94,8 @@ def plan(requests: list[Request], force: bool) -> list[Job]:
 
 
 def _refreshed(request: Request, values: dict[str, Any]) -> bool:
+    if not request.output.is_file():
+        return False
     from lib.press.worker import refresh  # imports jupytext and papermill: not needed when everything is kept
 
     renewed = refresh(request, values)

@@ -1,0 +1,34 @@
+import shutil
+
+import pytest
+from checkout import Checkout, make_checkout
+
+
+@pytest.fixture(scope="session")
+def executed_once(tmp_path_factory) -> Checkout:
+    made = make_checkout(tmp_path_factory.mktemp("executed").resolve())
+    done = made.run()
+    assert done.returncode == 0, done.stderr
+    return made
+
+
+@pytest.fixture
+def executed(executed_once, tmp_path):
+    """A miniature checkout whose page has been executed."""
+    shutil.copytree(executed_once.root, tmp_path, dirs_exist_ok=True)
+    yield from _until_quiet(Checkout(tmp_path.resolve()))
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A miniature checkout in which nothing has run yet."""
+    yield from _until_quiet(make_checkout(tmp_path.resolve()))
+
+
+def _until_quiet(made: Checkout):
+    """Whatever a checkout started must be gone when the test ends."""
+    yield made
+    leftover = made.processes()
+    for process in leftover:
+        process.kill()
+    assert leftover == [], f"left running: {leftover}"

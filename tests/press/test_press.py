@@ -1,0 +1,161 @@
+"""The press on a miniature checkout: what runs, what is kept, what is refused."""
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+
+def test_run_stores_a_whole_notebook_and_its_results(checkout):
+    done = checkout.run()
+    assert done.returncode == 0, done.stderr
+    book = checkout.notebook()["metadata"]["book"]
+    assert book["params"] == {"profile": "quick", "seeds": 2, "rate": 0.5, "mode": "plain", "pause": 0.0}
+    assert json.loads(checkout.results.read_text()) == {"answer": 4} == book["results"]
+    assert book["environment"]["torch"] and book["seconds"] > 0
+    assert not list(checkout.root.glob("_build/partial/**/*.ipynb"))
+    last = checkout.notebook()["cells"][-1]
+    assert last["outputs"][0]["text"] == ["answer 4\n"]
+
+
+def test_unchanged_page_is_kept_in_well_under_a_second(executed):
+    before = executed.output.read_bytes(), executed.output.stat().st_mtime_ns
+    start = time.monotonic()
+    again = executed.run()
+    assert again.stdout == "tiny [quick]: kept\n" and time.monotonic() - start < 1.0
+    assert (executed.output.read_bytes(), executed.output.stat().st_mtime_ns) == before
+
+
+def test_lost_results_are_laid_again_from_the_kept_notebook(executed):
+    executed.results.write_text("{ half")
+    assert "kept" in executed.run().stdout
+    assert json.loads(executed.results.read_text()) == {"answer": 4}
+
+
+def test_changed_prose_is_merged_without_executing(executed):
+    old = executed.notebook()
+    text = executed.chapter.read_text().replace("# Tiny", "# Tiny, told better")
+    fence = "```{code-cell} ipython3\n"
+    executed.chapter.write_text(text.replace(f"{fence}time", f"{fence}:tags: [hide-input]\n\ntime"))
+    assert executed.run().stdout == "tiny [quick]: kept, with its new prose\n"
+    new = executed.notebook()
+    assert "told better" in "".join(new["cells"][0]["source"])
+    assert new["cells"][-1]["outputs"] == old["cells"][-1]["outputs"]
+    assert new["metadata"]["book"]["finished"] == old["metadata"]["book"]["finished"]
+    assert any("hide-input" in c["metadata"].get("tags", []) and "time" in "".join(c["source"]) for c in new["cells"])
+    assert executed.run().stdout == "tiny [quick]: kept\n"
+
+
+@pytest.mark.parametrize("what", ["code", "parameter", "library", "notebook torn"])
+def test_what_a_result_depends_on_reruns_it(executed, what):
+    if what == "code":
+        executed.chapter.write_text(executed.chapter.read_text().replace('print("answer"', 'print("the answer"'))
+    elif what == "parameter":
+        executed.quick.write_text(executed.quick.read_text().replace("seeds: 2", "seeds: 5"))
+    elif what == "library":
+        study = executed.root / "lib/studies/tiny.py"
+        study.write_text(study.read_text().replace("2 * x", "2 * x + 1"))
+    else:
+        executed.output.write_bytes(executed.output.read_bytes()[:400])
+    done = executed.run()
+    assert "done" in done.stdout, done.stdout + done.stderr
+    expected = {"code": 4, "parameter": 10, "library": 5, "notebook torn": 4}[what]
+    assert json.loads(executed.results.read_text()) == {"answer": expected}
+
+
+def test_a_library_file_the_page_cannot_reach_does_not_rerun_it(executed):
+    (executed.root / "lib/live.py").write_text('"""Changed."""\n')
+    assert executed.run().stdout == "tiny [quick]: kept\n"
+
+
+def test_int_and_float_spelling_of_a_value_share_a_result(checkout):
+    checkout.quick.write_text(checkout.quick.read_text().replace("pause: 0.0", "pause: 0"))
+    checkout.run()
+    checkout.quick.write_text(checkout.quick.read_text().replace("pause: 0", "pause: 0.0"))
+    assert "done" not in checkout.run().stdout
+
+
+def test_override_has_outputs_of_its_own(executed):
+    book = executed.output.read_bytes()
+    done = executed.run("-p", "seeds=3")
+    assert done.returncode == 0, done.stderr
+    assert executed.output.read_bytes() == book
+    results = executed.root / "_build/results/quick+seeds=3/tiny.json"
+    assert json.loads(results.read_text()) == {"answer": 6}
+
+
+def test_force_executes_again(executed):
+    assert "done" in executed.run("--force").stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("rate: 0.5", "rate: 1e-3"), "rate: input should be a valid number, got '1e-3' (str); YAML reads 1e-3"),
+        (("rate: 0.5", "rate: 1e-3"), "write 1.0e-3"),
+        (("mode: plain", "mode: off"), "mode: input should be a valid string, got False (bool); YAML reads on/off"),
+        (("seeds: 2", "seedz: 2"), "unknown parameter seedz; did you mean seeds? accepted names: profile, seeds, rate"),
+        (("seeds: 2", "seeds: 2.5"), "seeds: input should be a valid integer, got 2.5 (float)"),
+        (("seeds: 2\n", ""), "missing parameter seeds"),
+        (("seeds: 2", "seeds: 2\nseeds: 3"), "key 'seeds' is given twice"),
+        (("profile: quick", "profile: full"), "profile: says 'full'; write `profile: quick`"),
+        (("seeds: 2", "seeds: [2"), "not readable as YAML"),
+    ],
+)  # fmt: skip
+def test_bad_parameter_is_refused_before_a_kernel_starts(checkout, change, message):
+    checkout.quick.write_text(checkout.quick.read_text().replace(*change))
+    refused = checkout.run()
+    assert refused.returncode == 2
+    assert "params/tiny/quick.yaml: " in refused.stderr and message in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not (checkout.root / "_build/partial").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "tinny"], "tinny: no such page; the book has: tiny"),
+        (["run", "tiny", "--profile", "huge"], "no such parameter file; here are: quick.yaml"),
+        (["run", "tiny", "-p", "seeds"], "expected name=value"),
+        (["run", "-p", "seeds=3"], "name the study"),
+        (["run", "tiny", "--jobs", "0"], "at least 1"),
+    ],
+)
+def test_bad_request_is_refused(checkout, arguments, message):
+    refused = checkout.press(*arguments)
+    assert refused.returncode == 2 and message in refused.stderr and "Traceback" not in refused.stderr
+
+
+def test_failing_cell_is_named_and_the_good_output_untouched(executed):
+    good = executed.output.read_bytes(), executed.results.read_bytes()
+    executed.quick.write_text(executed.quick.read_text().replace("mode: plain", "mode: fail"))
+    failed = executed.run()
+    assert failed.returncode == 1
+    assert "tiny [quick]: FAILED" in failed.stderr and "AssertionError: asked to fail" in failed.stderr
+    assert "assert params.mode" in failed.stderr and "previous output, untouched" in failed.stderr
+    partial = executed.root / "_build/partial/quick/tiny.ipynb"
+    assert partial.is_file() and str(partial.relative_to(executed.root)) in failed.stderr
+    assert (executed.output.read_bytes(), executed.results.read_bytes()) == good
+
+
+def test_list_and_status(checkout):
+    assert checkout.press("list").stdout.split() == ["tiny", "quick"]
+    checkout.run()
+    assert "stands" in checkout.press("status").stdout
+    checkout.quick.write_text(checkout.quick.read_text().replace("seeds: 2", "seeds: 4"))
+    assert "stale" in checkout.press("status").stdout
+
+
+def test_papermill_by_hand_works_too(checkout):
+    chapter, out = checkout.chapter, checkout.root / "out.ipynb"
+    line = (
+        f"{sys.executable} -m jupytext --to ipynb -o - {chapter} | "
+        f"{sys.executable} -m papermill - {out} -f {checkout.quick} -k python3 --cwd {checkout.root} --no-progress-bar"
+    )
+    environment = {**os.environ, "BOOK_RESULTS": f"{checkout.root}/r.json", "PYTHONPATH": str(checkout.root)}
+    command = ["bash", "-euo", "pipefail", "-c", line]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=checkout.root, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((checkout.root / "r.json").read_text()) == {"answer": 4}

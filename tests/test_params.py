@@ -1,0 +1,106 @@
+"""lib.params: what is accepted becomes one canonical form; what is not is refused with the key and the remedy."""
+import pytest
+
+from lib.params import ParameterError, Params, check, collect, load, parse_overrides, read_yaml
+
+
+class Example(Params):
+    seeds: int
+    rate: float
+    mode: str
+    verbose: bool
+    grid: tuple[float, ...]
+
+
+GOOD = {"seeds": 3, "rate": 0.1, "mode": "a", "verbose": True, "grid": [0.1, 1]}
+
+
+def test_int_becomes_float_where_a_float_is_meant():
+    params = check(Example, {**GOOD, "rate": 1}, "here")
+    assert params.rate == 1.0 and type(params.rate) is float
+    assert params.grid == (0.1, 1.0) and type(params.grid[1]) is float
+
+
+def test_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        check(Example, GOOD, "here").seeds = 4
+
+
+def test_replace_checks_again():
+    params = check(Example, GOOD, "here")
+    assert params.replace(seeds=5).seeds == 5
+    with pytest.raises(ParameterError, match="seeds: .*'5'"):
+        params.replace(seeds="5")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("rate", "1e-3", "YAML reads 1e-3 as text, write 1.0e-3"),
+        ("rate", "2.5E4", "write 2.5e\\+4"),
+        ("rate", True, "put quotes round a word"),
+        ("rate", float("nan"), "finite"),
+        ("rate", float("inf"), "finite"),
+        ("rate", None, "valid number, got None"),
+        ("mode", False, "valid string, got False"),
+        ("mode", 1, "valid string, got 1"),
+        ("seeds", 3.0, "valid integer, got 3.0"),
+        ("seeds", True, "valid integer, got True"),
+        ("verbose", 1, "valid boolean, got 1"),
+        ("grid", 0.1, "valid array"),
+        ("grid", [0.1, "1e-4"], r"grid\[1\]: .*write 1.0e-4"),
+        ("rate", object(), "no plain form"),
+    ],
+)
+def test_wrong_type_is_refused(name, value, message):
+    with pytest.raises(ParameterError, match=message):
+        check(Example, {**GOOD, name: value}, "params/x.yaml")
+
+
+def test_every_problem_is_listed_with_its_place():
+    with pytest.raises(ParameterError) as error:
+        check(Example, {**GOOD, "rate": "x", "seeds": "y"}, "params/x.yaml")
+    assert [line.split(": ")[:2] for line in str(error.value).splitlines()] == [
+        ["params/x.yaml", "seeds"],
+        ["params/x.yaml", "rate"],
+    ]
+
+
+def test_collect_reads_a_namespace_and_ignores_what_is_not_a_parameter():
+    assert collect(Example, {**GOOD, "np": object()}) == check(Example, GOOD, "x")
+    with pytest.raises(ParameterError, match="parameters cell: missing parameter seeds"):
+        collect(Example, {k: v for k, v in GOOD.items() if k != "seeds"})
+
+
+def test_overrides_are_read_as_yaml():
+    assert parse_overrides(["a=3", "b=0.5", "c=[1, 2]", "d=x=y"]) == {"a": 3, "b": 0.5, "c": [1, 2], "d": "x=y"}
+    for bad in ["a", "=3", "a-b=3", "a=[1"]:
+        with pytest.raises(ParameterError, match="-p"):
+            parse_overrides([bad])
+
+
+def test_file_faults_name_the_file(tmp_path):
+    path = tmp_path / "x.yaml"
+    with pytest.raises(ParameterError, match="x.yaml: no such parameter file"):
+        read_yaml(path)
+    for text, message in [
+        ("a: [1", "not readable as YAML"),
+        ("- 1\n", "name: value"),
+        ("1: 2\n", "name: value"),
+        ("", "name: value"),
+        ("a: 1\na: 2\n", "key 'a' is given twice"),
+    ]:
+        path.write_text(text)
+        with pytest.raises(ParameterError, match=f"x.yaml: .*{message}"):
+            read_yaml(path)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ParameterError, match="not readable"):
+        read_yaml(path)
+
+
+def test_load_puts_overrides_on_top(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("seeds: 3\nrate: 1\nmode: a\nverbose: true\ngrid: [1, 2]\n")
+    assert load(Example, path, {"seeds": 9}).seeds == 9
+    with pytest.raises(ParameterError, match="with -p: seeds"):
+        load(Example, path, {"seeds": "9"})
