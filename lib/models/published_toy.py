@@ -94,6 +94,30 @@ def train_online(X: Tensor, W: Tensor, importance: Tensor, epochs: int, lr: floa
     return Online(final, table[k * n :].T.contiguous(), torch.stack(losses))
 
 
+def train_published(
+    cells: list[tuple[float, int]],
+    n_features: int,
+    n_hidden: int,
+    importance: np.ndarray,
+    samples: int,
+    epochs: int,
+    device: torch.device,
+) -> Online:
+    """Train one model per (sparsity, seed), data and initial weights both drawn from that seed, as published.
+
+    Args:
+        importance: I, [n_features] or one row per cell.
+        samples, epochs: length of the data set and passes over it (theirs 10000 and 10).
+    """
+    X = torch.empty(samples, n_features, len(cells))
+    for i, (sparsity, seed) in enumerate(cells):
+        X[:, :, i] = torch.from_numpy(legacy_data(seed, n_features, sparsity, samples))
+    W = np.stack([legacy_init(seed, n_features, n_hidden) for _, seed in cells])
+    weights = np.broadcast_to(importance, (len(cells), n_features))
+    W, weights = (torch.tensor(array, dtype=torch.float32, device=device) for array in (W, weights))
+    return train_online(X.to(device), W, weights, epochs)
+
+
 class _OnlineGradient:
     """Gradient of one sample per model, into buffers reused at every step; sums the squared errors on the way."""
 

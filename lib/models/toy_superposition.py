@@ -2,7 +2,7 @@
 
 One row of the ensemble's table holds W [n_hidden, n_features] and b [n_features]. The loss of a model is
 L = sum_i I_i (x_i - x'_i)^2, averaged over samples; column i of W is the direction W_i of feature i.
-The gradient, with d = x' - x and the gate g_i = 2 I_i d_i [pre_i > 0] (no gate when the output is linear):
+The gradient, with d = x' - x and g_i = 2 I_i d_i [pre_i > 0] (without the gate when the output is linear):
 
     dL/db = g,    dL/dW = h g^T + (W g) x^T,    averaged over samples.
 
@@ -22,7 +22,7 @@ from lib.ensembles import Layout, LossAndGrad, by_autograd
 Draw = Callable[[], Tensor]
 """A fresh minibatch for every model, [I, batch, n_features]."""
 
-OUTPUTS = ("relu", "linear")
+KINDS = ("relu", "linear", "privileged")
 
 
 def layout(n_features: int, n_hidden: int) -> Layout:
@@ -37,30 +37,31 @@ def initial(n_models: int, n_features: int, n_hidden: int, rng: torch.Generator,
     return layout(n_features, n_hidden).pack(W=W, b=W.new_zeros(n_models, n_features))
 
 
-def forward(W: Tensor, b: Tensor, x: Tensor, output: str = "relu") -> Tensor:
-    """Reconstruction x' = ReLU(W^T W x + b), or without the ReLU for output="linear".
+def forward(W: Tensor, b: Tensor, x: Tensor, kind: str = "relu") -> Tensor:
+    """Reconstruction x' = ReLU(W^T W x + b), one of three kinds.
+
+    "relu" is the model; "linear" leaves out the output's ReLU; "privileged" adds one on the hidden layer,
+    x' = ReLU(W^T ReLU(W x) + b), which gives the hidden units a meaning of their own.
 
     Args:
-        W: [..., n_hidden, n_features]; b: [..., n_features]; x: [..., batch, n_features].
+        W: [..., n_hidden, n_features]; b: [..., n_features]; x: [..., batch, n_features]; kind: one of `KINDS`.
     Returns:
         x', shaped like x.
+    Raises:
+        ValueError: unknown kind.
     """
-    _check_output(output)
-    pre = x @ W.mT @ W + b.unsqueeze(-2)  # [..., batch, n_features]
-    return pre.clamp_min(0) if output == "relu" else pre
+    _check_kind(kind)
+    h = x @ W.mT  # [..., batch, n_hidden]
+    pre = (h.relu() if kind == "privileged" else h) @ W + b.unsqueeze(-2)  # [..., batch, n_features]
+    return pre if kind == "linear" else pre.relu()
 
 
-def feature_losses(W: Tensor, b: Tensor, x: Tensor, importance: Tensor, output: str = "relu") -> Tensor:
+def feature_losses(W: Tensor, b: Tensor, x: Tensor, importance: Tensor, kind: str = "relu") -> Tensor:
     """Loss of each feature, I_i (x_i - x'_i)^2 averaged over samples, [..., n_features]; they sum to the model's."""
-    return importance * (forward(W, b, x, output) - x).square().mean(-2)
+    return importance * (forward(W, b, x, kind) - x).square().mean(-2)
 
 
-def heldout_losses(W: Tensor, b: Tensor, draw: Draw, importance: Tensor, batches: int, output: str = "relu") -> Tensor:
-    """`feature_losses` averaged over fresh batches, [I, n_features]."""
-    return torch.stack([feature_losses(W, b, draw(), importance, output) for _ in range(batches)]).mean(0)
-
-
-def sampled_loss(n_features: int, n_hidden: int, draw: Draw, importance: Tensor, output: str = "relu") -> LossAndGrad:
+def sampled_loss(n_features: int, n_hidden: int, draw: Draw, importance: Tensor, kind: str = "relu") -> LossAndGrad:
     """Minibatch loss and its manual gradient for an ensemble; `draw` gives fresh data at every call.
 
     Args:
@@ -68,20 +69,25 @@ def sampled_loss(n_features: int, n_hidden: int, draw: Draw, importance: Tensor,
     Returns:
         (theta, grad) -> loss [I].
     """
-    _check_output(output)
+    _check_kind(kind)
     names = layout(n_features, n_hidden)
 
     def loss_and_grad(theta: Tensor, grad: Tensor) -> Tensor:
         at, into, x = names.views(theta), names.views(grad), draw()
         h = torch.bmm(x, at["W"].mT)  # [I, B, m]
+        if kind == "privileged":
+            h = h.clamp_min_(0)
         pre = torch.baddbmm(at["b"].unsqueeze(1), h, at["W"])  # [I, B, n]
-        d = (pre.clamp_min(0) if output == "relu" else pre.clone()).sub_(x)
+        d = (pre.clone() if kind == "linear" else pre.clamp_min(0)).sub_(x)
         loss = (d.square().mean(1) * importance).sum(1)
         g = d.mul_((2 / x.shape[1]) * importance.unsqueeze(1))
-        if output == "relu":
+        if kind != "linear":
             g.masked_fill_(pre <= 0, 0)
         into["b"].copy_(g.sum(1))
-        into["W"].copy_(torch.bmm(h.mT, g).add_(torch.bmm(torch.bmm(at["W"], g.mT), x)))  # [I, m, n]
+        Wg = torch.bmm(g, at["W"].mT)  # [I, B, m]
+        if kind == "privileged":
+            Wg.masked_fill_(h <= 0, 0)
+        into["W"].copy_(torch.bmm(h.mT, g).add_(torch.bmm(Wg.mT, x)))  # [I, m, n]
         return loss
 
     return loss_and_grad
@@ -137,22 +143,18 @@ def expected_loss(n_hidden: int, p: Tensor, importance: Tensor, nodes: int = 8, 
     return loss_and_grad
 
 
-def privileged_loss(n_features: int, n_hidden: int, draw: Draw, importance: Tensor) -> LossAndGrad:
-    """The model with a privileged basis, h = ReLU(W x), x' = ReLU(W^T h + b): loss and gradient by autograd."""
-    names = layout(n_features, n_hidden)
-
-    def loss(theta: Tensor) -> Tensor:
-        at, x = names.views(theta), draw()
-        h = (x @ at["W"].mT).relu()  # [I, B, m]
-        out = (h @ at["W"] + at["b"].unsqueeze(1)).relu()
-        return ((out - x).square().mean(1) * importance).sum(1)
-
-    return by_autograd(loss)
-
-
 def absolute_layout(n_features: int, n_hidden: int) -> Layout:
     """Rows of W1 [n_hidden, n_features], W2 [n_features, n_hidden] and b [n_features]."""
     return Layout(W1=(n_hidden, n_features), W2=(n_features, n_hidden), b=(n_features,))
+
+
+def absolute_initial(n_models: int, n_features: int, n_hidden: int, rng: torch.Generator) -> Tensor:
+    """A table [n_models, P] for the absolute-value model: W1, W2 as `initial` draws W, b = 0."""
+    names = absolute_layout(n_features, n_hidden)
+    scale = (2 / (n_hidden + n_features)) ** 0.5
+    table = torch.randn(n_models, names.size, generator=rng, device=rng.device) * scale
+    names.views(table)["b"].zero_()
+    return table
 
 
 def absolute_forward(W1: Tensor, W2: Tensor, b: Tensor, x: Tensor) -> Tensor:
@@ -180,9 +182,9 @@ def _small_matmul(A: Tensor, B: Tensor) -> Tensor:
     return out
 
 
-def _check_output(output: str) -> None:
-    if output not in OUTPUTS:
-        raise ValueError(f"output {output!r} is not one of {OUTPUTS}")
+def _check_kind(kind: str) -> None:
+    if kind not in KINDS:
+        raise ValueError(f"kind {kind!r} is not one of {KINDS}")
 
 
 def _check_probability(p: Tensor) -> None:

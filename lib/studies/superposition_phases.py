@@ -2,43 +2,62 @@
 
 Every function takes `Params` and, where a chapter may want to change it, its axis; it returns NumPy arrays in a dict
 (or a DataFrame with one row per run). R counts restarts or seeds, m = n_hidden, n = n_features, S = P(feature = 0).
-"best" means lowest loss over restarts. Comparisons and conclusions belong to the chapter.
+"best" is the restart of lowest final loss; "over zero" means divided by the zero predictor's loss.
+Comparisons and conclusions belong to the chapter.
 """
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from lib.data.sparse_features import correlated_groups, sparse_features
+from lib.ensembles import best_restart, device_named, fit
+from lib.metrics import motifs
+from lib.metrics import superposition as metric
+from lib.metrics import superposition_theory as theory
+from lib.metrics.polytopes import polytopes
+from lib.models import published_toy as published
+from lib.models import toy_superposition as toy
+from lib.models.toy_training import Grid, train_grid
+from lib.params import Params as Base
+from lib.rng import generator
 
 Arrays = dict[str, np.ndarray]
+Sparsities = tuple[float, ...]
+ARCHITECTURES = ((10, 5), (20, 5), (30, 5), (30, 8), (3, 2), (5, 2), (7, 2), (4, 3), (7, 3), (8, 3))
+"""The published (n, k) pairs."""
+PAIRS = ("independent", "correlated", "anticorrelated")
 
 
-class Params(BaseModel):
+class Params(Base):
     """Every knob of the study; the values per profile stand in params/superposition_phases."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     profile: str = Field(pattern="^(smoke|quick|full)$", description="which parameter file these values come from")
     seed: int = Field(ge=0, description="root of every random stream of the rigorous parts")
     device: str = Field(pattern="^(auto|cpu|cuda)$", description="where the ensembles run")
-    sparsities: tuple[float, ...] = Field(description="S of the published sweep and its well-trained twin")
+    sparsities: Sparsities = Field(description="S of the published sweep and its well-trained twin")
     seeds: int = Field(ge=1, le=200, description="models per sparsity, both arms; seeds 0 .. seeds-1")
     published_samples: int = Field(ge=100, le=10000, description="samples of the published data set (theirs 10000)")
     published_epochs: int = Field(ge=1, le=10, description="passes over them (theirs 10)")
-    variant_samples: int = Field(ge=100, le=10000, description="the same for the other architectures and importances")
+    variant_samples: int = Field(ge=100, le=10000, description="samples for the other architectures and importances")
     variant_epochs: int = Field(ge=1, le=10, description="passes in those")
     trained_steps: int = Field(ge=50, le=20000, description="steps of the well-trained twin (batch 128, cosine)")
     restarts: int = Field(ge=1, le=64, description="restarts of the zoo, the plane and the other small models")
     steps: int = Field(ge=50, le=20000, description="steps of each of those")
     batch: int = Field(ge=16, le=8192, description="samples per step in those")
-    zoo_sparsities: tuple[float, ...] = Field(description="S of the linear-against-ReLU zoo")
-    plane_sparsities: tuple[float, ...] = Field(description="S of the five features drawn in the plane")
+    zoo_sparsities: Sparsities = Field(description="S of the linear-against-ReLU zoo and of the privileged basis")
+    plane_sparsities: Sparsities = Field(description="S of the five features drawn in the plane")
     phase_grid: int = Field(ge=4, le=96, description="cells per side of each phase diagram")
     phase_restarts: int = Field(ge=2, le=64, description="restarts per cell")
     phase_steps: int = Field(ge=100, le=10000, description="exact-gradient steps per cell")
     staircase_features: int = Field(ge=8, le=400, description="n of the dimensions-per-feature staircase")
     staircase_hidden: int = Field(ge=2, le=60, description="its m")
-    staircase_points: int = Field(ge=3, le=64, description="values of 1/(1-S), spaced evenly in the logarithm")
+    staircase_points: int = Field(ge=3, le=64, description="values of 1/(1-S), evenly spaced in the logarithm")
     staircase_restarts: int = Field(ge=1, le=16, description="models per value")
     staircase_steps: int = Field(ge=100, le=50000, description="steps of each")
     varied_factors: int = Field(ge=3, le=41, description="values of the varied feature's density or importance")
@@ -47,155 +66,355 @@ class Params(BaseModel):
     abs_features: int = Field(ge=5, le=100, description="n of the absolute-value model (the source's 100)")
     abs_hidden: int = Field(ge=5, le=40, description="its m (the source's 40)")
     abs_steps: int = Field(ge=50, le=20000, description="its steps")
-    abs_sparsities: tuple[float, ...] = Field(description="its S")
+    abs_sparsities: Sparsities = Field(description="its S")
 
 
-def published_sweep(params: Params, sparsities: tuple[float, ...] | None = None, seeds: range | None = None) -> dict:
+def published_sweep(params: Params, sparsities: Sparsities | None = None, seeds: range | None = None) -> dict:
     """The published programme as it stands: batch-1 Adam at lr .01, n=20, k=5, I_i = .7^i; model and data seed equal.
 
     Args:
-        sparsities: S values; default params.sparsities (the published single-seed sweeps: (.1,.3,.7), (.82,.85,.87)).
-        seeds: legacy NumPy seeds; default range(params.seeds).
+        sparsities: default params.sparsities (the published single-seed sweeps are (.1, .3, .7) and (.82, .85, .87)).
+        seeds: legacy NumPy seeds, default range(params.seeds).
     Returns:
-        runs: DataFrame, one row per (sparsity, seed), columns sparsity, seed, last_epoch_loss (training, as printed),
-            heldout_loss (fresh data), zero_loss (sum(I)(1-S)/3), n_learned (features with |W_i| > .5),
+        runs: DataFrame, one row per (sparsity, seed) in that order, columns sparsity, seed, last_epoch_loss (training,
+            as printed), heldout_loss (fresh data), zero_loss (sum(I)(1-S)/3), n_learned (features with |W_i| > .5),
             n_missed (of the k most important, those not learned).
-        W [runs, k, n], b [runs, n]; epoch_loss [runs, epochs].
+        W [runs, k, n], b [runs, n]; importance [n]; epoch_loss [runs, epochs].
     """
-    raise NotImplementedError
+    cells, importance = _cells(params, sparsities, seeds), published.importance("geometric_.7", 20)
+    return _published(params, cells, 5, importance, params.published_samples, params.published_epochs)
 
 
-def trained_sweep(params: Params, sparsities: tuple[float, ...] | None = None, seeds: range | None = None) -> dict:
-    """The same model trained well: fresh batches of 128, cosine lr, params.trained_steps; returns as `published_sweep`.
+def trained_sweep(params: Params, sparsities: Sparsities | None = None, seeds: range | None = None) -> dict:
+    """The same models from the same initial weights trained well: fresh batches of 128, cosine lr from .01.
 
-    `last_epoch_loss` is absent and `epoch_loss` is replaced by steps [T] and loss [T, runs].
+    Args: as `published_sweep`.
+    Returns:
+        as `published_sweep`, without last_epoch_loss and epoch_loss; instead step [T] and loss [runs, T], the
+        minibatch loss on the way.
     """
-    raise NotImplementedError
+    cells, importance = _cells(params, sparsities, seeds), published.importance("geometric_.7", 20)
+    p, weights = _density(params, cells), _tensor(params, importance).expand(len(cells), -1)
+    W = _tensor(params, np.stack([published.legacy_init(seed, 20, 5) for _, seed in cells]))
+    start = toy.layout(20, 5).pack(W=W, b=torch.zeros_like(weights))
+    rng = _rng(params, "trained")
+    loss = toy.sampled_loss(20, 5, lambda: sparse_features((len(cells), 128, 20), p, rng), weights)
+    log_at = np.unique(np.geomspace(1, params.trained_steps, 40).astype(int)).tolist()
+    done = fit(loss, start, params.trained_steps, 0.01, "cosine", log_at)
+    at = toy.layout(20, 5).views(done.theta)
+    found = _described(params, cells, at["W"], at["b"], importance)
+    return found | {"step": np.array(done.steps), "loss": _numpy(done.losses.T)}
 
 
-def published_architectures(params: Params, architectures: tuple[tuple[int, int], ...] | None = None) -> dict:
-    """The published n-k-n list ((10,5), (20,5), (30,5), ... (8,3)) at every params.sparsities, one seed, their training.
+def published_architectures(params: Params, architectures: tuple[tuple[int, int], ...] = ARCHITECTURES) -> dict:
+    """The published n-k-n models at every params.sparsities, seed 0, their training shortened to params.variant_*.
 
     Returns:
         runs: DataFrame as in `published_sweep` plus n_features, n_hidden; weights: dict (n, k) -> W [S, k, n].
     """
-    raise NotImplementedError
+    cells, frames, weights = _cells(params, seeds=range(1)), [], {}
+    for n, k in architectures:
+        importance = published.importance("geometric_.7", n)
+        found = _published(params, cells, k, importance, params.variant_samples, params.variant_epochs)
+        frames.append(found["runs"].assign(n_features=n, n_hidden=k))
+        weights[n, k] = found["W"]
+    return {"runs": pd.concat(frames, ignore_index=True), "weights": weights}
 
 
-def published_importances(params: Params, patterns: tuple[str, ...] | None = None) -> dict:
-    """The published importance patterns (see lib.models.toy_superposition.IMPORTANCES), n=20, k=5, one seed, theirs.
+def published_importances(params: Params, patterns: tuple[str, ...] = published.IMPORTANCES) -> dict:
+    """The published importance patterns, n=20, k=5, seed 0, their training shortened to params.variant_*.
 
     Returns:
         runs: DataFrame as in `published_sweep` plus pattern; W [patterns, S, k, n]; importance [patterns, n].
     """
-    raise NotImplementedError
+    cells = _cells(params, seeds=range(1))
+    importance = np.stack([published.importance(pattern, 20) for pattern in patterns])
+    rows = importance.repeat(len(cells), axis=0)
+    found = _published(params, cells * len(patterns), 5, rows, params.variant_samples, params.variant_epochs)
+    runs = found["runs"].assign(pattern=np.repeat(patterns, len(cells)))
+    return {"runs": runs, "W": found["W"].reshape(len(patterns), -1, 5, 20), "importance": importance}
 
 
-def zoo(params: Params, sparsities: tuple[float, ...] | None = None) -> Arrays:
+def zoo(params: Params, sparsities: Sparsities | None = None) -> Arrays:
     """Part 1: linear and ReLU output, n=20, m=5, I_i = .7^i, best of restarts per sparsity.
 
     Returns:
-        sparsity [S]; W [2, S, m, n] and b [2, S, n], first axis (linear, relu); loss [2, S, R], normalised by the zero
-        predictor; norm, D, interference [2, S, n].
+        sparsity [S]; W [2, S, m, n] and b [2, S, n], first axis (linear, relu); loss [2, S, R], over zero;
+        norm, D, interference [2, S, n].
     """
-    raise NotImplementedError
+    axis, importance = sparsities or params.zoo_sparsities, published.importance("geometric_.7", 20)
+    return _stacked([_best(_grid(params, "zoo", axis, importance, 5, kind)) for kind in ("linear", "relu")], axis)
 
 
-def plane(params: Params, sparsities: tuple[float, ...] | None = None, n_features: int = 5, n_hidden: int = 2) -> Arrays:
-    """Part 2 (and the interactive figure, with n_hidden 2 or 3): a few features drawn in their hidden space, I_i = .9^i.
+def plane(params: Params, sparsities: Sparsities | None = None, n_features: int = 5, n_hidden: int = 2) -> Arrays:
+    """Part 2, and the interactive figure with n_hidden 2 or 3: features drawn in hidden space, I_i = .9^i.
 
     Returns:
-        sparsity [S]; W [S, m, n], b [S, n] of the best restart; loss [S, R], normalised; D [S, n].
-        Each W is rotated so that feature 0 lies on the first axis.
+        sparsity [S]; W [S, m, n] and b [S, n] of the best restart, turned so that feature 0 lies on the first axis and
+        feature 1 in the plane of the first two; loss [S, R], over zero; norm, D, interference [S, n].
     """
-    raise NotImplementedError
+    axis, importance = sparsities or params.plane_sparsities, published.importance("geometric_.9", n_features)
+    found = _best(_grid(params, f"plane {n_features} {n_hidden}", axis, importance, n_hidden))
+    return found | {"sparsity": np.array(axis), "W": np.stack([_turned(W) for W in found["W"]])}
 
 
 def phase_diagram(params: Params, n_features: int = 2, n_hidden: int = 1) -> Arrays:
-    """Part 3: importance x density grid (G x G), exact expected loss, params.phase_restarts per cell; n,m = 2,1 or 3,2.
+    """Part 3: density x importance, exact expected loss, params.phase_restarts per cell; (n, m) = (2, 1) or (3, 2).
 
     Returns:
-        density [G] in [.01, 1]; importance [G] of the last ("extra") feature in [.1, 10], the others 1;
-        all below are [density, importance, ...]: loss [G, G, R]; W [G, G, m, n] best; norm [G, G, n] of it;
-        phase [G, G] measured and theory [G, G], both indices into lib.metrics.superposition_theory.PHASES;
-        theory_loss [G, G, phases]; agreeing [G, G], the share of restarts that end within 2 % of the best loss.
+        density [G] in [.01, 1]; importance [G] in [.1, 10], that of the last ("extra") feature, the others 1.
+        The rest is [density, importance, ...]: loss [G, G, R]; W [G, G, m, n] best; norm [G, G, n] of it;
+        phase [G, G] measured and theory [G, G], indices into lib.metrics.superposition_theory.PHASES;
+        theory_loss [G, G, 3]; agreeing [G, G], share of restarts within 2 % of the cell's best loss.
     """
-    raise NotImplementedError
+    density, extra = np.logspace(-2, 0, params.phase_grid), np.logspace(-1, 1, params.phase_grid)
+    shape = (params.phase_grid, params.phase_grid, params.phase_restarts)
+    p = _tensor(params, density)[:, None, None, None].expand(*shape, n_features).reshape(-1, n_features)
+    importance = torch.ones_like(p).unflatten(0, shape)
+    importance[..., -1] = _tensor(params, extra)[:, None]
+    start = toy.initial(len(p), n_features, n_hidden, _rng(params, f"phase {n_features}"))
+    # Eight nodes per feature where that is cheap; with three features four nodes keep the sum at 125 points.
+    exact = toy.expected_loss(n_hidden, p, importance.flatten(0, 2), nodes=8 if n_features == 2 else 4)
+    done = fit(exact, start, params.phase_steps, 0.05, "cosine")
+    loss = (done.losses[-1] * p[:, 0]).view(shape)  # undo the scaling by 1/p
+    best, W = best_restart(loss, toy.layout(n_features, n_hidden).views(done.theta)["W"].unflatten(0, shape))
+    at = extra[None, :], density[:, None], n_features
+    solved = {"phase": theory.measured_phase(_numpy(W)), "theory": theory.predicted_phase(*at)}
+    solved |= {"density": density, "importance": extra, "theory_loss": theory.phase_losses(*at)}
+    agreeing = (loss <= 1.02 * best[..., None]).float().mean(-1)
+    return solved | _arrays(loss=loss, W=W, norm=metric.feature_norms(W), agreeing=agreeing)
 
 
 def staircase(params: Params, inverse_densities: np.ndarray | None = None) -> dict:
     """Part 4: many equal features, dimensions per feature against 1/(1-S).
 
+    Args:
+        inverse_densities: 1/(1-S), default params.staircase_points of them in [1, 100].
     Returns:
-        inverse_density [A] = 1/(1-S), default log-spaced in [1, 100]; W [A, R, m, n], b [A, R, n]; loss [A, R];
-        dstar [A, R] = m/|W|_F^2; D [A, R, n];
-        components: DataFrame, one row per connected component: inverse_density, restart, component, n_vertices, rank,
-            dimensionality (mean D), polytope (name), features (tuple of indices).
+        inverse_density [A]; W [A, R, m, n], b [A, R, n]; loss [A, R], over zero; dstar [A, R] = m/|W|_F^2;
+        D [A, R, n]; components: DataFrame, one row per group of features that share dimensions, columns
+        inverse_density, restart, name (of the polytope), count, rank, members (tuple), dimensionality (mean D_i).
     """
-    raise NotImplementedError
+    axis = np.logspace(0, 2, params.staircase_points) if inverse_densities is None else np.asarray(inverse_densities)
+    importance = torch.ones(params.staircase_features, device=device_named(params.device))
+    size = params.staircase_hidden, params.staircase_restarts, params.staircase_steps, params.batch
+    grid = train_grid(_tensor(params, 1 / axis), importance, *size, _rng(params, "staircase"))
+    groups = [
+        {"inverse_density": axis[a], "restart": r, **group._asdict()}
+        for a, r in np.ndindex(*grid.loss.shape)
+        for group in polytopes(grid.W[a, r])
+    ]
+    D, dstar = metric.feature_dimensionality(grid.W), metric.dimensions_per_feature(grid.W)
+    found = _arrays(**grid._asdict(), dstar=dstar, D=D)
+    return found | {"inverse_density": axis, "components": pd.DataFrame(groups)}
 
 
 def varied_feature(params: Params, what: str = "density", factors: np.ndarray | None = None) -> Arrays:
-    """Part 5: n=5, m=2, one feature's density or importance multiplied by a factor, from both known minima.
+    """Part 5: n=5, m=2, S=.95, feature 0's density or importance times a factor, from both known minima.
 
-    Each factor is trained from the pentagon and from two antipodal pairs that leave the varied feature out.
+    The exact expected loss is followed downhill from the pentagon and from two antipodal pairs that leave feature 0
+    out, so that each minimum's loss is a curve over the factor for as long as the minimum exists.
 
+    Args:
+        what: "density" or "importance".
+        factors: default params.varied_factors of them in [1/4, 4].
     Returns:
-        factor [F]; start names ["pentagon", "pairs"]; W [F, 2, m, n], b [F, 2, n], loss [F, 2] (exact, over the zero
-        predictor's); n_represented [F, 2] features with |W_i| > .5, so that a start that left its basin shows.
+        factor [F]; W [F, 2, m, n], b [F, 2, n] and loss [F, 2] (exact, over zero), second axis (pentagon, pairs);
+        n_represented [F, 2], features with |W_i| > .5, so that a start that left its minimum shows (5 and 4).
+    Raises:
+        ValueError: `what` is neither.
     """
-    raise NotImplementedError
+    if what not in ("density", "importance"):
+        raise ValueError(f"what must be density or importance, got {what!r}")
+    axis = np.logspace(-0.6, 0.6, params.varied_factors) if factors is None else np.asarray(factors)
+    p = torch.full((2 * len(axis), 5), 0.05, device=device_named(params.device))
+    importance = torch.ones_like(p)
+    (p if what == "density" else importance)[:, 0] *= _tensor(params, axis).repeat_interleave(2)
+    turn = np.arange(5) * 2 * np.pi / 5
+    pairs = [[0.01, 1, -1, 0, 0], [0.01, 0, 0, 1, -1]]  # a trace of feature 0, or its gradient could be exactly 0
+    W = _tensor(params, np.array([[np.cos(turn), np.sin(turn)], pairs])).repeat(len(axis), 1, 1)
+    start = toy.layout(5, 2).pack(W=W, b=torch.zeros_like(p))
+    done = fit(toy.expected_loss(2, p, importance, nodes=4), start, params.steps, 0.003, "cosine")
+    exact = toy.expected_loss(2, p, importance, nodes=8, scaled=False)(done.theta, torch.empty_like(start))
+    W, b = (part.unflatten(0, (len(axis), 2)) for part in toy.layout(5, 2).views(done.theta).values())
+    loss = metric.normalised_loss(exact, importance, p).view(-1, 2)
+    return {"factor": axis} | _arrays(W=W, b=b, loss=loss, n_represented=metric.n_represented(W))
 
 
 def correlated_pairs(params: Params, densities: np.ndarray | None = None) -> Arrays:
     """Part 6: two pairs of features (n=4, m=2) that are independent, active together, or never active together.
 
+    Args:
+        densities: p of each feature, at most 1/2; default five in [.02, .5].
     Returns:
-        density [A] of a feature; kind ["independent", "correlated", "anticorrelated"]; W [3, A, R, m, n]; loss [3, A, R],
-        over the zero predictor's; cosine_within [3, A, R] mean cosine of the two features of a pair, cosine_between
-        [3, A, R] mean |cosine| across pairs; collapsed [3, A, R] share of pairs drawn on one direction (cosine > .9).
+        density [A]; kind [3], `PAIRS`; the rest is [3, A, R, ...]: W [3, A, R, m, n], b [3, A, R, n]; loss [3, A, R],
+        over zero; cosine_within, mean cosine of the two features of a pair; cosine_between, lowest cosine across
+        pairs (both [3, A, R]). Features (0, 1) and (2, 3) are the pairs.
     """
-    raise NotImplementedError
+    axis = np.geomspace(0.02, 0.5, 5) if densities is None else np.asarray(densities)
+    importance = torch.ones(4, device=device_named(params.device))
+    grids = []
+    for kind in PAIRS:
+        size = 2, params.restarts, params.steps, params.batch
+        grids.append(train_grid(_tensor(params, axis), importance, *size, _rng(params, kind), law=_pair_law(kind)))
+    W, b, loss = (torch.stack(parts) for parts in zip(*grids, strict=True))
+    cosine = metric.gram(metric.unit_columns(W))
+    within, between = (cosine[..., 0, 1] + cosine[..., 2, 3]) / 2, cosine[..., :2, 2:].amin((-2, -1))
+    found = _arrays(W=W, b=b, loss=loss, cosine_within=within, cosine_between=between)
+    return found | {"density": axis, "kind": np.array(PAIRS)}
 
 
 def dynamics(params: Params) -> Arrays:
-    """Part 7: one learning curve per restart with D_i at every logged step, n=5, m=2, equal importance, S=.95... .
+    """Part 7: loss and D_i along training, n=5, m=2, equal importance, S=.95, exact expected loss, small start.
 
     Returns:
-        step [T]; loss [T, R], over the zero predictor's; D [T, R, n]; W [T, R, m, n].
+        step [T]; loss [T, R], over zero; D [T, R, n]; W [T, R, m, n]; each taken after `step` updates.
     """
-    raise NotImplementedError
+    p = torch.full((params.restarts, 5), 0.05, device=device_named(params.device))
+    exact = toy.expected_loss(2, p, torch.ones_like(p), nodes=4)
+    start = 0.1 * toy.initial(params.restarts, 5, 2, _rng(params, "dynamics"))
+    done = fit(exact, start, params.steps, 0.003, log_at=range(1, params.steps, 10), snapshots=True)
+    W = toy.layout(5, 2).views(done.tables)["W"]  # [T, R, m, n]
+    loss = metric.normalised_loss(done.losses * 0.05, torch.ones_like(p), p)
+    return {"step": np.array(done.steps)} | _arrays(loss=loss, D=metric.feature_dimensionality(W), W=W)
 
 
 def adversarial(params: Params, stairs: dict) -> Arrays:
-    """Part 8: how much the loss rises under the strongest found L2 attack, for the models of `staircase`.
+    """Part 8: how much the error rises under the strongest L2 attack found, for the models of `staircase`.
 
     Args:
         stairs: what `staircase` returned.
     Returns:
-        inverse_dstar [A, R] = |W|_F^2/m; attacked, clean [A, R] mean squared error; vulnerability [A, R] = mean rise,
-        over the rise of the model at the first inverse density.
+        inverse_dstar [A, R] = |W|_F^2/m; clean, attacked [A, R], squared error summed over features, mean over inputs;
+        vulnerability [A, R], the rise over the mean rise of the models at the first (densest) inverse density.
     """
-    raise NotImplementedError
+    W, b = (_tensor(params, stairs[name]).flatten(0, 1) for name in ("W", "b"))
+    shape = stairs["dstar"].shape
+    p = _tensor(params, 1 / stairs["inverse_density"]).repeat_interleave(shape[1])[:, None, None]
+    rng = _rng(params, "attack")
+    x = sparse_features((len(b), params.attack_inputs, b.shape[1]), p, rng)
+    attacked = motifs.strongest_attack(W, b, x, params.attack_norm, rng).mean(1).view(shape)
+    clean = toy.feature_losses(W, b, x, torch.ones_like(b)).sum(1).view(shape)
+    rise = attacked - clean
+    found = _arrays(clean=clean, attacked=attacked, vulnerability=rise / rise[0].mean())
+    return found | {"inverse_dstar": 1 / stairs["dstar"]}
 
 
-def privileged_basis(params: Params, sparsities: tuple[float, ...] | None = None) -> Arrays:
+def privileged_basis(params: Params, sparsities: Sparsities | None = None) -> Arrays:
     """Part 9: h = ReLU(Wx), x' = ReLU(W^T h + b), n=10, m=5, I_i = .75^i, beside the same model without ReLU on h.
 
     Returns:
-        sparsity [S]; W [2, S, m, n], first axis (linear hidden, ReLU hidden), best of restarts; loss [2, S, R] over zero;
-        concentration [2, S] mean over represented features of max_unit W^2 / sum W^2 (1 = one unit per feature).
+        sparsity [S]; the rest with first axis (linear hidden, ReLU hidden): W [2, S, m, n], b [2, S, n] best of
+        restarts; loss [2, S, R], over zero; norm, D, interference [2, S, n]; concentration [2, S], mean over
+        represented features of max_unit W^2 / sum W^2 (1 = one unit per feature).
     """
-    raise NotImplementedError
+    axis, importance = sparsities or params.zoo_sparsities, published.importance("geometric_.75", 10)
+    grids = [_grid(params, "basis", axis, importance, 5, kind) for kind in ("relu", "privileged")]
+    found = _stacked([_best(grid) for grid in grids], axis)
+    return found | {"concentration": _numpy(motifs.basis_concentration(torch.from_numpy(found["W"])))}
 
 
-def absolute_value(params: Params, sparsities: tuple[float, ...] | None = None) -> Arrays:
-    """Part 10: y = |x| computed in superposition, x in U[-1,1], h = ReLU(W1 x), y' = ReLU(W2 h + b), I_i = .8^i.
+def absolute_value(params: Params, sparsities: Sparsities | None = None) -> Arrays:
+    """Part 10: y = |x| computed in superposition, x in U[-1, 1], h = ReLU(W1 x), y' = ReLU(W2 h + b), I_i = .8^i.
 
     Returns:
-        sparsity [S]; W1 [S, m, n], W2 [S, n, m], b [S, n]; loss [S] and loss_feature [S, n], over the zero predictor's;
-        n_computed [S, m] features a unit serves (|W1 W2| > 10 % of its largest); asymmetry [S, m] = spread (max - min)
-        of log(|W1|/|W2|) over them, 0 where one only: > 0 means strong in and weak out for one, weak in strong out
-        for another; inhibition [S, m] = -(most negative W2)/(largest W2) of the unit.
+        sparsity [S]; W1 [S, m, n], W2 [S, n, m], b [S, n]; loss [S] and feature_loss [S, n], held out, over zero;
+        served [S, m], features a unit serves (|W1 W2| > 10 % of the model's largest); asymmetry [S, m] and inhibition
+        [S, m] of each unit (lib.metrics.motifs).
     """
-    raise NotImplementedError
+    axis, n, m = sparsities or params.abs_sparsities, params.abs_features, params.abs_hidden
+    p, rng = _tensor(params, 1 - np.array(axis))[:, None, None], _rng(params, "abs")
+    importance = _tensor(params, 0.8 ** np.arange(n)).expand(len(axis), n)
+
+    def draw(samples: int = params.batch) -> Tensor:
+        u = sparse_features((len(axis), samples, n), p, rng)
+        return torch.where(u > 0, 2 * u - 1, 0)
+
+    names = toy.absolute_layout(n, m)
+    start = toy.absolute_initial(len(axis), n, m, rng)
+    done = fit(toy.absolute_loss(n, m, draw, importance), start, params.abs_steps, 0.003, "cosine")
+    at, x = names.views(done.theta), draw(4096)
+    error = (toy.absolute_forward(**at, x=x) - x.abs()).square().mean(1)  # [S, n]
+    loss = metric.normalised_loss((error * importance).sum(1), importance, p[:, 0])
+    served = motifs.served_features(at["W1"], at["W2"]).sum(-1)
+    units = {"asymmetry": motifs.circuit_asymmetry(at["W1"], at["W2"]), "inhibition": motifs.inhibition(at["W2"])}
+    found = _arrays(**at, **units, loss=loss, feature_loss=error / (p[:, 0] / 3), served=served)
+    return found | {"sparsity": np.array(axis)}
+
+
+def _published(params: Params, cells: list, k: int, importance: np.ndarray, samples: int, epochs: int) -> dict:
+    """Train (sparsity, seed) cells as published; importance is [n] or one row per cell."""
+    device = device_named(params.device)
+    done = published.train_published(cells, importance.shape[-1], k, importance, samples, epochs, device)
+    found = _described(params, cells, done.W, done.b, importance)
+    found["runs"].insert(2, "last_epoch_loss", _numpy(done.epoch_loss[-1]))
+    return found | {"epoch_loss": _numpy(done.epoch_loss.T)}
+
+
+def _described(params: Params, cells: list, W: Tensor, b: Tensor, importance: np.ndarray) -> dict:
+    """The runs table and weights of either arm; held-out loss on 8 x 1024 fresh samples per model."""
+    models, k, n = W.shape
+    p, weights, rng = _density(params, cells), _tensor(params, importance).expand(models, n), _rng(params, "heldout")
+    errors = [toy.feature_losses(W, b, sparse_features((models, 1024, n), p, rng), weights) for _ in range(8)]
+    learned = metric.is_represented(W)
+    top = weights.argsort(dim=-1, descending=True, stable=True)[:, :k]
+    runs = pd.DataFrame(cells, columns=["sparsity", "seed"]).assign(
+        heldout_loss=_numpy(torch.stack(errors).mean(0).sum(-1)),
+        zero_loss=_numpy(metric.zero_predictor_loss(weights, p[:, 0])),
+        n_learned=_numpy(learned.sum(1)),
+        n_missed=_numpy((~learned.gather(1, top)).sum(1)),
+    )
+    return {"runs": runs, "W": _numpy(W), "b": _numpy(b), "importance": importance}
+
+
+def _grid(params: Params, label: str, axis: Sparsities, importance: np.ndarray, m: int, kind: str = "relu") -> Grid:
+    density, weights = _tensor(params, 1 - np.array(axis)), _tensor(params, importance)
+    size = m, params.restarts, params.steps, params.batch
+    return train_grid(density, weights, *size, _rng(params, f"{label} {kind}"), kind)
+
+
+def _best(grid: Grid) -> Arrays:
+    W, b = grid.best()
+    D, interference = metric.feature_dimensionality(W), metric.interference(W)
+    return _arrays(W=W, b=b, loss=grid.loss, norm=metric.feature_norms(W), D=D, interference=interference)
+
+
+def _stacked(parts: list[Arrays], axis: Sparsities) -> Arrays:
+    return {"sparsity": np.array(axis)} | {name: np.stack([part[name] for part in parts]) for name in parts[0]}
+
+
+def _turned(W: np.ndarray) -> np.ndarray:
+    """W [m, n] in the frame of its own first columns (QR), each turned to point along its axis; WᵀW is unchanged."""
+    Q, R = np.linalg.qr(W)
+    return np.where(np.diagonal(R) < 0, -1, 1)[:, None] * (Q.T @ W)
+
+
+def _pair_law(kind: str):
+    if kind == "independent":
+        return sparse_features
+    return lambda shape, p, rng: correlated_groups(shape, p[..., None], rng, group_size=2, kind=kind)
+
+
+def _cells(params: Params, sparsities: Sparsities | None = None, seeds: range | None = None) -> list:
+    return list(product(sparsities or params.sparsities, seeds or range(params.seeds)))
+
+
+def _density(params: Params, cells: list) -> Tensor:
+    """p = 1 - S per cell, [cells, 1, 1]."""
+    return _tensor(params, np.array([1 - sparsity for sparsity, _ in cells]))[:, None, None]
+
+
+def _tensor(params: Params, array: np.ndarray) -> Tensor:
+    return torch.as_tensor(array, dtype=torch.float32).to(device_named(params.device))
+
+
+def _rng(params: Params, label: str) -> torch.Generator:
+    return generator(params.seed, "superposition_phases", label, device=device_named(params.device))
+
+
+def _numpy(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().cpu().numpy()
+
+
+def _arrays(**tensors: Tensor) -> Arrays:
+    return {name: _numpy(tensor) for name, tensor in tensors.items()}

@@ -1,0 +1,97 @@
+"""How features use units and how easily superposition is attacked: privileged bases, circuits, perturbations."""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lib.metrics.superposition import is_represented
+from lib.models.toy_superposition import forward
+
+
+def basis_concentration(W: Tensor, threshold: float = 0.5) -> Tensor:
+    """How far represented features lie along single units, mean_i max_k W_ki^2 / |W_i|^2.
+
+    1 when every feature has one unit; a random direction in k dimensions reads about (2 ln k)/k for large k.
+
+    Args:
+        W: [..., n_hidden, n_features].
+        threshold: as in `is_represented`; features below it do not count.
+    Returns:
+        [...]; nan where no feature is represented.
+    Source: Elhage et al. 2022, "Superposition in a Privileged Basis". Chapter: studies/superposition_phases.
+    """
+    squared = W.square()
+    share = squared.amax(-2) / squared.sum(-2).clamp_min(torch.finfo(W.dtype).tiny)  # [..., n]
+    stored = is_represented(W, threshold)
+    return (share * stored).sum(-1) / stored.sum(-1)
+
+
+def served_features(W1: Tensor, W2: Tensor, share: float = 0.1) -> Tensor:
+    """Which features each unit computes: |W1_ui W2_iu| above `share` of the largest such product in the model.
+
+    Args:
+        W1: [..., n_hidden, n_features]; W2: [..., n_features, n_hidden].
+    Returns:
+        bool, [..., n_hidden, n_features].
+    """
+    strength = (W1 * W2.mT).abs()
+    return strength > share * strength.amax((-2, -1), keepdim=True)
+
+
+def circuit_asymmetry(W1: Tensor, W2: Tensor, share: float = 0.1) -> Tensor:
+    """Spread of log(|W1_ui| / |W2_iu|) over the features a unit serves, max minus min; the asymmetric motif is large.
+
+    A unit's scale may move between W1 and W2 without changing the function, but it moves all its ratios together:
+    a unit that is strong-in, weak-out for one feature and weak-in, strong-out for another cannot be rescaled away.
+
+    Args:
+        W1: [..., n_hidden, n_features]; W2: [..., n_features, n_hidden]; share: as in `served_features`.
+    Returns:
+        [..., n_hidden], 0 for a unit that serves fewer than two features.
+    Source: Elhage et al. 2022, "The Asymmetric Superposition Motif". Chapter: studies/superposition_phases.
+    """
+    served = served_features(W1, W2, share)
+    ratio = W1.abs().clamp_min(1e-12).log() - W2.mT.abs().clamp_min(1e-12).log()
+    spread = ratio.masked_fill(~served, -torch.inf).amax(-1) - ratio.masked_fill(~served, torch.inf).amin(-1)
+    return torch.where(served.sum(-1) > 1, spread, 0.0)
+
+
+def inhibition(W2: Tensor) -> Tensor:
+    """Strongest negative output of each unit over its strongest positive one, max(0, -min_i W2_iu) / max_i W2_iu.
+
+    Args:
+        W2: [..., n_features, n_hidden].
+    Returns:
+        [..., n_hidden]; 0 for a unit without a positive output.
+    """
+    top = W2.amax(-2)
+    return torch.where(top > 0, (-W2.amin(-2)).clamp_min(0) / top.clamp_min(1e-12), 0.0)
+
+
+def strongest_attack(
+    W: Tensor, b: Tensor, x: Tensor, norm: float, rng: torch.Generator, starts: int = 4, steps: int = 20
+) -> Tensor:
+    """Squared error of x' = ReLU(W^T W (x + δ) + b) against x under the worst δ found with |δ| = norm.
+
+    Each step moves δ to norm times the direction of the gradient, which never lowers a convex error; the error is
+    convex within a linear region, so several random starts are followed and the best point seen is kept.
+
+    Args:
+        W: [I, n_hidden, n_features]; b: [I, n_features]; x: [I, samples, n_features].
+        rng: draws the starting directions; starts, steps: of the search.
+    Returns:
+        [I, samples], never below the error at the best starting direction.
+    Source: Elhage et al. 2022, "Superposition and Adversarial Robustness". Chapter: studies/superposition_phases.
+    """
+    models, samples, n = x.shape
+    target = x.repeat(1, starts, 1)  # [I, starts * samples, n]
+    gram = W.mT @ W  # [I, n, n]
+    delta = torch.randn(target.shape, generator=rng, dtype=x.dtype, device=x.device)
+    worst = x.new_zeros(models, starts * samples)
+    for _ in range(steps):
+        delta = delta * (norm / torch.linalg.vector_norm(delta, dim=-1, keepdim=True).clamp_min(1e-12))
+        d = forward(W, b, target + delta) - target
+        worst = torch.maximum(worst, d.square().sum(-1))
+        gate = ((target + delta) @ gram + b.unsqueeze(1)) > 0
+        delta = (d * gate) @ gram
+    return worst.view(models, starts, samples).amax(1)
