@@ -24,8 +24,9 @@ def main(argv: list[str] | None = None) -> int:
     if args.command == "list":
         return _list()
     if args.command == "verify":
-        kept = [d for d in registry.datasets().values() if d.sources[0].provider == "pip" or cache_path(d.name).exists()]
-        return _each(kept, None, download=False)
+        known = registry.datasets().values()
+        here = [data for data in known if data.sources[0].provider == "pip" or cache_path(data.name).exists()]
+        return _each(here, None, download=False)
     try:
         chosen = [dataset(name) for name in args.names] or list(registry.datasets().values())
     except DataError as error:

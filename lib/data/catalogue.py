@@ -74,7 +74,7 @@ def _facts(data: Dataset) -> str:
         (f"`{key}`", f"{a.dtype} [{', '.join(map(str, a.shape))}], SHA-256 `{a.sha256[:16]}`")
         for key, a in data.arrays.items()
     ]
-    return "\n".join(["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows)])
+    return _table(rows)
 
 
 def _provenance(source: Source) -> str:
@@ -98,19 +98,20 @@ def _generated_section(folder: Path) -> str:
         caption="Sparse features: 32 samples (rows) of 20 features (columns), white where a feature is absent. "
         "The two panels on the right have S = 0.9 too, in groups of four neighbours.",
     )  # fmt: skip
+    facts = _table([
+        ("Source", "`lib.data.sparse_features`: `sparse_features`, `correlated_groups`"),
+        ("Licence", "MIT, as this book"),
+        ("Reproducible from", "an explicit generator, `lib.rng.generator(seed, label)`"),
+    ])  # fmt: skip
     return f"""(data-sparse-features)=
 ## Sparse features
 
-Generated, never downloaded: $x_i = \\mathrm{{Bernoulli}}(1 - S) \\cdot U(0, 1)$, from one uniform draw per entry
-($x = u/p$ where $u < p = 1 - S$). In correlated groups all features of a group fire together; in anti-correlated
+Generated, never downloaded: $x_i = \\mathrm{{Bernoulli}}(1 - S) \\cdot U(0, 1)$, from one uniform draw per entry:
+$x = u/p$ where $u < p = 1 - S$. In correlated groups all features of a group fire together; in anti-correlated
 groups at most one does; each single feature keeps the same law. {{cite}}`elhage2022toy`
 
 {picture}
-| | |
-|---|---|
-| Source | `lib.data.sparse_features`: `sparse_features`, `correlated_groups` |
-| Licence | MIT, as this book |
-| Reproducible from | an explicit generator, `lib.rng.generator(seed, label)` |
+{facts}
 """
 
 
@@ -124,6 +125,17 @@ def _figure(folder: Path, name: str, fig: Figure, alt: str, caption: str) -> str
 :width: {width}px
 
 {caption}
+```
+"""
+
+
+def _table(rows: list[tuple[str, str]]) -> str:
+    body = "\n".join(f"* - {key}\n  - {value}" for key, value in rows)
+    return f"""```{{list-table}}
+:stub-columns: 1
+:widths: 1 4
+
+{body}
 ```
 """
 

@@ -59,3 +59,8 @@ def test_importing_the_package_imports_nothing_heavy():
     code = "import sys, lib.data; print([m for m in ('torch', 'numpy', 'PIL', 'matplotlib') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_every_citation_is_in_the_bibliography():
+    keys = set(re.findall(r"^@\w+\{([^,]+),", (ROOT / "book" / "references.bib").read_text(), re.MULTILINE))
+    assert {data.citation for data in datasets().values()} <= keys
