@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from lib import rng
 from lib.content import write_atomically, write_text
-from lib.data.registry import DataError, Dataset, Source, datasets
+from lib.data.registry import Dataset, DatasetUnavailable, Source, datasets
 from lib.data.resolve import Arrays, megabytes, resolve
 from lib.data.sparse_features import correlated_groups, sparse_features
 from lib.figures.contact_sheet import contact_sheet, feature_sheet
@@ -33,7 +33,7 @@ def write_fragments(folder: Path) -> Path:
 def _section(data: Dataset, folder: Path) -> str:
     try:
         picture = _sheet(data, resolve(data.name, download=False), folder)
-    except DataError:
+    except DatasetUnavailable:
         picture = _absence(data)
     return f"""(data-{_slug(data.name)})=
 ## {data.title}

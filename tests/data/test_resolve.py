@@ -278,7 +278,7 @@ def test_torchvision_arrays_by_split(tmp_path):
     assert found["test_labels"].tolist() == [0, 1] and found["test_labels"].dtype == np.uint8
 
 
-def test_torchvision_failure_is_named_and_its_arrays_are_held_to_the_hashes(tmp_path):
+def test_torchvision_failure_is_named(tmp_path):
     def broken(*_, **__):
         raise RuntimeError("Error downloading")
 
@@ -286,7 +286,7 @@ def test_torchvision_failure_is_named_and_its_arrays_are_held_to_the_hashes(tmp_
         fetch.fetch_torchvision(None, Source("torchvision", "Tiny"), tmp_path, SimpleNamespace(Tiny=broken))
 
 
-def test_second_source_serves_when_the_first_cannot(clients, monkeypatch):
+def test_second_source_serves_when_the_first_cannot_and_is_held_to_the_same_hashes(clients, monkeypatch):
     arrays = {"images": IMAGES, "labels": LABELS}
     register(monkeypatch, entry("two", "npm", "idx", ARCHIVES["npm"], PAIR)
              + '[[two.sources]]\nprovider = "torchvision"\npackage = "Tiny"\n')  # fmt: skip
