@@ -7,8 +7,10 @@
 Parameters are checked before a kernel starts. Outputs appear whole or not at all: a kill at any moment leaves the
 previous execution in place and no kernel behind. Unchanged pages are kept; changed prose is merged over old outputs.
 
-    pages    where a page's rooms are, and whether its last execution stands
-    jobs     worker processes: started, watched, ended with all their children
-    worker   one page executed by papermill in a process of its own
-    display  how far the jobs are, on a terminal or as plain lines
+    pages      where a page's rooms are, and whether its last execution stands
+    jobs       worker processes: started, watched, ended with all their children
+    worker     one page executed by papermill in a process of its own
+    display    how far the jobs are, on a terminal or as plain lines
+    lab        the book opened in JupyterLab
+    reference  the notebooks that nbval replays
 """

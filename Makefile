@@ -1,0 +1,69 @@
+# The superposition book. `make` alone says what there is to do; `make book` and `make test` set everything up.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help book test test-site lab run status data reference bench lock lint study clean
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+PROFILE ?= quick
+ARGS ?=
+JOBS ?= $(shell $(PYTHON) -c 'import os; print(min(8, os.cpu_count() or 1))')
+unexport MPLBACKEND
+
+help: ## list what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@echo "  PROFILE=smoke|quick|full chooses the parameters (quick), ARGS=... is passed on."
+
+# The stamp is written last: an install that was interrupted has none and is taken up again by the next call.
+$(VENV)/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: name a newer one, make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@rm -f $@
+	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@echo "installing the pinned packages into $(VENV) (some minutes the first time)"
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[book,test]'
+	@touch $@
+
+book: $(VENV)/ready ## execute what changed and render _build/html/index.html
+	@$(PY) -m lib.press run --profile $(PROFILE) $(ARGS)
+	@$(PY) -m lib.site build --profile $(PROFILE)
+
+run: $(VENV)/ready ## execute one study: make run STUDY=superposition_phases ARGS="-p seeds=3"
+	@test -n "$(STUDY)" || { echo 'name the study: make run STUDY=superposition_phases ARGS="-p seeds=3"'; $(PY) -m lib.press list; exit 2; }
+	@$(PY) -m lib.press run $(STUDY) --profile $(PROFILE) $(ARGS)
+
+status: $(VENV)/ready ## which executions still stand
+	@$(PY) -m lib.press status
+
+lab: $(VENV)/ready ## open the chapters as notebooks in JupyterLab
+	@$(PY) -m lib.press.lab $(ARGS)
+
+data: $(VENV)/ready ## fetch data sets: make data DATA="fashion_mnist cifar10" (no DATA: list them)
+	@$(PY) -m lib.data $(if $(DATA),fetch $(DATA),list)
+
+test: $(VENV)/ready ## unit tests, fault tests and notebook regression
+	@OMP_NUM_THREADS=1 $(PY) -m pytest --nbval-lax -n $(JOBS) --dist loadfile --ignore tests/browser --ignore tests/benchmarks $(ARGS)
+
+test-site: $(VENV)/ready ## the built site in a browser (after make book)
+	@$(PY) -m pytest tests/browser -rs $(ARGS)
+
+reference: $(VENV)/ready ## remake tests/reference/*.ipynb from the smoke profile
+	@$(PY) -m lib.press.reference $(STUDY)
+
+bench: $(VENV)/ready ## benchmarks, as ratios to a floor measured in the same run
+	@OMP_NUM_THREADS=1 $(PY) -m pytest tests/benchmarks -s --benchmark-disable-gc $(ARGS)
+
+lint: $(VENV)/ready ## ruff
+	@$(PY) -m ruff check lib tests
+
+lock: $(VENV)/ready ## renew constraints.txt from pyproject.toml
+	@env -u UV_FIND_LINKS $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-annotate --custom-compile-command 'make lock' pyproject.toml -o constraints.txt
+
+study: $(VENV)/ready ## lay the five rooms of a new study: make study NAME=my_study
+	@test -n "$(NAME)" || { echo 'name the study: make study NAME=my_study'; exit 2; }
+	@$(PY) -m lib.scaffold $(NAME)
+
+clean: ## remove everything generated but fetched data (make clean && rm -r _build/data for that too)
+	@find _build -mindepth 1 -maxdepth 1 ! -name .gitignore ! -name data -exec rm -rf {} +

@@ -1,0 +1,77 @@
+"""Makes the regression notebooks `tests/reference/<slug>.ipynb`: `python -m lib.press.reference [STUDY...]`.
+
+Each is the smoke execution of a chapter, stripped to what must not change: outputs are kept only in cells tagged
+`nbval-check-output`, as text. `pytest --nbval-lax` replays the chapter and compares those.
+"""
+from __future__ import annotations
+
+import sys
+
+import nbformat
+
+from lib import content
+from lib.content import ROOT
+from lib.press.__main__ import main as press
+from lib.press.pages import Request, all_pages, find_page
+from lib.press.worker import read_page
+
+PROFILE = "smoke"
+CHECKED = "nbval-check-output"
+
+
+def reference(request: Request) -> nbformat.NotebookNode:
+    """The regression notebook of an executed request: code cells alone, checked text outputs alone."""
+    executed = nbformat.read(request.output, 4)
+    cells = [_stripped(cell) for cell in executed.cells if cell.cell_type == "code"]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return notebook
+
+
+def _stripped(cell: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    tags = [tag for tag in cell.metadata.get("tags", []) if tag in (CHECKED, "parameters", "injected-parameters")]
+    outputs = [_text_only(output) for output in cell.outputs] if CHECKED in tags else []
+    new = nbformat.v4.new_code_cell(cell.source, id=cell.id, execution_count=cell.execution_count or 1)
+    new.metadata["tags"], new.outputs = tags, [output for output in outputs if output]
+    return new
+
+
+def _text_only(output: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
+    """A stream, or a result reduced to its plain text; None for what has no text."""
+    if output.output_type == "stream":
+        return output if output.name == "stdout" else None
+    text = output.get("data", {}).get("text/plain")
+    if text is None:
+        return None
+    output.data, output.metadata = nbformat.from_dict({"text/plain": text}), nbformat.from_dict({})
+    return output
+
+
+def sources(notebook: nbformat.NotebookNode) -> list[str]:
+    """Code cells as the chapter has them: without the cell papermill injected."""
+    cells = [c for c in notebook.cells if c.cell_type == "code"]
+    return [c.source for c in cells if "injected-parameters" not in c.metadata.get("tags", [])]
+
+
+def is_current(slug: str) -> bool:
+    """Whether the committed reference was made from the chapter's present code."""
+    committed = nbformat.read(ROOT / "tests" / "reference" / f"{slug}.ipynb", 4)
+    return sources(committed) == sources(read_page(find_page(slug).source))
+
+
+def main(slugs: list[str]) -> int:
+    """Execute the studies at smoke and write their references; all studies when none is named."""
+    slugs = slugs or [page.name for page in all_pages() if page.is_study]
+    status = press(["run", *slugs, "--profile", PROFILE])
+    if status:
+        return status
+    for slug in slugs:
+        notebook = reference(Request(find_page(slug), PROFILE))
+        path = ROOT / "tests" / "reference" / f"{slug}.ipynb"
+        content.write_atomically(path, lambda p, notebook=notebook: nbformat.write(notebook, p))
+        print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1024:.1f} KB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
