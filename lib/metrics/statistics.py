@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 from scipy.special import gammaln
-from statsmodels.stats.multitest import multipletests
 
 _CHUNK = 2**21
 """Values resampled at a time: 16 MiB."""
@@ -196,17 +195,21 @@ def holm(p_values: ArrayLike) -> np.ndarray:
     The i-th smallest of m becomes max over j <= i of min(1, (m - j + 1) p_(j)).
 
     Args:
-        p_values: [m], the whole family declared before the runs.
+        p_values: [..., m], the whole family declared before the runs, or a batch of families.
     Returns:
-        [m], in the order given.
+        [..., m], in the order given.
     Raises:
         ValueError: empty, or a value outside [0, 1].
-    Source: Holm 1979, through statsmodels. Chapter: instruments/statistics.
+    Source: Holm 1979. Chapter: instruments/statistics.
     """
     p = np.asarray(p_values, dtype=float)
-    if p.ndim != 1 or not len(p) or not np.all((p >= 0) & (p <= 1)):
+    if p.ndim < 1 or not p.size or not np.all((p >= 0) & (p <= 1)):
         raise ValueError(f"holm needs a list of p-values in [0, 1], got {p_values!r}")
-    return multipletests(p, method="holm")[1]
+    order = np.argsort(p, axis=-1)
+    scaled = np.take_along_axis(p, order, axis=-1) * np.arange(p.shape[-1], 0, -1)  # [..., m], ascending p
+    adjusted = np.empty_like(p)
+    np.put_along_axis(adjusted, order, np.maximum.accumulate(scaled, axis=-1).clip(max=1), axis=-1)
+    return adjusted
 
 
 def cohens_d(a: ArrayLike, b: ArrayLike) -> float:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from lib.metrics import statistics as st
 from lib.rng import numpy_generator
@@ -167,6 +168,13 @@ def test_holm_by_hand():
     assert st.holm([0.03, 0.01, 0.04, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
     assert st.holm([0.6, 0.7]) == pytest.approx([1, 1])
     assert st.holm([0.05]) == pytest.approx([0.05])
+
+
+def test_holm_agrees_with_statsmodels_and_takes_a_batch_of_families():
+    families = rng("families").uniform(size=(20, 9)) ** 2
+    families[:, 3] = families[:, 4]  # ties
+    expected = [multipletests(p, method="holm")[1] for p in families]
+    assert np.allclose(st.holm(families), expected, rtol=1e-14)
 
 
 @pytest.mark.parametrize("p_values", [[], [0.1, np.nan], [1.2], 0.3])
