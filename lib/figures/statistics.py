@@ -21,7 +21,7 @@ def interval_coverage(
     Args:
         intervals: by way, [n_experiments, 3] of (estimate, low, high); those that miss the truth are orange.
         truth: the value all experiments estimate.
-        coverage: share of intervals that hold the truth; one row per number of seeds (three or more),
+        coverage: share of intervals that hold the truth; one row per number of seeds (two or more),
             one column for each of the three ways.
         level: the coverage the intervals claim.
     Chapter: instruments/statistics.
@@ -56,9 +56,9 @@ def _align(axes: np.ndarray) -> None:
 
 
 def _coverage(ax: Axes, coverage: pd.DataFrame, level: float) -> None:
-    for way, color, place in zip(coverage, _WAYS, (2, 2, 1), strict=True):  # labels where the lines leave room
+    for way, color, drop in zip(coverage, _WAYS, (0.02, 0.02, 0), strict=True):  # labels where the lines leave room
         ax.plot(coverage.index, coverage[way], ".-", color=color)
-        style.direct_label(ax, coverage.index[place], coverage[way].iloc[place], way, color, side="below")
+        style.direct_label(ax, coverage.index[1], coverage[way].iloc[1] - drop, way, color, side="below")
     ax.axhline(level, color=style.NULL, linewidth=1, zorder=0)
     ax.set_xscale("log")
     ax.set_xticks(coverage.index, coverage.index)
