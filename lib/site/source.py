@@ -137,7 +137,7 @@ def _verdicts(site: Site, path: Path) -> None:
 def _verdict_summary(site: Site, path: Path) -> None:
     from lib import claims
 
-    write_text(path, claims.markdown_summary(site.profile))
+    write_text(path, claims.summary(site.profile))
 
 
 def _data_catalogue(site: Site, path: Path) -> None:
