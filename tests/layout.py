@@ -1,0 +1,245 @@
+"""What the tree promises, as functions of a root that return problems, one line each (empty: all is well)."""
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import jupytext
+import yaml
+
+from lib import params
+from lib.claims import STUDIES
+
+PROFILES = ("smoke", "quick", "full")
+ROOMS = {
+    "chapter": "book/studies/{}.md",
+    "parameters": "params/{}",
+    "protocol": "lib/studies/{}.py",
+    "test": "tests/studies/test_{}.py",
+    "reference": "tests/reference/{}.ipynb",
+}
+HEADER = (
+    ("Reproduces", r"# Reproduces: \S", "what it reproduces"),
+    ("Command", r"# Command: .*{slug}.*\b(second|minute|hour)", "the command with its study and its time"),
+    ("Expected", r"# Expected: \S", "the expected headline"),
+)
+PRINTING = ("**/__main__.py", "scaffold.py", "press/display.py", "press/jobs.py", "press/lab.py", "press/reference.py")
+"""Command lines and what they show on a terminal; no other module of the library prints."""
+OUTSIDE = re.compile(
+    r"(?<![\w.-])/(?:wor[k]|roo[t]|hom[e]/\w+|Use[r]s/\w+|tm[p]/research)(?:/|\b(?![\w-]))"
+    r"|pytho[n]hosted|py[p]i\.org/simple|regis[t]ry\.\w+\.(?:org|com)|(?:extra-)?inde[x]-url|\bfil[e]:///\w"
+)
+"""Paths of one machine and hosts or folders packages came from; a letter in brackets keeps this file itself clean."""
+
+
+def slugs(root: Path) -> list[str]:
+    """Every study with at least one room, or a line in the table of contents."""
+    patterns = {room: place.replace("{}", "*") for room, place in ROOMS.items()}
+    found = {
+        path.stem.removeprefix("test_")
+        for pattern in patterns.values()
+        for path in root.glob(pattern)
+        if path.stem != "__init__"
+    }
+    return sorted(found | in_contents(root))
+
+
+def in_contents(root: Path) -> set[str]:
+    """Slugs of the chapters in the table of contents."""
+    text = (root / "book" / "_toc.yml").read_text(encoding="utf-8")
+    return {page.removeprefix("studies/") for page in _files(yaml.safe_load(text)) if page.startswith("studies/")}
+
+
+def _files(toc: object) -> Iterator[str]:
+    if isinstance(toc, dict):
+        yield from (value for key, value in toc.items() if key == "file")
+        for value in toc.values():
+            yield from _files(value)
+    elif isinstance(toc, list):
+        for item in toc:
+            yield from _files(item)
+
+
+def missing_rooms(root: Path, slug: str) -> list[str]:
+    """Rooms of one study that do not exist."""
+    files = [place.format(slug) for room, place in ROOMS.items() if room != "parameters"]
+    files += [f"params/{slug}/{profile}.yaml" for profile in PROFILES]
+    problems = [f"{slug}: {file} is missing{_remedy(file, slug)}" for file in files if not (root / file).is_file()]
+    return problems + [f"{slug}: book/_toc.yml does not list studies/{slug}"] * (slug not in in_contents(root))
+
+
+def _remedy(file: str, slug: str) -> str:
+    return f"; make reference STUDY={slug}" if file.endswith(".ipynb") else ""
+
+
+def parameter_problems(root: Path, slug: str) -> list[str]:
+    """Parameter files without their story or refused by the study, and a parameters cell that is not quick.yaml.
+
+    What is missing altogether is told by `missing_rooms`.
+    """
+    problems = []
+    if not (root / "lib" / "studies" / f"{slug}.py").is_file():
+        return problems
+    for path in sorted((root / "params" / slug).glob("*.yaml")):
+        name = path.relative_to(root)
+        problems += [f"{name}: {problem}" for problem in _header_problems(path, slug)]
+        try:
+            values = params.load(params_class(root, slug), path)
+        except params.ParameterError as error:
+            problems.append(str(error))
+        else:
+            said = getattr(values, "profile", path.stem)
+            problems += [f"{name}: profile says {said!r}"] * (said != path.stem)
+    return problems + _cell_problems(root, slug)
+
+
+def _header_problems(path: Path, slug: str) -> list[str]:
+    lines = path.read_text(encoding="utf-8").splitlines() + [""] * 3
+    return [
+        f"line {number} must be `# {word}: ...` with {what}"
+        for number, (line, (word, pattern, what)) in enumerate(zip(lines, HEADER, strict=False), start=1)
+        if not re.match(pattern.replace("{slug}", slug), line)
+    ]
+
+
+def params_class(root: Path, slug: str) -> type[params.Params]:
+    """`Params` of the protocol lying under `root`, which need not be this checkout."""
+    name = f"layout_of_{abs(hash(root))}_{slug}"
+    spec = importlib.util.spec_from_file_location(name, root / "lib" / "studies" / f"{slug}.py")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.Params
+
+
+def _cell_problems(root: Path, slug: str) -> list[str]:
+    chapter, file = root / "book" / "studies" / f"{slug}.md", root / "params" / slug / "quick.yaml"
+    if not (chapter.is_file() and file.is_file()):
+        return []
+    cells = [c for c in jupytext.read(chapter, fmt="md:myst").cells if "parameters" in c.metadata.get("tags", [])]
+    if len(cells) != 1:
+        return [f"{chapter.relative_to(root)}: {len(cells)} cells are tagged parameters, expected one"]
+    try:
+        cell = _assignments(cells[0].source)
+    except ValueError as error:
+        return [f"{chapter.relative_to(root)}: parameters cell: {error}"]
+    quick = params.read_yaml(file)
+    if list(cell) != list(quick):
+        return [f"{slug}: the parameters cell has {', '.join(cell)}; quick.yaml has {', '.join(quick)}"]
+    # repr tells 1, 1.0 and True apart, inside lists too
+    return [
+        f"{slug}: {name} is {value!r} in the parameters cell, {quick[name]!r} in quick.yaml"
+        for name, value in cell.items()
+        if repr(value) != repr(quick[name])
+    ]
+
+
+def _assignments(source: str) -> dict[str, object]:
+    """`name = literal` lines as a mapping.
+
+    Raises:
+        ValueError: a line is anything else.
+    """
+    values = {}
+    for node in ast.parse(source).body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        if not isinstance(node, (ast.Assign, ast.AnnAssign)) or not isinstance(target, ast.Name):
+            raise ValueError(f"line {node.lineno} is not `name = value`")
+        values[target.id] = ast.literal_eval(node.value)
+    return values
+
+
+def claim_problems(root: Path) -> list[str]:
+    """Claims of a study the book does not have."""
+    claims = yaml.safe_load((root / "book" / "claims.yml").read_text(encoding="utf-8"))
+    strangers = [claim for claim in claims if claim.get("study") not in STUDIES]
+    return [f"claims.yml: {claim.get('id')}: unknown study {claim.get('study')!r}" for claim in strangers]
+
+
+def git(root: Path, *arguments: str, text: str = "") -> list[str]:
+    """NUL-separated output of a git command; `check-ignore` exits with 1 where nothing is ignored."""
+    done = subprocess.run(["git", *arguments], cwd=root, input=text, capture_output=True, text=True)
+    if done.returncode > 1:
+        raise RuntimeError(f"git {' '.join(arguments)}: {done.stderr.strip()}")
+    return [part for part in done.stdout.split("\0") if part]
+
+
+def ignored_library_files(root: Path) -> list[str]:
+    """Files under lib/ (caches excepted) that the ignore rules would keep out of git, tracked already or not."""
+    files = [path.relative_to(root).as_posix() for path in (root / "lib").rglob("*") if path.is_file()]
+    text = "\0".join(file for file in files if "__pycache__" not in file)
+    return git(root, "check-ignore", "--no-index", "--stdin", "-z", text=text)
+
+
+def outside_mentions(root: Path, files: Iterable[str]) -> list[str]:
+    """Lines of tracked text that name a path of one machine or a package host."""
+    problems = []
+    for file in files:
+        if (root / file).is_file():
+            text = (root / file).read_text(encoding="utf-8", errors="ignore")
+            problems += [
+                f"{file}:{number}: {found[0]}"
+                for number, line in enumerate(text.splitlines(), start=1)
+                if (found := OUTSIDE.search(line))
+            ]
+    return problems
+
+
+def notebook_problems(root: Path, files: Iterable[str]) -> list[str]:
+    """Tracked notebooks that are not small references."""
+    notebooks = [root / file for file in files if file.endswith(".ipynb") and (root / file).is_file()]
+    home = root / "tests" / "reference"
+    strays = [path for path in notebooks if path.parent != home]
+    large = [path for path in notebooks if path.stat().st_size >= 8192]
+    problems = [f"{path.relative_to(root)}: only tests/reference holds notebooks" for path in strays]
+    return problems + [f"{path.relative_to(root)}: {path.stat().st_size} bytes, allowed are 8191" for path in large]
+
+
+def library_problems(root: Path) -> list[str]:
+    """Habits of the library that can be read off its source."""
+    lib = root / "lib"
+    printing = {path for pattern in PRINTING for path in lib.glob(pattern)}
+    problems = []
+    for path in sorted(lib.rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        found = [*_undocumented(tree), *_swallowed_imports(tree)]
+        found += [] if path in printing else _prints(tree)
+        found += [] if path == lib / "figures" / "style.py" else _colours(tree)
+        problems += [f"{path.relative_to(root)}:{line}: {what}" for line, what in found]
+    return problems
+
+
+Found = Iterator[tuple[int, str]]
+
+
+def _undocumented(tree: ast.Module) -> Found:
+    for node in tree.body:
+        named = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+        if named and not node.name.startswith("_") and not ast.get_docstring(node):
+            yield node.lineno, f"{node.name} has no docstring"
+
+
+def _swallowed_imports(tree: ast.Module) -> Found:
+    for node in ast.walk(tree):
+        # a handler that ends by raising an error of its own hides nothing
+        if isinstance(node, ast.ExceptHandler) and node.type and not isinstance(node.body[-1], ast.Raise):
+            names = {name.id for name in ast.walk(node.type) if isinstance(name, ast.Name)}
+            if names & {"ImportError", "ModuleNotFoundError"}:
+                yield node.lineno, "except ImportError hides a missing dependency; declare it"
+
+
+def _prints(tree: ast.Module) -> Found:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
+            yield node.lineno, "only command lines print"
+
+
+def _colours(tree: ast.Module) -> Found:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if found := re.search(r"#(?:[0-9a-fA-F]{6}|[0-9a-fA-F]{3})\b", node.value):
+                yield node.lineno, f"colour {found[0]}: colours belong to lib/figures/style.py"

@@ -1,0 +1,195 @@
+"""One name, one study, every room: the tree keeps its promises, and each check is seen to fail on a broken tree."""
+import subprocess
+
+import layout
+import pytest
+
+import lib
+from lib.claims import STUDIES
+from lib.content import ROOT
+from lib.scaffold import lay
+
+CONTENTS = "root: intro\nparts:\n  - caption: Studies\n    chapters:\n      - file: studies/{}\n"
+CHAPTER, QUICK = "book/studies/penguins.md", "params/penguins/quick.yaml"
+
+
+@pytest.fixture(scope="module")
+def tracked():
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout: what is tracked or ignored cannot be asked")
+    return layout.git(ROOT, "ls-files", "-z")
+
+
+@pytest.mark.parametrize("slug", layout.slugs(ROOT))
+def test_every_room_of_the_study_is_there(slug):
+    assert layout.missing_rooms(ROOT, slug) == []
+
+
+@pytest.mark.parametrize("slug", layout.slugs(ROOT))
+def test_parameter_files_tell_their_story_and_agree_with_the_chapter(slug):
+    assert layout.parameter_problems(ROOT, slug) == []
+
+
+def test_there_is_a_study_and_the_book_has_seven():
+    assert layout.slugs(ROOT) and len(STUDIES) == len(set(STUDIES)) == 7
+
+
+def test_claims_belong_to_studies_of_the_book():
+    assert layout.claim_problems(ROOT) == []
+
+
+def test_library_is_this_checkouts_and_not_ignored(tracked):
+    assert lib.__file__ == str(ROOT / "lib" / "__init__.py")
+    assert layout.ignored_library_files(ROOT) == []
+
+
+def test_tracked_files_name_no_machine_and_no_package_host(tracked):
+    assert layout.outside_mentions(ROOT, tracked) == []
+
+
+def test_only_small_references_are_notebooks_in_git(tracked):
+    assert layout.notebook_problems(ROOT, tracked) == []
+
+
+def test_library_keeps_its_habits():
+    assert layout.library_problems(ROOT) == []
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A miniature tree with one whole study, penguins."""
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book/_toc.yml").write_text(CONTENTS.format("superposition_phases"))
+    lay("penguins", tmp_path)
+    (tmp_path / "book/_toc.yml").write_text(CONTENTS.format("penguins"))
+    (tmp_path / "tests/reference").mkdir()
+    (tmp_path / "tests/reference/penguins.ipynb").write_text("{}")
+    return tmp_path
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_a_whole_miniature_has_no_problem(tree):
+    assert layout.slugs(tree) == ["penguins"]
+    assert layout.missing_rooms(tree, "penguins") == layout.parameter_problems(tree, "penguins") == []
+    assert layout.library_problems(tree) == []
+
+
+@pytest.mark.parametrize(
+    "room",
+    [
+        CHAPTER, QUICK, "params/penguins/smoke.yaml", "params/penguins/full.yaml", "lib/studies/penguins.py",
+        "tests/studies/test_penguins.py", "tests/reference/penguins.ipynb",
+    ],
+)  # fmt: skip
+def test_a_missing_room_is_named(tree, room):
+    (tree / room).unlink()
+    [problem] = layout.missing_rooms(tree, "penguins")
+    assert problem.startswith(f"penguins: {room} is missing")
+    assert layout.parameter_problems(tree, "penguins") == []  # told once
+
+
+def test_a_chapter_left_out_of_the_contents_is_named(tree):
+    (tree / "book/_toc.yml").write_text(CONTENTS.format("whales"))
+    assert layout.missing_rooms(tree, "penguins") == ["penguins: book/_toc.yml does not list studies/penguins"]
+    assert layout.slugs(tree) == ["penguins", "whales"] and len(layout.missing_rooms(tree, "whales")) == 7
+
+
+@pytest.mark.parametrize(
+    "room", ["book/studies/emus.md", "params/emus", "lib/studies/emus.py", "tests/studies/test_emus.py",
+             "tests/reference/emus.ipynb"]
+)  # fmt: skip
+def test_one_room_makes_a_study_that_lacks_the_others(tree, room):
+    (tree / room).mkdir() if room.startswith("params") else (tree / room).write_text("")
+    assert layout.slugs(tree) == ["emus", "penguins"]
+    others = 8 if room.startswith("params") else 7  # an empty folder still lacks its three files
+    assert len(layout.missing_rooms(tree, "emus")) == others
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "problem"),
+    [
+        (QUICK, "# Reproduces: ", "# About ", "quick.yaml: line 1 must be `# Reproduces: ...`"),
+        (QUICK, "press run penguins", "press run", "quick.yaml: line 2 must be `# Command: ...` with the command"),
+        (QUICK, "a few seconds", "soon", "quick.yaml: line 2 must be `# Command: ...` with the command"),
+        (QUICK, "# Expected: ", "#\n# Expected: ", "quick.yaml: line 3 must be `# Expected: ...`"),
+        (QUICK, "seeds: 8", "seeds: 8.0", "seeds: input should be a valid integer, got 8.0 (float)"),
+        (QUICK, "seeds: 8", "seeds: 9", "seeds is 8 in the parameters cell, 9 in quick.yaml"),
+        (QUICK, "sparsity: 0.9", "sparsity: 0", "sparsity is 0.9 in the parameters cell, 0 in quick.yaml"),
+        (QUICK, "steps:", "step:", "unknown parameter step; did you mean steps?"),
+        (QUICK, "profile: quick", "profile: full", "quick.yaml: profile says 'full'"),
+        ("params/penguins/full.yaml", "draws: 1000", "draws: 1e3", "YAML reads 1e3 as text"),
+        (CHAPTER, "steps = 1000 ", "steps = 1000.0 ", "steps is 1000.0 in the parameters cell, 1000 in quick.yaml"),
+        (CHAPTER, "seed = 0 ", "seed = False ", "seed is False in the parameters cell, 0 in quick.yaml"),
+        (CHAPTER, "n_hidden = 4\n", "", "the parameters cell has profile, seed, seeds, n_features, sparsity"),
+        (CHAPTER, "n_features = 12\nn_hidden = 4", "n_hidden = 4\nn_features = 12", "seeds, n_hidden, n_features,"),
+        (CHAPTER, "n_hidden = 4", "n_hidden = 2 * 2", "parameters cell: "),
+        (CHAPTER, "n_hidden = 4", "print()", "parameters cell: line 5 is not `name = value`"),
+        (CHAPTER, ":tags: [parameters]", ":tags: []", "0 cells are tagged parameters, expected one"),
+    ],
+)
+def test_a_parameter_file_or_cell_gone_astray_is_named(tree, file, old, new, problem):
+    edit(tree / file, old, new)
+    assert problem in "\n".join(layout.parameter_problems(tree, "penguins"))
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("def metric(x):\n    return x\n", ":1: metric has no docstring"),
+        ("class Metric:\n    pass\n", ":1: Metric has no docstring"),
+        ("def _own(x):\n    print(x)\n", ":2: only command lines print"),
+        ("LINE = '#0072B2'\n", ":1: colour #0072B2: colours belong"),
+        ("try:\n    import torch\nexcept ImportError:\n    torch = None\n", ":3: except ImportError hides"),
+        ("try:\n    import torch\nexcept (OSError, ModuleNotFoundError):\n    pass\n", ":3: except ImportError hides"),
+    ],
+)
+def test_a_library_habit_broken_is_named(tree, line, problem):
+    (tree / "lib/stray.py").write_text(line)
+    assert [p.startswith(f"lib/stray.py{problem}") for p in layout.library_problems(tree)] == [True]
+
+
+def test_command_lines_may_print_and_an_import_error_may_be_told_better(tree):
+    (tree / "lib/press").mkdir()
+    (tree / "lib/press/__main__.py").write_text("print('kept')\n")
+    told = "try:\n    import torch\nexcept ImportError as error:\n    raise OSError('install torch') from error\n"
+    (tree / "lib/told.py").write_text(told)
+    assert layout.library_problems(tree) == []
+
+
+def test_an_ignored_library_is_found(tree):
+    subprocess.run(["git", "init", "-q"], cwd=tree, check=True)
+    assert layout.ignored_library_files(tree) == []
+    (tree / ".gitignore").write_text("lib/\n")
+    assert layout.ignored_library_files(tree) == ["lib/studies/penguins.py"]
+
+
+@pytest.mark.parametrize(
+    "mention", ["/wor{}k/main", "/roo{}t/.cache", "/tm{}p/research/x", "/hom{}e/ada/x", "https://pyp{}i.org/simple",
+                "files.pytho{}nhosted.org", "--inde{}x-url x", "registr{}y.npmjs.org", "fil{}e:///opt/x"]
+)  # fmt: skip
+def test_a_path_of_one_machine_or_a_package_host_is_found(tree, mention):
+    (tree / "notes.md").write_text(f"see\n{mention.format('')}")
+    assert [p.split(":")[:2] for p in layout.outside_mentions(tree, ["notes.md"])] == [["notes.md", "2"]]
+
+
+def test_paths_inside_the_tree_are_no_machine_paths(tree):
+    (tree / "notes.md").write_text("_build/work/x, sweeps/S/work/<id>, `lib/root/`, a/home/b, home_page")
+    assert layout.outside_mentions(tree, ["notes.md"]) == []
+
+
+def test_notebooks_elsewhere_or_large_are_found(tree):
+    (tree / "tests/reference/penguins.ipynb").write_text("x" * 8192)
+    (tree / "book/stray.ipynb").write_text("{}")
+    files = ["tests/reference/penguins.ipynb", "book/stray.ipynb", CHAPTER]
+    stray, large = layout.notebook_problems(tree, files)
+    assert stray.startswith("book/stray.ipynb: only") and large.startswith("tests/reference/penguins.ipynb: 8192 bytes")
+
+
+def test_a_claim_of_an_unknown_study_is_found(tree):
+    (tree / "book/claims.yml").write_text("- {id: PE-1, study: penguins}\n- {id: SP-1, study: superposition_phases}\n")
+    assert layout.claim_problems(tree) == ["claims.yml: PE-1: unknown study 'penguins'"]
