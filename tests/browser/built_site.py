@@ -6,14 +6,14 @@ from playwright.sync_api import BrowserContext, Page, Route
 from lib.content import BUILD
 
 HTML = BUILD / "html"
-GENERATED = {"index.html", "genindex.html", "search.html"}
-"""Pages without prose of ours: a redirect, an empty index, the search form."""
+ENTRY = "index.html"
+"""The page that only leads to the first one."""
 
 
 def pages() -> list[str]:
-    """Every page of prose in the built site, relative to it."""
+    """Every page of the built site but the entry, relative to it."""
     found = (p.relative_to(HTML) for p in HTML.rglob("*.html"))
-    return sorted(p.as_posix() for p in found if not p.parts[0].startswith("_") and p.as_posix() not in GENERATED)
+    return sorted(p.as_posix() for p in found if not p.parts[0].startswith("_") and p.as_posix() != ENTRY)
 
 
 class Visit:

@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from built_site import pages
+from built_site import ENTRY, pages
 
 pytestmark = pytest.mark.browser
 
@@ -27,7 +27,7 @@ class Links(HTMLParser):
 
 
 def everything() -> list[str]:
-    return [*pages(), "index.html", "search.html"]
+    return [*pages(), ENTRY]
 
 
 def broken(site: Path, page: str, parsed: dict[str, Links]) -> list[tuple[str, str]]:

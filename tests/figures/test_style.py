@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from lib.content import PACKAGE
+from lib.claims import VERDICTS
+from lib.content import PACKAGE, ROOT
 from lib.figures import style
 
 
@@ -75,3 +76,10 @@ def test_bands_lines_and_labels_draw():
     fig.canvas.draw()
     texts = {t.get_text() for t in ax.texts}
     assert texts == {"null", "0.84 published", "published", "right", "left", "above", "below"}
+
+
+def test_every_verdict_has_one_colour_in_figures_and_pages():
+    assert tuple(style.VERDICTS) == VERDICTS
+    css = (ROOT / "book/_static/book.css").read_text(encoding="utf-8")
+    for verdict, color in style.VERDICTS.items():
+        assert f"--verdict-{verdict.replace(' ', '-')}: {color.lower()};" in css
