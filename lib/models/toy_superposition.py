@@ -149,9 +149,12 @@ def absolute_layout(n_features: int, n_hidden: int) -> Layout:
 
 
 def absolute_initial(n_models: int, n_features: int, n_hidden: int, rng: torch.Generator) -> Tensor:
-    """A table [n_models, P] for the absolute-value model: W1, W2 as `initial` draws W, b = 0."""
+    """A table [n_models, P] for the absolute-value model: W1, W2 a tenth as large as `initial` draws W, b = 0.
+
+    From a larger start, one of the two units a rare feature needs (for x > 0 and for x < 0) dies before it is used.
+    """
     names = absolute_layout(n_features, n_hidden)
-    scale = (2 / (n_hidden + n_features)) ** 0.5
+    scale = 0.1 * (2 / (n_hidden + n_features)) ** 0.5
     table = torch.randn(n_models, names.size, generator=rng, device=rng.device) * scale
     names.views(table)["b"].zero_()
     return table

@@ -1,16 +1,16 @@
-"""Grids of toy models trained from several restarts each, and picked by held-out loss."""
+"""Grids of toy models trained from several restarts each and judged on held-out samples."""
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from lib.data.sparse_features import sparse_features
+from lib.data.sparse_features import correlated_groups, sparse_features
 from lib.ensembles import best_restart, fit
 from lib.metrics.superposition import normalised_loss
-from lib.models.toy_superposition import feature_losses, initial, layout, sampled_loss
+from lib.models import toy_superposition as toy
 
 Law = Callable[[tuple[int, ...], Tensor, torch.Generator], Tensor]
 """(shape [I, samples, n], density [I, 1, 1], rng) -> features of that shape, each active with probability density."""
@@ -22,11 +22,14 @@ class Grid(NamedTuple):
     Attributes:
         W: [S, R, n_hidden, n_features]; b: [S, R, n_features].
         loss: [S, R], held out over the zero predictor's loss; restarts of a setting are judged on the same samples.
+        steps: the T logged steps; history: [T, S, R], the minibatch loss at those, not divided by anything.
     """
 
     W: Tensor
     b: Tensor
     loss: Tensor
+    steps: list[int]
+    history: Tensor
 
     def best(self) -> tuple[Tensor, Tensor]:
         """W [S, n_hidden, n_features] and b [S, n_features] of each setting's lowest loss."""
@@ -44,24 +47,26 @@ def train_grid(
     kind: str = "relu",
     law: Law = sparse_features,
     lr: float = 0.01,
+    log_at: Iterable[int] = (),
 ) -> Grid:
     """Train `restarts` models per density as one ensemble, on fresh batches, with a cosine schedule from `lr`.
 
     Args:
         density: p of every feature, one per setting, [S].
         importance: I, [n_features], the same for all.
+        rng: source of every draw, on the device of `density`.
         kind: of the model, as in `lib.models.toy_superposition.forward`.
         law: how features are drawn.
-        rng: every draw's source; on the device of `density`.
+        log_at: steps whose minibatch loss is kept.
     """
     n, shape = len(importance), (len(density), restarts)
     p = density.repeat_interleave(restarts)[:, None, None]  # [I, 1, 1]
-    weights = importance.expand(len(p), n)
-    start = initial(len(p), n, n_hidden, rng)
-    loss = sampled_loss(n, n_hidden, lambda: law((len(p), batch, n), p, rng), weights, kind)
-    done = fit(loss, start, steps, lr, "cosine")
-    W, b = (part.unflatten(0, shape) for part in layout(n, n_hidden).views(done.theta).values())
-    return Grid(W, b, grid_loss(W, b, density, importance, rng, kind, law))
+    start = toy.initial(len(p), n, n_hidden, rng)
+    sampled = toy.sampled_loss(n, n_hidden, lambda: law((len(p), batch, n), p, rng), importance.expand(len(p), n), kind)
+    done = fit(sampled, start, steps, lr, "cosine", log_at)
+    W, b = (part.unflatten(0, shape) for part in toy.layout(n, n_hidden).views(done.theta).values())
+    loss = grid_loss(W, b, density, importance, rng, kind, law)
+    return Grid(W, b, loss, done.steps, done.losses.unflatten(1, shape))
 
 
 def grid_loss(
@@ -79,5 +84,35 @@ def grid_loss(
     Args: as `train_grid`, with W [S, R, n_hidden, n_features] and b [S, R, n_features].
     """
     x = law((len(density), samples, len(importance)), density[:, None, None], rng)
-    per_restart = [feature_losses(W[:, r], b[:, r], x, importance, kind).sum(-1) for r in range(W.shape[1])]
-    return normalised_loss(torch.stack(per_restart, 1), importance, density[:, None, None])
+    restarts = range(W.shape[1])
+    losses = [toy.feature_losses(W[:, r], b[:, r], x, importance, kind).sum(-1) for r in restarts]
+    return normalised_loss(torch.stack(losses, 1), importance, density[:, None, None])
+
+
+def pair_law(kind: str) -> Law:
+    """How pairs of neighbouring features are drawn: "independent", "correlated" or "anticorrelated"."""
+    if kind == "independent":
+        return sparse_features
+    return lambda shape, p, rng: correlated_groups(shape, p[..., None], rng, group_size=2, kind=kind)
+
+
+def train_absolute(
+    density: Tensor, importance: Tensor, n_hidden: int, steps: int, batch: int, rng: torch.Generator
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Train one absolute-value model per density, x_i = Bernoulli(p) * U(-1, 1), with a cosine schedule from .003.
+
+    Args: as `train_grid`.
+    Returns:
+        W1 [S, n_hidden, n_features], W2 [S, n_features, n_hidden], b [S, n_features] by name; and the held-out error
+        (|x_i| - y'_i)^2 of each feature, [S, n_features].
+    """
+    settings, n, p = len(density), len(importance), density[:, None, None]
+
+    def draw(samples: int = batch) -> Tensor:
+        u = sparse_features((settings, samples, n), p, rng)
+        return torch.where(u > 0, 2 * u - 1, 0)
+
+    loss = toy.absolute_loss(n, n_hidden, draw, importance.expand(settings, n))
+    done = fit(loss, toy.absolute_initial(settings, n, n_hidden, rng), steps, 0.003, "cosine")
+    at, x = toy.absolute_layout(n, n_hidden).views(done.theta), draw(8192)
+    return at, (toy.absolute_forward(**at, x=x) - x.abs()).square().mean(1)

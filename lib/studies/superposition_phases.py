@@ -15,15 +15,16 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from lib.data.sparse_features import correlated_groups, sparse_features
-from lib.ensembles import best_restart, device_named, fit
+from lib.data.sparse_features import sparse_features
+from lib.ensembles import device_named, fit
 from lib.metrics import motifs
 from lib.metrics import superposition as metric
 from lib.metrics import superposition_theory as theory
 from lib.metrics.polytopes import polytopes
 from lib.models import published_toy as published
 from lib.models import toy_superposition as toy
-from lib.models.toy_training import Grid, train_grid
+from lib.models.toy_exact import follow_minima, phase_grid
+from lib.models.toy_training import Grid, pair_law, train_absolute, train_grid
 from lib.params import Params as Base
 from lib.rng import generator
 
@@ -50,7 +51,7 @@ class Params(Base):
     restarts: int = Field(ge=1, le=64, description="restarts of the zoo, the plane and the other small models")
     steps: int = Field(ge=50, le=20000, description="steps of each of those")
     batch: int = Field(ge=16, le=8192, description="samples per step in those")
-    zoo_sparsities: Sparsities = Field(description="S of the linear-against-ReLU zoo and of the privileged basis")
+    zoo_sparsities: Sparsities = Field(description="S of the linear-against-ReLU zoo")
     plane_sparsities: Sparsities = Field(description="S of the five features drawn in the plane")
     phase_grid: int = Field(ge=4, le=96, description="cells per side of each phase diagram")
     phase_restarts: int = Field(ge=2, le=64, description="restarts per cell")
@@ -61,11 +62,15 @@ class Params(Base):
     staircase_restarts: int = Field(ge=1, le=16, description="models per value")
     staircase_steps: int = Field(ge=100, le=50000, description="steps of each")
     varied_factors: int = Field(ge=3, le=41, description="values of the varied feature's density or importance")
-    attack_norm: float = Field(gt=0, le=1, description="L2 norm of the adversarial perturbation")
+    basis_sparsities: Sparsities = Field(description="S of the privileged-basis model")
+    basis_restarts: int = Field(ge=1, le=1024, description="its restarts: it has many poor minima")
+    basis_steps: int = Field(ge=50, le=20000, description="its steps, with batches of 128")
+    attack_norm: float = Field(gt=0, le=2, description="L2 norm of the adversarial perturbation")
     attack_inputs: int = Field(ge=16, le=4096, description="inputs attacked per model")
     abs_features: int = Field(ge=5, le=100, description="n of the absolute-value model (the source's 100)")
     abs_hidden: int = Field(ge=5, le=40, description="its m (the source's 40)")
     abs_steps: int = Field(ge=50, le=20000, description="its steps")
+    abs_batch: int = Field(ge=16, le=8192, description="its samples per step")
     abs_sparsities: Sparsities = Field(description="its S")
 
 
@@ -81,29 +86,24 @@ def published_sweep(params: Params, sparsities: Sparsities | None = None, seeds:
             n_missed (of the k most important, those not learned).
         W [runs, k, n], b [runs, n]; importance [n]; epoch_loss [runs, epochs].
     """
-    cells, importance = _cells(params, sparsities, seeds), published.importance("geometric_.7", 20)
-    return _published(params, cells, 5, importance, params.published_samples, params.published_epochs)
+    cells = list(product(sparsities or params.sparsities, seeds or range(params.seeds)))
+    return _published(params, cells, 5, _geometric(0.7, 20), params.published_samples, params.published_epochs)
 
 
 def trained_sweep(params: Params, sparsities: Sparsities | None = None, seeds: range | None = None) -> dict:
-    """The same models from the same initial weights trained well: fresh batches of 128, cosine lr from .01.
+    """The same model trained well: usual initial scale, fresh batches of 128, cosine lr from .01.
 
-    Args: as `published_sweep`.
+    Args: as `published_sweep`; a seed only names a restart here.
     Returns:
-        as `published_sweep`, without last_epoch_loss and epoch_loss; instead step [T] and loss [runs, T], the
-        minibatch loss on the way.
+        as `published_sweep`, but for last_epoch_loss and epoch_loss: step [T] and minibatch loss [runs, T] instead.
     """
-    cells, importance = _cells(params, sparsities, seeds), published.importance("geometric_.7", 20)
-    p, weights = _density(params, cells), _tensor(params, importance).expand(len(cells), -1)
-    W = _tensor(params, np.stack([published.legacy_init(seed, 20, 5) for _, seed in cells]))
-    start = toy.layout(20, 5).pack(W=W, b=torch.zeros_like(weights))
-    rng = _rng(params, "trained")
-    loss = toy.sampled_loss(20, 5, lambda: sparse_features((len(cells), 128, 20), p, rng), weights)
+    axis, seeds, importance = sparsities or params.sparsities, seeds or range(params.seeds), _geometric(0.7, 20)
     log_at = np.unique(np.geomspace(1, params.trained_steps, 40).astype(int)).tolist()
-    done = fit(loss, start, params.trained_steps, 0.01, "cosine", log_at)
-    at = toy.layout(20, 5).views(done.theta)
-    found = _described(params, cells, at["W"], at["b"], importance)
-    return found | {"step": np.array(done.steps), "loss": _numpy(done.losses.T)}
+    density, weights = _tensor(params, 1 - np.array(axis)), _tensor(params, importance)
+    size = 5, len(seeds), params.trained_steps, 128
+    grid = train_grid(density, weights, *size, _rng(params, "trained"), log_at=log_at)
+    found = _described(params, list(product(axis, seeds)), grid.W.flatten(0, 1), grid.b.flatten(0, 1), importance)
+    return found | {"step": np.array(grid.steps), "loss": _numpy(grid.history.flatten(1).T)}
 
 
 def published_architectures(params: Params, architectures: tuple[tuple[int, int], ...] = ARCHITECTURES) -> dict:
@@ -112,10 +112,9 @@ def published_architectures(params: Params, architectures: tuple[tuple[int, int]
     Returns:
         runs: DataFrame as in `published_sweep` plus n_features, n_hidden; weights: dict (n, k) -> W [S, k, n].
     """
-    cells, frames, weights = _cells(params, seeds=range(1)), [], {}
+    cells, frames, weights = [(sparsity, 0) for sparsity in params.sparsities], [], {}
     for n, k in architectures:
-        importance = published.importance("geometric_.7", n)
-        found = _published(params, cells, k, importance, params.variant_samples, params.variant_epochs)
+        found = _published(params, cells, k, _geometric(0.7, n), params.variant_samples, params.variant_epochs)
         frames.append(found["runs"].assign(n_features=n, n_hidden=k))
         weights[n, k] = found["W"]
     return {"runs": pd.concat(frames, ignore_index=True), "weights": weights}
@@ -127,7 +126,7 @@ def published_importances(params: Params, patterns: tuple[str, ...] = published.
     Returns:
         runs: DataFrame as in `published_sweep` plus pattern; W [patterns, S, k, n]; importance [patterns, n].
     """
-    cells = _cells(params, seeds=range(1))
+    cells = [(sparsity, 0) for sparsity in params.sparsities]
     importance = np.stack([published.importance(pattern, 20) for pattern in patterns])
     rows = importance.repeat(len(cells), axis=0)
     found = _published(params, cells * len(patterns), 5, rows, params.variant_samples, params.variant_epochs)
@@ -142,7 +141,7 @@ def zoo(params: Params, sparsities: Sparsities | None = None) -> Arrays:
         sparsity [S]; W [2, S, m, n] and b [2, S, n], first axis (linear, relu); loss [2, S, R], over zero;
         norm, D, interference [2, S, n].
     """
-    axis, importance = sparsities or params.zoo_sparsities, published.importance("geometric_.7", 20)
+    axis, importance = sparsities or params.zoo_sparsities, _geometric(0.7, 20)
     return _stacked([_best(_grid(params, "zoo", axis, importance, 5, kind)) for kind in ("linear", "relu")], axis)
 
 
@@ -153,13 +152,13 @@ def plane(params: Params, sparsities: Sparsities | None = None, n_features: int 
         sparsity [S]; W [S, m, n] and b [S, n] of the best restart, turned so that feature 0 lies on the first axis and
         feature 1 in the plane of the first two; loss [S, R], over zero; norm, D, interference [S, n].
     """
-    axis, importance = sparsities or params.plane_sparsities, published.importance("geometric_.9", n_features)
+    axis, importance = sparsities or params.plane_sparsities, _geometric(0.9, n_features)
     found = _best(_grid(params, f"plane {n_features} {n_hidden}", axis, importance, n_hidden))
     return found | {"sparsity": np.array(axis), "W": np.stack([_turned(W) for W in found["W"]])}
 
 
-def phase_diagram(params: Params, n_features: int = 2, n_hidden: int = 1) -> Arrays:
-    """Part 3: density x importance, exact expected loss, params.phase_restarts per cell; (n, m) = (2, 1) or (3, 2).
+def phase_diagram(params: Params, n_features: int = 2) -> Arrays:
+    """Part 3: density x importance by exact expected loss, n features in n - 1 dimensions, n = 2 or 3.
 
     Returns:
         density [G] in [.01, 1]; importance [G] in [.1, 10], that of the last ("extra") feature, the others 1.
@@ -168,21 +167,12 @@ def phase_diagram(params: Params, n_features: int = 2, n_hidden: int = 1) -> Arr
         theory_loss [G, G, 3]; agreeing [G, G], share of restarts within 2 % of the cell's best loss.
     """
     density, extra = np.logspace(-2, 0, params.phase_grid), np.logspace(-1, 1, params.phase_grid)
-    shape = (params.phase_grid, params.phase_grid, params.phase_restarts)
-    p = _tensor(params, density)[:, None, None, None].expand(*shape, n_features).reshape(-1, n_features)
-    importance = torch.ones_like(p).unflatten(0, shape)
-    importance[..., -1] = _tensor(params, extra)[:, None]
-    start = toy.initial(len(p), n_features, n_hidden, _rng(params, f"phase {n_features}"))
-    # Eight nodes per feature where that is cheap; with three features four nodes keep the sum at 125 points.
-    exact = toy.expected_loss(n_hidden, p, importance.flatten(0, 2), nodes=8 if n_features == 2 else 4)
-    done = fit(exact, start, params.phase_steps, 0.05, "cosine")
-    loss = (done.losses[-1] * p[:, 0]).view(shape)  # undo the scaling by 1/p
-    best, W = best_restart(loss, toy.layout(n_features, n_hidden).views(done.theta)["W"].unflatten(0, shape))
+    size = n_features, params.phase_restarts, params.phase_steps
+    grid = phase_grid(_tensor(params, density), _tensor(params, extra), *size, _rng(params, f"phase {n_features}"))
     at = extra[None, :], density[:, None], n_features
-    solved = {"phase": theory.measured_phase(_numpy(W)), "theory": theory.predicted_phase(*at)}
+    solved = {"phase": theory.measured_phase(_numpy(grid.W)), "theory": theory.predicted_phase(*at)}
     solved |= {"density": density, "importance": extra, "theory_loss": theory.phase_losses(*at)}
-    agreeing = (loss <= 1.02 * best[..., None]).float().mean(-1)
-    return solved | _arrays(loss=loss, W=W, norm=metric.feature_norms(W), agreeing=agreeing)
+    return solved | _arrays(**grid._asdict(), norm=metric.feature_norms(grid.W))
 
 
 def staircase(params: Params, inverse_densities: np.ndarray | None = None) -> dict:
@@ -205,19 +195,19 @@ def staircase(params: Params, inverse_densities: np.ndarray | None = None) -> di
         for group in polytopes(grid.W[a, r])
     ]
     D, dstar = metric.feature_dimensionality(grid.W), metric.dimensions_per_feature(grid.W)
-    found = _arrays(**grid._asdict(), dstar=dstar, D=D)
+    found = _arrays(W=grid.W, b=grid.b, loss=grid.loss, dstar=dstar, D=D)
     return found | {"inverse_density": axis, "components": pd.DataFrame(groups)}
 
 
 def varied_feature(params: Params, what: str = "density", factors: np.ndarray | None = None) -> Arrays:
-    """Part 5: n=5, m=2, S=.95, feature 0's density or importance times a factor, from both known minima.
+    """Part 5: n=5, m=2, S=.9, feature 0's density or importance times a factor, from both known minima.
 
     The exact expected loss is followed downhill from the pentagon and from two antipodal pairs that leave feature 0
     out, so that each minimum's loss is a curve over the factor for as long as the minimum exists.
 
     Args:
         what: "density" or "importance".
-        factors: default params.varied_factors of them in [1/4, 4].
+        factors: default params.varied_factors of them in [.15, 2.5].
     Returns:
         factor [F]; W [F, 2, m, n], b [F, 2, n] and loss [F, 2] (exact, over zero), second axis (pentagon, pairs);
         n_represented [F, 2], features with |W_i| > .5, so that a start that left its minimum shows (5 and 4).
@@ -226,18 +216,11 @@ def varied_feature(params: Params, what: str = "density", factors: np.ndarray | 
     """
     if what not in ("density", "importance"):
         raise ValueError(f"what must be density or importance, got {what!r}")
-    axis = np.logspace(-0.6, 0.6, params.varied_factors) if factors is None else np.asarray(factors)
-    p = torch.full((2 * len(axis), 5), 0.05, device=device_named(params.device))
+    axis = np.geomspace(0.15, 2.5, params.varied_factors) if factors is None else np.asarray(factors)
+    p = torch.full((len(axis), 5), 0.1, device=device_named(params.device))
     importance = torch.ones_like(p)
-    (p if what == "density" else importance)[:, 0] *= _tensor(params, axis).repeat_interleave(2)
-    turn = np.arange(5) * 2 * np.pi / 5
-    pairs = [[0.01, 1, -1, 0, 0], [0.01, 0, 0, 1, -1]]  # a trace of feature 0, or its gradient could be exactly 0
-    W = _tensor(params, np.array([[np.cos(turn), np.sin(turn)], pairs])).repeat(len(axis), 1, 1)
-    start = toy.layout(5, 2).pack(W=W, b=torch.zeros_like(p))
-    done = fit(toy.expected_loss(2, p, importance, nodes=4), start, params.steps, 0.003, "cosine")
-    exact = toy.expected_loss(2, p, importance, nodes=8, scaled=False)(done.theta, torch.empty_like(start))
-    W, b = (part.unflatten(0, (len(axis), 2)) for part in toy.layout(5, 2).views(done.theta).values())
-    loss = metric.normalised_loss(exact, importance, p).view(-1, 2)
+    (p if what == "density" else importance)[:, 0] *= _tensor(params, axis)
+    W, b, loss = follow_minima(p, importance, params.steps)
     return {"factor": axis} | _arrays(W=W, b=b, loss=loss, n_represented=metric.n_represented(W))
 
 
@@ -256,8 +239,8 @@ def correlated_pairs(params: Params, densities: np.ndarray | None = None) -> Arr
     grids = []
     for kind in PAIRS:
         size = 2, params.restarts, params.steps, params.batch
-        grids.append(train_grid(_tensor(params, axis), importance, *size, _rng(params, kind), law=_pair_law(kind)))
-    W, b, loss = (torch.stack(parts) for parts in zip(*grids, strict=True))
+        grids.append(train_grid(_tensor(params, axis), importance, *size, _rng(params, kind), law=pair_law(kind)))
+    W, b, loss = (torch.stack(parts) for parts in zip(*(grid[:3] for grid in grids), strict=True))
     cosine = metric.gram(metric.unit_columns(W))
     within, between = (cosine[..., 0, 1] + cosine[..., 2, 3]) / 2, cosine[..., :2, 2:].amin((-2, -1))
     found = _arrays(W=W, b=b, loss=loss, cosine_within=within, cosine_between=between)
@@ -308,8 +291,11 @@ def privileged_basis(params: Params, sparsities: Sparsities | None = None) -> Ar
         restarts; loss [2, S, R], over zero; norm, D, interference [2, S, n]; concentration [2, S], mean over
         represented features of max_unit W^2 / sum W^2 (1 = one unit per feature).
     """
-    axis, importance = sparsities or params.zoo_sparsities, published.importance("geometric_.75", 10)
-    grids = [_grid(params, "basis", axis, importance, 5, kind) for kind in ("relu", "privileged")]
+    axis = sparsities or params.basis_sparsities
+    density, importance = _tensor(params, 1 - np.array(axis)), _tensor(params, _geometric(0.75, 10))
+    size = 5, params.basis_restarts, params.basis_steps, 128
+    kinds = "relu", "privileged"
+    grids = [train_grid(density, importance, *size, _rng(params, f"basis {kind}"), kind, lr=0.03) for kind in kinds]
     found = _stacked([_best(grid) for grid in grids], axis)
     return found | {"concentration": _numpy(motifs.basis_concentration(torch.from_numpy(found["W"])))}
 
@@ -322,23 +308,14 @@ def absolute_value(params: Params, sparsities: Sparsities | None = None) -> Arra
         served [S, m], features a unit serves (|W1 W2| > 10 % of the model's largest); asymmetry [S, m] and inhibition
         [S, m] of each unit (lib.metrics.motifs).
     """
-    axis, n, m = sparsities or params.abs_sparsities, params.abs_features, params.abs_hidden
-    p, rng = _tensor(params, 1 - np.array(axis))[:, None, None], _rng(params, "abs")
-    importance = _tensor(params, 0.8 ** np.arange(n)).expand(len(axis), n)
-
-    def draw(samples: int = params.batch) -> Tensor:
-        u = sparse_features((len(axis), samples, n), p, rng)
-        return torch.where(u > 0, 2 * u - 1, 0)
-
-    names = toy.absolute_layout(n, m)
-    start = toy.absolute_initial(len(axis), n, m, rng)
-    done = fit(toy.absolute_loss(n, m, draw, importance), start, params.abs_steps, 0.003, "cosine")
-    at, x = names.views(done.theta), draw(4096)
-    error = (toy.absolute_forward(**at, x=x) - x.abs()).square().mean(1)  # [S, n]
-    loss = metric.normalised_loss((error * importance).sum(1), importance, p[:, 0])
+    axis = sparsities or params.abs_sparsities
+    density, importance = _tensor(params, 1 - np.array(axis)), _tensor(params, _geometric(0.8, params.abs_features))
+    size = params.abs_hidden, params.abs_steps, params.abs_batch
+    at, error = train_absolute(density, importance, *size, _rng(params, "abs"))
+    loss = metric.normalised_loss((error * importance).sum(1), importance, density[:, None])
     served = motifs.served_features(at["W1"], at["W2"]).sum(-1)
     units = {"asymmetry": motifs.circuit_asymmetry(at["W1"], at["W2"]), "inhibition": motifs.inhibition(at["W2"])}
-    found = _arrays(**at, **units, loss=loss, feature_loss=error / (p[:, 0] / 3), served=served)
+    found = _arrays(**at, **units, served=served, loss=loss, feature_loss=3 * error / density[:, None])
     return found | {"sparsity": np.array(axis)}
 
 
@@ -354,7 +331,8 @@ def _published(params: Params, cells: list, k: int, importance: np.ndarray, samp
 def _described(params: Params, cells: list, W: Tensor, b: Tensor, importance: np.ndarray) -> dict:
     """The runs table and weights of either arm; held-out loss on 8 x 1024 fresh samples per model."""
     models, k, n = W.shape
-    p, weights, rng = _density(params, cells), _tensor(params, importance).expand(models, n), _rng(params, "heldout")
+    p = _tensor(params, np.array([1 - sparsity for sparsity, _ in cells]))[:, None, None]
+    weights, rng = _tensor(params, importance).expand(models, n), _rng(params, "heldout")
     errors = [toy.feature_losses(W, b, sparse_features((models, 1024, n), p, rng), weights) for _ in range(8)]
     learned = metric.is_represented(W)
     top = weights.argsort(dim=-1, descending=True, stable=True)[:, :k]
@@ -389,19 +367,8 @@ def _turned(W: np.ndarray) -> np.ndarray:
     return np.where(np.diagonal(R) < 0, -1, 1)[:, None] * (Q.T @ W)
 
 
-def _pair_law(kind: str):
-    if kind == "independent":
-        return sparse_features
-    return lambda shape, p, rng: correlated_groups(shape, p[..., None], rng, group_size=2, kind=kind)
-
-
-def _cells(params: Params, sparsities: Sparsities | None = None, seeds: range | None = None) -> list:
-    return list(product(sparsities or params.sparsities, seeds or range(params.seeds)))
-
-
-def _density(params: Params, cells: list) -> Tensor:
-    """p = 1 - S per cell, [cells, 1, 1]."""
-    return _tensor(params, np.array([1 - sparsity for sparsity, _ in cells]))[:, None, None]
+def _geometric(ratio: float, n_features: int) -> np.ndarray:
+    return ratio ** np.arange(n_features)
 
 
 def _tensor(params: Params, array: np.ndarray) -> Tensor:
