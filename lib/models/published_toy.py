@@ -14,6 +14,8 @@ from torch import Tensor
 
 from lib.ensembles import Adam, denormals_flushed
 
+ARCHITECTURES = ((10, 5), (20, 5), (30, 5), (30, 8), (3, 2), (5, 2), (7, 2), (4, 3), (7, 3), (8, 3))
+"""The published (n_features, n_hidden) pairs."""
 IMPORTANCES = ("geometric_.7", "uniform", "geometric_.5", "geometric_.9", "step", "linear", "u_shaped")
 
 

@@ -1,4 +1,4 @@
-"""Tiny toy models trained on their exact expected loss: the phase diagram, and two minima followed over a setting."""
+"""Tiny toy models trained on their exact expected loss: phase diagram, minima followed over a setting, dynamics."""
 from __future__ import annotations
 
 import math
@@ -65,3 +65,16 @@ def follow_minima(p: Tensor, importance: Tensor, steps: int) -> tuple[Tensor, Te
     exact = toy.expected_loss(2, p, importance, nodes=8, scaled=False)(done.theta, torch.empty_like(start))
     W, b = (part.unflatten(0, (-1, 2)) for part in names.views(done.theta).values())
     return W, b, normalised_loss(exact, importance, p).view(-1, 2)
+
+
+def learning_curves(restarts: int, steps: int, rng: torch.Generator) -> tuple[list[int], Tensor, Tensor]:
+    """Five equal features in the plane (S = .95) learned slowly from a small start, logged every ten steps.
+
+    Returns:
+        the T logged steps; W [T, restarts, 2, 5]; loss [T, restarts], exact, over the zero predictor's.
+    """
+    p = torch.full((restarts, 5), 0.05, device=rng.device)
+    exact, start = toy.expected_loss(2, p, torch.ones_like(p), nodes=4), 0.1 * toy.initial(restarts, 5, 2, rng)
+    done = fit(exact, start, steps, 0.003, log_at=range(1, steps, 10), snapshots=True)
+    loss = normalised_loss(done.losses * 0.05, torch.ones_like(p), p)  # undo the scaling by 1/p
+    return done.steps, toy.layout(5, 2).views(done.tables)["W"], loss

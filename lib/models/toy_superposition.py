@@ -61,6 +61,19 @@ def feature_losses(W: Tensor, b: Tensor, x: Tensor, importance: Tensor, kind: st
     return importance * (forward(W, b, x, kind) - x).square().mean(-2)
 
 
+def aligned(W: Tensor) -> Tensor:
+    """The same model turned so that feature 0 lies along the first axis, feature 1 in the plane of the first two, ...
+
+    W -> QᵀW with W = QR, signs chosen so that feature i points along axis i; overlaps WᵀW do not change.
+
+    Args:
+        W: [..., n_hidden, n_features], n_features >= n_hidden.
+    """
+    Q, R = torch.linalg.qr(W)
+    sign = torch.where(R.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0)
+    return sign.unsqueeze(-1) * (Q.mT @ W)
+
+
 def sampled_loss(n_features: int, n_hidden: int, draw: Draw, importance: Tensor, kind: str = "relu") -> LossAndGrad:
     """Minibatch loss and its manual gradient for an ensemble; `draw` gives fresh data at every call.
 

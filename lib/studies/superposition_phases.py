@@ -16,23 +16,20 @@ from pydantic import Field
 from torch import Tensor
 
 from lib.data.sparse_features import sparse_features
-from lib.ensembles import device_named, fit
+from lib.ensembles import device_named
 from lib.metrics import motifs
 from lib.metrics import superposition as metric
 from lib.metrics import superposition_theory as theory
 from lib.metrics.polytopes import polytopes
 from lib.models import published_toy as published
 from lib.models import toy_superposition as toy
-from lib.models.toy_exact import follow_minima, phase_grid
-from lib.models.toy_training import Grid, pair_law, train_absolute, train_grid
+from lib.models.toy_exact import follow_minima, learning_curves, phase_grid
+from lib.models.toy_training import PAIRS, Grid, describe, pair_law, train_absolute, train_grid
 from lib.params import Params as Base
 from lib.rng import generator
 
 Arrays = dict[str, np.ndarray]
 Sparsities = tuple[float, ...]
-ARCHITECTURES = ((10, 5), (20, 5), (30, 5), (30, 8), (3, 2), (5, 2), (7, 2), (4, 3), (7, 3), (8, 3))
-"""The published (n, k) pairs."""
-PAIRS = ("independent", "correlated", "anticorrelated")
 
 
 class Params(Base):
@@ -106,7 +103,7 @@ def trained_sweep(params: Params, sparsities: Sparsities | None = None, seeds: r
     return found | {"step": np.array(grid.steps), "loss": _numpy(grid.history.flatten(1).T)}
 
 
-def published_architectures(params: Params, architectures: tuple[tuple[int, int], ...] = ARCHITECTURES) -> dict:
+def published_architectures(params: Params, architectures: tuple = published.ARCHITECTURES) -> dict:
     """The published n-k-n models at every params.sparsities, seed 0, their training shortened to params.variant_*.
 
     Returns:
@@ -154,7 +151,7 @@ def plane(params: Params, sparsities: Sparsities | None = None, n_features: int 
     """
     axis, importance = sparsities or params.plane_sparsities, _geometric(0.9, n_features)
     found = _best(_grid(params, f"plane {n_features} {n_hidden}", axis, importance, n_hidden))
-    return found | {"sparsity": np.array(axis), "W": np.stack([_turned(W) for W in found["W"]])}
+    return found | {"sparsity": np.array(axis), "W": _numpy(toy.aligned(torch.from_numpy(found["W"])))}
 
 
 def phase_diagram(params: Params, n_features: int = 2) -> Arrays:
@@ -253,13 +250,8 @@ def dynamics(params: Params) -> Arrays:
     Returns:
         step [T]; loss [T, R], over zero; D [T, R, n]; W [T, R, m, n]; each taken after `step` updates.
     """
-    p = torch.full((params.restarts, 5), 0.05, device=device_named(params.device))
-    exact = toy.expected_loss(2, p, torch.ones_like(p), nodes=4)
-    start = 0.1 * toy.initial(params.restarts, 5, 2, _rng(params, "dynamics"))
-    done = fit(exact, start, params.steps, 0.003, log_at=range(1, params.steps, 10), snapshots=True)
-    W = toy.layout(5, 2).views(done.tables)["W"]  # [T, R, m, n]
-    loss = metric.normalised_loss(done.losses * 0.05, torch.ones_like(p), p)
-    return {"step": np.array(done.steps)} | _arrays(loss=loss, D=metric.feature_dimensionality(W), W=W)
+    steps, W, loss = learning_curves(params.restarts, params.steps, _rng(params, "dynamics"))
+    return {"step": np.array(steps)} | _arrays(loss=loss, D=metric.feature_dimensionality(W), W=W)
 
 
 def adversarial(params: Params, stairs: dict) -> Arrays:
@@ -329,19 +321,10 @@ def _published(params: Params, cells: list, k: int, importance: np.ndarray, samp
 
 
 def _described(params: Params, cells: list, W: Tensor, b: Tensor, importance: np.ndarray) -> dict:
-    """The runs table and weights of either arm; held-out loss on 8 x 1024 fresh samples per model."""
-    models, k, n = W.shape
-    p = _tensor(params, np.array([1 - sparsity for sparsity, _ in cells]))[:, None, None]
-    weights, rng = _tensor(params, importance).expand(models, n), _rng(params, "heldout")
-    errors = [toy.feature_losses(W, b, sparse_features((models, 1024, n), p, rng), weights) for _ in range(8)]
-    learned = metric.is_represented(W)
-    top = weights.argsort(dim=-1, descending=True, stable=True)[:, :k]
-    runs = pd.DataFrame(cells, columns=["sparsity", "seed"]).assign(
-        heldout_loss=_numpy(torch.stack(errors).mean(0).sum(-1)),
-        zero_loss=_numpy(metric.zero_predictor_loss(weights, p[:, 0])),
-        n_learned=_numpy(learned.sum(1)),
-        n_missed=_numpy((~learned.gather(1, top)).sum(1)),
-    )
+    """The runs table and weights of either arm."""
+    density = _tensor(params, np.array([1 - sparsity for sparsity, _ in cells]))
+    columns = describe(W, b, density, _tensor(params, importance).expand(len(cells), -1), _rng(params, "heldout"))
+    runs = pd.DataFrame(cells, columns=["sparsity", "seed"]).assign(**_arrays(**columns))
     return {"runs": runs, "W": _numpy(W), "b": _numpy(b), "importance": importance}
 
 
@@ -359,12 +342,6 @@ def _best(grid: Grid) -> Arrays:
 
 def _stacked(parts: list[Arrays], axis: Sparsities) -> Arrays:
     return {"sparsity": np.array(axis)} | {name: np.stack([part[name] for part in parts]) for name in parts[0]}
-
-
-def _turned(W: np.ndarray) -> np.ndarray:
-    """W [m, n] in the frame of its own first columns (QR), each turned to point along its axis; WᵀW is unchanged."""
-    Q, R = np.linalg.qr(W)
-    return np.where(np.diagonal(R) < 0, -1, 1)[:, None] * (Q.T @ W)
 
 
 def _geometric(ratio: float, n_features: int) -> np.ndarray:
