@@ -17,7 +17,8 @@ import pytest
 from lib.content import ROOT, write_json
 from lib.plotly_mime import MIME, PlotlyMime, figure_html
 from lib.site import Site, SiteError, build
-from lib.site.source import executions_table, for_page, plain, png_width
+from lib.site.render import swap
+from lib.site.source import FRAGMENTS, executions_table, for_page, plain, png_width
 
 TOC = "format: jb-book\nroot: intro\nparts: [{caption: Studies, chapters: [{file: studies/tiny}, {file: status}]}]\n"
 INTRO = "# Tiny book\n\nSee {doc}`studies/tiny`, $x^2$ and {cite:t}`someone`.\n\n```{bibliography}\n```\n"
@@ -151,6 +152,24 @@ def test_unknown_glue_key_fails_and_keeps_the_old_site(built: Site):
     finally:
         execution.write_bytes(good)
     assert build(built) is False
+
+
+def test_fragment_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(site: Site, path: Path) -> None:
+        raise ValueError("claims.yml: SP-1 has no source")
+
+    monkeypatch.setitem(FRAGMENTS, "executions.md", refuse)
+    with pytest.raises(SiteError, match="_generated/executions.md: claims.yml: SP-1 has no source"):
+        build(make_book(tmp_path))
+
+
+def test_swap_leaves_one_whole_folder(tmp_path: Path):
+    place = tmp_path / "html"
+    for text in ("first", "second"):
+        (tmp_path / "new").mkdir()
+        (tmp_path / "new/page").write_text(text)
+        swap(tmp_path / "new", place)
+        assert (place / "page").read_text() == text and [p.name for p in tmp_path.iterdir()] == ["html"]
 
 
 def test_executions_table(built: Site):

@@ -42,7 +42,7 @@
       layout: {
         margin: { l: 56, r: 16, t: 24, b: 48 }, ...layout, width: undefined, autosize: true,
         paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-        font: { ...layout.font, color: ink[mode] },
+        font: { family: '"Source Sans 3", "Segoe UI", system-ui, sans-serif', size: 14, ...layout.font, color: ink[mode] },
       },
       config: { responsive: true, displaylogo: false, scrollZoom: false },
     };

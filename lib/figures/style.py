@@ -14,6 +14,7 @@ import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
 from numpy.typing import ArrayLike
 
@@ -85,6 +86,13 @@ def figure(
     return fig, axes
 
 
+def _note(ax: Axes, text: str, color: str, **place: object) -> Annotation:
+    """Small text at `place`, with a white rim so that lines crossing it leave it readable."""
+    rim = [withStroke(linewidth=2.5, foreground=PAPER)]
+    return ax.annotate(text, textcoords="offset points", color=color, fontsize=8.5, annotation_clip=False,
+                       path_effects=rim, **place)  # fmt: skip
+
+
 def symmetric_limits(values: ArrayLike) -> dict[str, float]:
     """`vmin` and `vmax` of equal size around 0 for signed data (1 where nothing is finite and non-zero)."""
     finite = np.asarray(values, dtype=float)
@@ -102,8 +110,7 @@ def direct_label(ax: Axes, x: float, y: float, text: str, color: str = INK, side
         "right": ((4, 0), "left", "center"), "left": ((-4, 0), "right", "center"),
         "above": ((0, 4), "center", "bottom"), "below": ((0, -4), "center", "top"),
     }[side]  # fmt: skip
-    return ax.annotate(text, (x, y), shift, textcoords="offset points", ha=horizontal, va=vertical, color=color,
-                       fontsize=8.5, annotation_clip=False)  # fmt: skip
+    return _note(ax, text, color, xy=(x, y), xytext=shift, ha=horizontal, va=vertical)
 
 
 def null_band(
@@ -116,8 +123,8 @@ def null_band(
         ax.fill_between(x, low, high, color=NULL, alpha=0.22, linewidth=0, zorder=0)
     if label:
         top = float(np.asarray(high).ravel()[-1])
-        ax.annotate(label, (1, top), (-3, 2), xycoords=("axes fraction", "data"), textcoords="offset points",
-                    ha="right", va="bottom", color=NULL, fontsize=8.5)  # fmt: skip
+        place = {"xy": (1, top), "xytext": (-3, 2), "xycoords": ("axes fraction", "data")}
+        _note(ax, label, NULL, ha="right", va="bottom", **place)
 
 
 def published_line(ax: Axes, value: float, label: str = "published", axis: str = "y") -> None:
@@ -130,4 +137,20 @@ def published_line(ax: Axes, value: float, label: str = "published", axis: str =
         ax.axvline(value, **PUBLISHED)
         place = {"xy": (value, 1), "xytext": (4, -3), "xycoords": ("data", "axes fraction"),
                  "ha": "left", "va": "top"}
-    ax.annotate(label, textcoords="offset points", color=BLACK, fontsize=8.5, **place)
+    _note(ax, label, BLACK, **place)
+
+
+def boxed_label(ax: Axes, x: float, y: float, text: str) -> None:
+    """Centre `text` on a pale box at the data point (x, y), readable over an image."""
+    box = {"facecolor": PAPER, "alpha": 0.8, "edgecolor": "none", "boxstyle": "round,pad=0.25"}
+    ax.text(x, y, text, ha="center", va="center", fontsize=8.5, bbox=box)
+
+
+def colormap(name: str) -> mpl.colors.Colormap:
+    """The colour map called `name`, values 0..1 -> RGBA."""
+    return mpl.colormaps[name]
+
+
+def scalar_mappable(name: str, low: float, high: float) -> mpl.cm.ScalarMappable:
+    """What a colour bar needs when its colours were not drawn by an image."""
+    return mpl.cm.ScalarMappable(mpl.colors.Normalize(low, high), mpl.colormaps[name])

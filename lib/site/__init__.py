@@ -5,7 +5,7 @@ a build that fails leaves the previous site as it was.
 
     python -m lib.site build [--profile quick] [--book DIR]
 """
-from lib.site.render import SiteError, build
-from lib.site.source import Site
+from lib.site.render import build
+from lib.site.source import Site, SiteError
 
 __all__ = ["Site", "SiteError", "build"]

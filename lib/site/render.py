@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lib.content import write_text
-from lib.site.source import Site, assemble
+from lib.site.source import Site, SiteError, assemble
 
 JUPYTER_BOOK = """
 from sphinx.util.console import nocolor
@@ -21,10 +21,6 @@ from jupyter_book.cli.main import main
 nocolor()
 main(prog_name="jupyter-book")
 """
-
-
-class SiteError(RuntimeError):
-    """The site cannot be built; the message says what is missing or wrong and what to do."""
 
 
 def build(site: Site) -> bool:

@@ -17,6 +17,10 @@ PIXEL_RATIO = 2  # figures are stored at twice the size they are shown at
 CODE = re.compile(r"^(```|:::)\{code-cell\}", re.MULTILINE)
 
 
+class SiteError(RuntimeError):
+    """The site cannot be built; the message says what is missing or wrong and what to do."""
+
+
 @dataclass(frozen=True)
 class Site:
     """One book folder rendered from the executions of one profile, everything generated under `build`."""
@@ -80,7 +84,11 @@ class Site:
 
 
 def assemble(site: Site) -> None:
-    """Lay out `_build/src`: the book folder, with each page that has code replaced by its executed notebook."""
+    """Lay out `_build/src`: the book folder, with each page that has code replaced by its executed notebook.
+
+    Raises:
+        SiteError: a fragment cannot be generated; names it and passes on the reason.
+    """
     shutil.rmtree(site.source, ignore_errors=True)
     shutil.copytree(site.book, site.source, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
     for page, notebook in site.notebooks().items():
@@ -88,7 +96,10 @@ def assemble(site: Site) -> None:
         executed = json.loads(notebook.read_text(encoding="utf-8"))
         write_text(site.source / f"{page}.ipynb", json.dumps(for_page(executed)))
     for name in site.fragments():
-        FRAGMENTS[name](site, site.source / "_generated" / name)
+        try:
+            FRAGMENTS[name](site, site.source / "_generated" / name)
+        except (ValueError, RuntimeError) as error:  # how lib.claims and lib.data say what is wrong and what to do
+            raise SiteError(f"_generated/{name}: {error}") from error
 
 
 def for_page(notebook: dict[str, Any]) -> dict[str, Any]:
