@@ -15,6 +15,10 @@ from lib.content import ROOT
 CONTENTS = (ROOT / "book/_toc.yml").read_text()
 
 
+GLOSSARY = "# Glossary\n\n:::{glossary}\nseed\n: A number.\ninterference\n: Overlap.\n:::\n"
+LITTLE_BOOK = "format: jb-book\nroot: glossary\nchapters:\n  - file: studies/penguins\n"
+
+
 def python(root, *arguments):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("BOOK_")} | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(
@@ -57,6 +61,22 @@ def test_new_chapter_executes_and_its_reference_can_be_made(checkout):
     assert layout.notebook_problems(checkout, ["tests/reference/penguins.ipynb"]) == []
 
 
+@pytest.mark.slow
+def test_new_chapter_renders_without_a_warning(checkout):
+    """Labels, glued numbers, glossary terms: a warning fails the build. The glossary alone stands beside it."""
+    shutil.copytree(ROOT / "book/_static", checkout / "book/_static")
+    for file in ("_config.yml", "references.bib"):
+        shutil.copy(ROOT / "book" / file, checkout / "book" / file)
+    (checkout / "book/glossary.md").write_text(GLOSSARY)
+    (checkout / "book/_toc.yml").write_text(LITTLE_BOOK)
+    done = python(checkout, "lib.press", "run", "penguins", "--profile", "smoke")
+    assert done.returncode == 0, done.stderr
+    built = python(checkout, "lib.site", "build", "--profile", "smoke")
+    assert built.returncode == 0, built.stdout + built.stderr
+    page = (checkout / "_build/html/studies/penguins.html").read_text()
+    assert "Key findings" in page and 'id="fig-penguins-hero"' in page
+
+
 def test_new_study_passes_its_own_test(checkout):
     done = python(checkout, "pytest", "-p", "no:cacheprovider", "tests/studies/test_penguins.py")
     assert done.returncode == 0 and "2 passed" in done.stdout, done.stdout + done.stderr
@@ -70,19 +90,20 @@ def test_new_files_are_clean(checkout):
     assert layout.outside_mentions(checkout, [room.format("penguins") for room in scaffold.ROOMS.values()]) == []
 
 
-def test_contents_gain_one_line(checkout):
-    line = "      - file: studies/penguins\n"
-    entered = (checkout / "book/_toc.yml").read_text()
-    assert line in entered and entered.replace(line, "") == CONTENTS
-    [studies] = [part for part in yaml.safe_load(entered)["parts"] if part.get("caption") == "Studies"]
-    assert studies["chapters"][-1] == {"file": "studies/penguins"}
-
-
 @pytest.fixture
 def bare(tmp_path):
     (tmp_path / "book").mkdir()
     (tmp_path / "book/_toc.yml").write_text(CONTENTS)
     return tmp_path
+
+
+def test_contents_gain_one_line(bare):
+    scaffold.lay("penguins", bare)
+    line = "      - file: studies/penguins\n"
+    entered = (bare / "book/_toc.yml").read_text()
+    assert line in entered and entered.replace(line, "") == CONTENTS
+    [studies] = [part for part in yaml.safe_load(entered)["parts"] if part.get("caption") == "Studies"]
+    assert studies["chapters"][-1] == {"file": "studies/penguins"}
 
 
 def files_under(root):
