@@ -16,7 +16,7 @@ MIME = "application/vnd.plotly.v1+json"
 class PlotlyMime:
     """MyST-NB renderer of one plotly figure: a `<div>` that holds its JSON until the page's script draws it.
 
-    The figure is named for screen readers by `layout.meta["label"]`, else by its title.
+    The figure is named for screen readers by `layout.meta["alt"]`, else by its title.
     """
 
     mime_priority_overrides: ClassVar[list[tuple[str, str, int | None]]] = [("*", MIME, 1)]
@@ -47,6 +47,6 @@ def figure_html(figure: dict[str, Any]) -> str:
 
 def _label(layout: dict[str, Any]) -> str:
     title = layout.get("title") or {}
-    words = (layout.get("meta") or {}).get("label") or (title.get("text") if isinstance(title, dict) else title)
+    words = (layout.get("meta") or {}).get("alt") or (title.get("text") if isinstance(title, dict) else title)
     keys = "Arrow keys move the view, plus and minus zoom, 0 resets."
     return f"Interactive figure{f': {words}' if words else ''}. {keys}"

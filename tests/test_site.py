@@ -44,7 +44,7 @@ def code(source: str, data: dict, metadata: dict | None = None, **output_metadat
 def notebook(prose: str = "The gain is {glue:text}`gain`.") -> dict:
     """An execution of STUDY: a PNG with a caption, a plotly figure, a glued number."""
     caption = {"mystnb": {"figure": {"name": "fig-one", "caption": "White. *Nothing* to see in $x$."}}}
-    figure = {"data": [{"type": "scatter", "y": [1, 2]}], "layout": {"height": 300, "meta": {"label": "a line"}}}
+    figure = {"data": [{"type": "scatter", "y": [1, 2]}], "layout": {"height": 300, "meta": {"alt": "a line"}}}
     cells = [
         {"cell_type": "markdown", "id": "m1", "metadata": {}, "source": f"# Tiny\n\n{prose}"},
         code("picture", {"image/png": png(400, 100), "text/plain": "<Figure>"}, caption),

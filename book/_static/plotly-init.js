@@ -28,7 +28,7 @@
     return value;
   }
 
-  function dressed(figure, mode) {
+  function dressed(figure, mode, narrow) {
     const layout = themed(structuredClone(figure.layout), mode);
     const axis = { gridcolor: rule[mode], zerolinecolor: rule[mode], linecolor: ink[mode] };
     const axes = new Set(["xaxis", "yaxis", ...Object.keys(layout).filter((k) => /^[xy]axis\d*$/.test(k))]);
@@ -37,12 +37,16 @@
     for (const name of scenes)
       for (const side of ["xaxis", "yaxis", "zaxis"])
         layout[name][side] = { ...layout[name][side], gridcolor: rule[mode], showbackground: false };
+    if (narrow) {
+      for (const note of layout.annotations ?? []) note.font = { ...note.font, size: 11 };
+      layout.legend = { ...layout.legend, orientation: "h", x: 0, y: -0.25, yanchor: "top" };
+    }
     return {
       data: themed(structuredClone(figure.data), mode),
       layout: {
         margin: { l: 56, r: 16, t: 24, b: 48 }, ...layout, width: undefined, autosize: true,
         paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-        font: { family: '"Source Sans 3", "Segoe UI", system-ui, sans-serif', size: 14, ...layout.font, color: ink[mode] },
+        font: { family: '"Source Sans 3", "Segoe UI", system-ui, sans-serif', size: narrow ? 11 : 14, ...layout.font, color: ink[mode] },
       },
       config: { responsive: true, displaylogo: false, scrollZoom: false },
     };
@@ -50,7 +54,7 @@
 
   async function draw(div) {
     const Plotly = await load();
-    const { data, layout, config } = dressed(div.figure, theme());
+    const { data, layout, config } = dressed(div.figure, theme(), div.clientWidth < 480);
     await Plotly.react(div, data, layout, config);
     if (div.figure.frames.length && !div.framed) await Plotly.addFrames(div, div.figure.frames);
     div.framed = true;

@@ -42,7 +42,7 @@ VERDICTS = {
 """Verdict colours, at least 4.5:1 on white; `_static/book.css` uses the same."""
 
 WIDTHS = {"half": 3.3, "page": 6.5, "wide": 9.0}
-"""Figure widths in inches: a single small panel, the text column, the column and its margin."""
+"""Figure widths in inches: one small panel, the text column, the column and its margin (tag the cell `full-width`)."""
 PIXELS_PER_INCH = 234  # twice the 760 css pixels of the text column over its 6.5 inches
 
 
