@@ -52,7 +52,7 @@ def test_a_broken_link_and_an_unknown_target_are_found(tmp_path):
 def test_landed_studies_are_in_the_table_and_the_others_are_planned():
     landed = re.findall(r"^\| `(\w+)` \| \[chapter\]", README, re.MULTILINE)
     planned = re.findall(r"^- `(\w+)`: ", README, re.MULTILINE)
-    assert sorted(landed) == layout.slugs(ROOT)
+    assert sorted(landed) == [slug for slug in layout.slugs(ROOT) if slug in STUDIES]
     assert sorted(landed + planned) == sorted(STUDIES)
 
 
