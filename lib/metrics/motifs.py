@@ -1,9 +1,12 @@
 """How features use units and how easily superposition is attacked: privileged bases, circuits, perturbations."""
 from __future__ import annotations
 
+import numpy as np
 import torch
+from scipy.stats import special_ortho_group
 from torch import Tensor
 
+from lib.data.sparse_features import sparse_features
 from lib.metrics.superposition import is_represented
 from lib.models.toy_superposition import forward
 
@@ -24,6 +27,18 @@ def basis_concentration(W: Tensor, threshold: float = 0.5) -> Tensor:
     share = squared.amax(-2) / squared.sum(-2).clamp_min(torch.finfo(W.dtype).tiny)  # [..., n]
     stored = is_represented(W, threshold)
     return (share * stored).sum(-1) / stored.sum(-1)
+
+
+def random_rotations(W: Tensor, count: int, rng: np.random.Generator) -> Tensor:
+    """W in `count` uniformly random frames of its hidden space: the null of anything that reads single units.
+
+    Args:
+        W: [n_hidden, n_features].
+    Returns:
+        [count, n_hidden, n_features]; every W^T W is the same.
+    """
+    turns = special_ortho_group.rvs(W.shape[0], size=count, random_state=rng)  # [count, n_hidden, n_hidden]
+    return torch.from_numpy(turns).to(W) @ W
 
 
 def served_features(W1: Tensor, W2: Tensor, share: float = 0.1) -> Tensor:
@@ -95,3 +110,23 @@ def strongest_attack(
         gate = ((target + delta) @ gram + b.unsqueeze(1)) > 0
         delta = (d * gate) @ gram
     return worst.view(models, starts, samples).amax(1)
+
+
+def attacked_losses(
+    W: Tensor, b: Tensor, density: Tensor, norm: float, inputs: int, rng: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Squared error of grids of toy models before and under `strongest_attack`, equal importances, mean over inputs.
+
+    Args:
+        W: [A, R, n_hidden, n_features]; b: [A, R, n_features]; density: p of every feature, [A].
+        norm: of the perturbation; inputs: fresh ones per model.
+    Returns:
+        clean and attacked, both [A, R].
+    """
+    shape = W.shape[:2]
+    W, b = W.flatten(0, 1), b.flatten(0, 1)
+    p = density.repeat_interleave(shape[1])[:, None, None]
+    x = sparse_features((len(W), inputs, W.shape[2]), p, rng)
+    clean = (forward(W, b, x) - x).square().sum(-1)
+    attacked = strongest_attack(W, b, x, norm, rng)
+    return clean.mean(1).view(shape), attacked.mean(1).view(shape)

@@ -15,7 +15,6 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from lib.data.sparse_features import sparse_features
 from lib.ensembles import device_named
 from lib.metrics import motifs
 from lib.metrics import superposition as metric
@@ -84,7 +83,7 @@ def published_sweep(params: Params, sparsities: Sparsities | None = None, seeds:
         W [runs, k, n], b [runs, n]; importance [n]; epoch_loss [runs, epochs].
     """
     cells = list(product(sparsities or params.sparsities, seeds or range(params.seeds)))
-    return _published(params, cells, 5, _geometric(0.7, 20), params.published_samples, params.published_epochs)
+    return _published(params, cells, 5, 0.7 ** np.arange(20), params.published_samples, params.published_epochs)
 
 
 def trained_sweep(params: Params, sparsities: Sparsities | None = None, seeds: range | None = None) -> dict:
@@ -94,7 +93,7 @@ def trained_sweep(params: Params, sparsities: Sparsities | None = None, seeds: r
     Returns:
         as `published_sweep`, but for last_epoch_loss and epoch_loss: step [T] and minibatch loss [runs, T] instead.
     """
-    axis, seeds, importance = sparsities or params.sparsities, seeds or range(params.seeds), _geometric(0.7, 20)
+    axis, seeds, importance = sparsities or params.sparsities, seeds or range(params.seeds), 0.7 ** np.arange(20)
     log_at = np.unique(np.geomspace(1, params.trained_steps, 40).astype(int)).tolist()
     density, weights = _tensor(params, 1 - np.array(axis)), _tensor(params, importance)
     size = 5, len(seeds), params.trained_steps, 128
@@ -107,13 +106,13 @@ def published_architectures(params: Params, architectures: tuple = published.ARC
     """The published n-k-n models at every params.sparsities, seed 0, their training shortened to params.variant_*.
 
     Returns:
-        runs: DataFrame as in `published_sweep` plus n_features, n_hidden; weights: dict (n, k) -> W [S, k, n].
+        runs: DataFrame as in `published_sweep` plus n_features, n_hidden; weights: "n-k-n" -> W [S, k, n].
     """
     cells, frames, weights = [(sparsity, 0) for sparsity in params.sparsities], [], {}
     for n, k in architectures:
-        found = _published(params, cells, k, _geometric(0.7, n), params.variant_samples, params.variant_epochs)
+        found = _published(params, cells, k, 0.7 ** np.arange(n), params.variant_samples, params.variant_epochs)
         frames.append(found["runs"].assign(n_features=n, n_hidden=k))
-        weights[n, k] = found["W"]
+        weights[f"{n}-{k}-{n}"] = found["W"]
     return {"runs": pd.concat(frames, ignore_index=True), "weights": weights}
 
 
@@ -138,7 +137,7 @@ def zoo(params: Params, sparsities: Sparsities | None = None) -> Arrays:
         sparsity [S]; W [2, S, m, n] and b [2, S, n], first axis (linear, relu); loss [2, S, R], over zero;
         norm, D, interference [2, S, n].
     """
-    axis, importance = sparsities or params.zoo_sparsities, _geometric(0.7, 20)
+    axis, importance = sparsities or params.zoo_sparsities, 0.7 ** np.arange(20)
     return _stacked([_best(_grid(params, "zoo", axis, importance, 5, kind)) for kind in ("linear", "relu")], axis)
 
 
@@ -149,7 +148,7 @@ def plane(params: Params, sparsities: Sparsities | None = None, n_features: int 
         sparsity [S]; W [S, m, n] and b [S, n] of the best restart, turned so that feature 0 lies on the first axis and
         feature 1 in the plane of the first two; loss [S, R], over zero; norm, D, interference [S, n].
     """
-    axis, importance = sparsities or params.plane_sparsities, _geometric(0.9, n_features)
+    axis, importance = sparsities or params.plane_sparsities, 0.9 ** np.arange(n_features)
     found = _best(_grid(params, f"plane {n_features} {n_hidden}", axis, importance, n_hidden))
     return found | {"sparsity": np.array(axis), "W": _numpy(toy.aligned(torch.from_numpy(found["W"])))}
 
@@ -197,10 +196,7 @@ def staircase(params: Params, inverse_densities: np.ndarray | None = None) -> di
 
 
 def varied_feature(params: Params, what: str = "density", factors: np.ndarray | None = None) -> Arrays:
-    """Part 5: n=5, m=2, S=.9, feature 0's density or importance times a factor, from both known minima.
-
-    The exact expected loss is followed downhill from the pentagon and from two antipodal pairs that leave feature 0
-    out, so that each minimum's loss is a curve over the factor for as long as the minimum exists.
+    """Part 5: n=5, m=2, S=.9, feature 0's density or importance times a factor; the exact loss of both known minima.
 
     Args:
         what: "density" or "importance".
@@ -255,21 +251,15 @@ def dynamics(params: Params) -> Arrays:
 
 
 def adversarial(params: Params, stairs: dict) -> Arrays:
-    """Part 8: how much the error rises under the strongest L2 attack found, for the models of `staircase`.
+    """Part 8: how much the error rises under the strongest L2 attack found, for models that `staircase` returned.
 
-    Args:
-        stairs: what `staircase` returned.
     Returns:
         inverse_dstar [A, R] = |W|_F^2/m; clean, attacked [A, R], squared error summed over features, mean over inputs;
         vulnerability [A, R], the rise over the mean rise of the models at the first (densest) inverse density.
     """
-    W, b = (_tensor(params, stairs[name]).flatten(0, 1) for name in ("W", "b"))
-    shape = stairs["dstar"].shape
-    p = _tensor(params, 1 / stairs["inverse_density"]).repeat_interleave(shape[1])[:, None, None]
-    rng = _rng(params, "attack")
-    x = sparse_features((len(b), params.attack_inputs, b.shape[1]), p, rng)
-    attacked = motifs.strongest_attack(W, b, x, params.attack_norm, rng).mean(1).view(shape)
-    clean = toy.feature_losses(W, b, x, torch.ones_like(b)).sum(1).view(shape)
+    W, b, inverse_density = (_tensor(params, stairs[name]) for name in ("W", "b", "inverse_density"))
+    size = params.attack_norm, params.attack_inputs
+    clean, attacked = motifs.attacked_losses(W, b, 1 / inverse_density, *size, _rng(params, "attack"))
     rise = attacked - clean
     found = _arrays(clean=clean, attacked=attacked, vulnerability=rise / rise[0].mean())
     return found | {"inverse_dstar": 1 / stairs["dstar"]}
@@ -284,7 +274,7 @@ def privileged_basis(params: Params, sparsities: Sparsities | None = None) -> Ar
         represented features of max_unit W^2 / sum W^2 (1 = one unit per feature).
     """
     axis = sparsities or params.basis_sparsities
-    density, importance = _tensor(params, 1 - np.array(axis)), _tensor(params, _geometric(0.75, 10))
+    density, importance = _tensor(params, 1 - np.array(axis)), _tensor(params, 0.75 ** np.arange(10))
     size = 5, params.basis_restarts, params.basis_steps, 128
     kinds = "relu", "privileged"
     grids = [train_grid(density, importance, *size, _rng(params, f"basis {kind}"), kind, lr=0.03) for kind in kinds]
@@ -301,7 +291,7 @@ def absolute_value(params: Params, sparsities: Sparsities | None = None) -> Arra
         [S, m] of each unit (lib.metrics.motifs).
     """
     axis = sparsities or params.abs_sparsities
-    density, importance = _tensor(params, 1 - np.array(axis)), _tensor(params, _geometric(0.8, params.abs_features))
+    density, importance = _tensor(params, 1 - np.array(axis)), _tensor(params, 0.8 ** np.arange(params.abs_features))
     size = params.abs_hidden, params.abs_steps, params.abs_batch
     at, error = train_absolute(density, importance, *size, _rng(params, "abs"))
     loss = metric.normalised_loss((error * importance).sum(1), importance, density[:, None])
@@ -342,10 +332,6 @@ def _best(grid: Grid) -> Arrays:
 
 def _stacked(parts: list[Arrays], axis: Sparsities) -> Arrays:
     return {"sparsity": np.array(axis)} | {name: np.stack([part[name] for part in parts]) for name in parts[0]}
-
-
-def _geometric(ratio: float, n_features: int) -> np.ndarray:
-    return ratio ** np.arange(n_features)
 
 
 def _tensor(params: Params, array: np.ndarray) -> Tensor:

@@ -138,5 +138,5 @@ def test_parts_repeat_exactly_and_follow_the_seed():
 
 def test_architectures_cover_the_published_list():
     found = study.published_architectures(params(), ((5, 2), (4, 3)))
-    assert found["weights"][5, 2].shape == (4, 2, 5) and found["weights"][4, 3].shape == (4, 3, 4)
+    assert {name: W.shape for name, W in found["weights"].items()} == {"5-2-5": (4, 2, 5), "4-3-4": (4, 3, 4)}
     assert found["runs"].groupby(["n_features", "n_hidden"]).size().to_dict() == {(4, 3): 4, (5, 2): 4}
