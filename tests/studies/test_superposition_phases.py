@@ -108,7 +108,8 @@ def test_attack_grows_with_features_per_dimension():
     assert (found["attacked"] > found["clean"]).all()
 
 
-SHAPES = {  # smoke: S = 3 zoo sparsities, R = 3 restarts
+SMALL = {"sparsities": (0.3, 0.8, 0.85, 0.9), "seeds": 4, "published_epochs": 2, "restarts": 3, "steps": 300}
+SHAPES = {  # SMALL and three zoo and plane sparsities, two of the others
     "zoo": {"W": (2, 3, 5, 20), "b": (2, 3, 20), "loss": (2, 3, 3), "norm": (2, 3, 20), "D": (2, 3, 20)},
     "plane": {"W": (3, 2, 5), "loss": (3, 3), "D": (3, 5), "sparsity": (3,)},
     "dynamics": {"step": (31,), "loss": (31, 3), "D": (31, 3, 5), "W": (31, 3, 2, 5)},
@@ -123,7 +124,9 @@ SHAPES = {  # smoke: S = 3 zoo sparsities, R = 3 restarts
 
 @pytest.mark.parametrize("part", SHAPES)
 def test_part_returns_the_promised_shapes_of_finite_numbers(part):
-    found = getattr(study, part)(params())
+    axes = {"zoo_sparsities": (0.0, 0.9, 0.99), "plane_sparsities": (0.0, 0.7, 0.9)}
+    axes |= {"basis_sparsities": (0.0, 0.9), "basis_restarts": 6, "abs_sparsities": (0.0, 0.9)}
+    found = getattr(study, part)(params(**SMALL, **axes, abs_features=20, abs_hidden=10))
     assert {name: found[name].shape for name in SHAPES[part]} == SHAPES[part]
     for value in found.values():
         if isinstance(value, np.ndarray) and value.dtype.kind == "f":
@@ -137,6 +140,6 @@ def test_parts_repeat_exactly_and_follow_the_seed():
 
 
 def test_architectures_cover_the_published_list():
-    found = study.published_architectures(params(), ((5, 2), (4, 3)))
+    found = study.published_architectures(params(**SMALL), ((5, 2), (4, 3)))
     assert {name: W.shape for name, W in found["weights"].items()} == {"5-2-5": (4, 2, 5), "4-3-4": (4, 3, 4)}
     assert found["runs"].groupby(["n_features", "n_hidden"]).size().to_dict() == {(4, 3): 4, (5, 2): 4}
