@@ -70,6 +70,29 @@ def bootstrap_interval(
     return Interval(estimate, low, high)
 
 
+def bootstrap_seeds(
+    table: ArrayLike, statistic: Callable[[np.ndarray], float], level: float = 0.95, n_resamples: int = 2_000,
+    *, rng: np.random.Generator,
+) -> Interval:  # fmt: skip
+    """Percentile interval of a statistic of a whole table with one row per seed, resampling seeds (rows).
+
+    For what a mean per seed cannot express, such as where the curve of seed means is steepest.
+
+    Args:
+        table: [n_seeds, ...].
+        statistic: maps such a table to a number.
+        level, n_resamples, rng: as in `bootstrap_interval`.
+    Raises:
+        ValueError: fewer than two rows, or a non-finite value.
+    Source: Efron & Tibshirani 1993, chapter 13. Chapter: instruments/statistics.
+    """
+    table, rng = np.asarray(table, dtype=float), checked_generator(rng)
+    sample(table.reshape(len(table), -1).sum(1), "table")
+    drawn = [statistic(table[rng.integers(len(table), size=len(table))]) for _ in range(n_resamples)]
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(statistic(table)), float(low), float(high))
+
+
 def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     """Student's interval of a mean, mean ± t_{n-1} s / sqrt(n): right for a few roughly normal values.
 
