@@ -213,14 +213,21 @@ class Ledger:
         return record
 
     def table(self) -> pd.DataFrame:
-        """The records of this run, one row per claim, with the published figure and the published arm beside ours."""
-        rows = [
-            {"claim": r.claim_id, "verdict": r.verdict, "estimate": r.estimate, "interval": r.interval, "n": r.n,
-             "published": self.claims[r.claim_id].published, "published arm": r.published_arm}
+        """The records of this run for a reader, one row per claim: four significant digits, intervals as text."""
+        rows = {
+            r.claim_id: {
+                "verdict": r.verdict, "what": r.metric, "ours": _digits(r.estimate), "n": r.n,
+                "95 % interval": f"{_digits(r.interval[0])} to {_digits(r.interval[1])}" if r.interval else "",
+                "published arm": _digits(r.published_arm),
+            }
             for r in self.records.values()
-        ]
-        columns = ["claim", "verdict", "estimate", "interval", "n", "published", "published arm"]
-        return pd.DataFrame(rows, columns=columns).astype({"n": "Int64"})
+        }  # fmt: skip
+        columns = ["verdict", "what", "ours", "95 % interval", "n", "published arm"]
+        return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("claim").astype({"n": "Int64"})
+
+
+def _digits(value: float | str | None) -> str:
+    return "" if value is None else value if isinstance(value, str) else f"{value:.4g}"
 
 
 def results_path(study: str, profile: str) -> Path:

@@ -183,7 +183,7 @@ def test_the_ledger_table_shows_ours_beside_the_published(book):
     assert ledger.table().empty
     ledger.record("SP-2", **FOUND, published_arm="1.4 ± 0.1")
     row = ledger.table().iloc[0]
-    assert (row["claim"], row["published"], row["published arm"]) == ("SP-2", "1.5", "1.4 ± 0.1")
+    assert (row.name, row["verdict"], row["published arm"]) == ("SP-2", FOUND["verdict"], "1.4 ± 0.1")
 
 
 def test_the_page_table_links_runs_and_says_where_there_is_none(book):

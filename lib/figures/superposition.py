@@ -90,7 +90,7 @@ def zoo(sparsity: np.ndarray, W: np.ndarray, interference: np.ndarray, kinds: Se
         sparsity: [S]; W: [kinds, S, n_hidden, n_features]; interference: [kinds, S, n_features].
     """
     rows, heights = 2 * len(kinds), (0.8, 1) * len(kinds)
-    fig, axes = style.figure("wide", aspect=0.62, rows=rows, cols=len(sparsity), height_ratios=heights)
+    fig, axes = style.figure(aspect=0.78, rows=rows, cols=len(sparsity), height_ratios=heights)
     colours, signed = style.colormap(style.SEQUENTIAL), {"cmap": style.DIVERGING, "vmin": -1, "vmax": 1}
     for kind, s in np.ndindex(W.shape[:2]):
         weights, bars, square = W[kind, s], axes[2 * kind, s], axes[2 * kind + 1, s]
@@ -211,7 +211,7 @@ def geometry_choices(
         pairs: kind [3], loss and cosine_within [3, seeds].
         history: step [T], loss [T], D [T, n_features] of one model.
     """
-    fig, (left, middle, right) = style.figure("wide", aspect=0.36, cols=3, width_ratios=(1, 0.9, 1.2))
+    fig, (left, middle, right) = style.figure(aspect=0.46, cols=3, width_ratios=(1, 1, 1.1))
     _two_minima(left, varied)
     _pair_cosines(middle, pairs)
     right.plot(history["step"], history["D"], color=style.BLUE, linewidth=1.2)
@@ -234,15 +234,14 @@ def _two_minima(ax: Axes, varied: Mapping[str, np.ndarray]) -> None:
 
 
 def _pair_cosines(ax: Axes, pairs: Mapping[str, np.ndarray]) -> None:
-    for kind, colour, loss, cosine in zip(
-        pairs["kind"], style.LINES[1:], pairs["loss"], pairs["cosine_within"], strict=False
-    ):
+    for place, (kind, colour) in enumerate(zip(pairs["kind"], style.LINES[1:], strict=False)):
+        loss, cosine = pairs["loss"][place], pairs["cosine_within"][place]
         ax.plot(loss, cosine, "o", color=colour, alpha=0.5, markeredgewidth=0)
         best = loss.argmin()
-        ax.plot(loss[best], cosine[best], "o", color=colour, markersize=8, fillstyle="none")
-        style.direct_label(ax, loss[best], cosine[best], f"  {kind}", colour, "above")
-    ax.set(xlabel="loss / zero predictor's", ylabel="cosine within a pair", ylim=(-1.15, 0.35))
-    ax.set_xlim(-0.02, 1.15 * float(np.quantile(pairs["loss"], 0.9)))
+        ax.plot(loss[best], cosine[best], "o", color=colour, markersize=9, fillstyle="none")
+        ax.text(0.97, 0.55 - 0.09 * place, kind, color=colour, fontsize=8.5, transform=ax.transAxes, ha="right")
+    ax.set(xlabel="loss / zero predictor's", ylabel="cosine within a pair", ylim=(-1.15, 0.3), yticks=[-1, -0.5, 0])
+    ax.set_xlim(-0.01, 1.2 * float(np.quantile(pairs["loss"], 0.85)))
 
 
 def basis_and_circuits(
@@ -256,22 +255,25 @@ def basis_and_circuits(
         served: sparsity label -> features served by each unit.
         unit: "in" and "out" weights of one unit for the features it serves, "feature" their indices.
     """
-    fig, (left, middle, right) = style.figure("wide", aspect=0.34, cols=3, width_ratios=(1.1, 0.9, 1))
+    fig, (left, middle, right) = style.figure(aspect=0.46, cols=3, width_ratios=(1.15, 0.9, 0.95))
     at = np.arange(len(sparsity))
-    style.null_band(left, *null, x=at, label="random rotation")
+    style.null_band(left, *null, x=at, label=None)
+    left.text(at[-1], null[0][-1] - 0.02, "random rotations", color=style.NULL, fontsize=8.5, ha="right", va="top")
     for (label, values), colour in zip(concentration.items(), style.LINES[1:], strict=False):
         left.plot(at, values, "o-", color=colour)
-        style.direct_label(left, at[1], values[1], label, colour, "above")
+        style.direct_label(left, at[values.argmax()], values.max(), label, colour, "above")
     left.set(xticks=at, xticklabels=[f"{s:g}" for s in sparsity], ylim=(0, 1.12), xlabel="sparsity S")
     left.set_ylabel("largest unit's share of $|W_i|^2$")
     for x, values in enumerate(served.values()):
         middle.plot(x + np.linspace(-0.25, 0.25, len(values)), np.sort(values), "o", color=style.BLUE, markersize=3)
-    middle.set(xticks=range(len(served)), xticklabels=list(served), ylabel="features one unit serves", ylim=(0, None))
+    middle.set(xticks=range(len(served)), xticklabels=list(served), ylim=(-0.3, None))
+    middle.set(xlabel="sparsity S", ylabel="features one unit serves")
     x = np.arange(len(unit["feature"]))
     right.bar(x - 0.2, unit["in"], 0.38, color=style.BLUE)
     right.bar(x + 0.2, unit["out"], 0.38, color=style.ORANGE)
     right.axhline(0, color=style.INK, linewidth=0.8)
     right.set(xticks=x, xticklabels=unit["feature"], xlabel="feature", ylabel="weight of one unit")
-    right.text(0.98, 0.97, "in, $W_1$", color=style.BLUE, transform=right.transAxes, ha="right", va="top")
-    right.text(0.98, 0.88, "out, $W_2$", color=style.ORANGE, transform=right.transAxes, ha="right", va="top")
+    right.set_ylim(top=1.25 * max(*unit["in"], *unit["out"]))
+    right.text(0.03, 0.99, "in, $W_1$", color=style.BLUE, transform=right.transAxes, va="top", fontsize=8.5)
+    right.text(0.03, 0.91, "out, $W_2$", color=style.ORANGE, transform=right.transAxes, va="top", fontsize=8.5)
     return fig

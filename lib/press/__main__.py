@@ -8,7 +8,7 @@ from typing import Any
 from lib import params, provenance
 from lib.content import BUILD, ROOT
 from lib.press.jobs import Job, Press, Stopped
-from lib.press.pages import PageError, Request, all_pages, find_page
+from lib.press.pages import DEFAULT_PROFILE, PageError, Request, all_pages, find_page
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -29,7 +29,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True)
     run = commands.add_parser("run", help="execute pages whose last execution no longer stands")
     run.add_argument("pages", nargs="*", metavar="PAGE", help="study or instrument; all when none is given")
-    run.add_argument("--profile", default="quick", help="smoke, quick or full (default: quick)")
+    run.add_argument("--profile", default=DEFAULT_PROFILE, help="smoke, quick or full (default: quick)")
     run.add_argument("-p", dest="overrides", action="append", default=[], metavar="NAME=VALUE", help="change a value")
     run.add_argument("--force", action="store_true", help="execute even if the last execution stands")
     run.add_argument("--jobs", type=int, default=provenance.cores(), help="pages side by side (default: cores)")

@@ -17,6 +17,9 @@ from typing import Any
 from lib import content, params, provenance
 from lib.content import BUILD, ROOT, closure_digest, digest, file_digest
 
+DEFAULT_PROFILE = "quick"
+"""The profile whose values stand in the chapters' parameters cells."""
+
 RUNNING_TAGS = ("parameters", "raises-exception", "skip-execution")
 """Cell tags that change what an execution does; every other tag is presentation."""
 

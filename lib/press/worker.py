@@ -25,7 +25,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from lib import content, provenance
 from lib.content import ROOT, digest, file_digest
-from lib.press.pages import Request, content_key, find_page, outside
+from lib.press.pages import DEFAULT_PROFILE, Request, content_key, find_page, outside
 
 FAILED = 1
 STARTS = 3
@@ -101,7 +101,9 @@ def execute(request: Request, values: dict[str, Any], emit: Emit) -> float:
     seconds = round(time.monotonic() - start, 1)
     for cell in done.cells:
         if "injected-parameters" in cell.metadata.get("tags", []):
-            cell.metadata["tags"] = ["injected-parameters", "hide-input"]
+            # The parameters cell shows the quick profile already; another profile's values must be seen.
+            shown = request.profile != DEFAULT_PROFILE or request.overrides
+            cell.metadata["tags"] = ["injected-parameters", "hide-input" if shown else "remove-cell"]
     done.metadata["book"] = {
         "key": key, "name": request.page.name, "profile": request.profile, "overrides": request.overrides,
         "params": values, "seconds": seconds, "finished": datetime.now(UTC).isoformat(timespec="seconds"),
