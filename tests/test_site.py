@@ -51,8 +51,8 @@ def notebook(prose: str = "The gain is {glue:text}`gain`.") -> dict:
         code("figure", {MIME: figure, "text/plain": "Figure()"}),
         code("glue", {"text/plain": "0.83"}, scrapbook={"name": "gain", "mime_prefix": ""}),
     ]
-    book = {"profile": "quick", "seconds": 12.345, "finished": "2026-01-02T03:04:05+00:00", "device": "cpu",
-            "versions": {"python": "3.11", "timm": None}}  # fmt: skip
+    book = {"profile": "quick", "seconds": 12.345, "finished": "2026-01-02T03:04:05+00:00",
+            "processor": "One, 2 cores", "environment": {"python": "3.11", "timm": None, "device": "cpu"}}  # fmt: skip
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     return {"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": kernel, "book": book}, "cells": cells}
 
@@ -174,7 +174,7 @@ def test_swap_leaves_one_whole_folder(tmp_path: Path):
 
 def test_executions_table(built: Site):
     row = executions_table(built).splitlines()[-1]
-    assert row == "| {doc}`/studies/tiny` | quick | 2026-01-02 03:04 | 12.3 | cpu | python 3.11 |"
+    assert row == "| {doc}`/studies/tiny` | quick | 2026-01-02 03:04 | 12.3 | One, 2 cores | python 3.11 |"
 
 
 def test_for_page_keeps_what_the_author_set():

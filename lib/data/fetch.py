@@ -1,7 +1,6 @@
 """Downloads through ordinary package clients, into a temporary folder: nothing is installed and no script runs."""
 from __future__ import annotations
 
-import importlib
 import os
 import subprocess
 import sys
@@ -71,7 +70,7 @@ def fetch_torchvision(
     """
     found = {}
     try:
-        cls = getattr(datasets or importlib.import_module("torchvision.datasets"), source.package)
+        cls = getattr(datasets or _torchvision_datasets(), source.package)
         for split in ("train", "test"):
             part = cls(str(folder), train=split == "train", download=True)
             found[f"{split}_images"] = np.asarray(part.data, dtype=np.uint8)
@@ -79,6 +78,12 @@ def fetch_torchvision(
     except (ImportError, OSError, RuntimeError) as error:
         raise FetchError(f"{source}: {_last_line(str(error))}") from error
     return {name: found[name] for name in data.arrays}
+
+
+def _torchvision_datasets() -> ModuleType:
+    from lib.models.torchvision_import import import_torchvision  # imports torch: not for every command line
+
+    return import_torchvision("torchvision.datasets")
 
 
 def _last_line(text: str) -> str:

@@ -127,14 +127,17 @@ def plain(markdown: str) -> str:
 
 def executions_table(site: Site) -> str:
     """Markdown table: one row per executed page."""
-    rows = ["| page | profile | finished (UTC) | seconds | device | versions |", "|---|---|---|--:|---|---|"]
+    rows = ["| page | profile | finished (UTC) | seconds | machine | versions |", "|---|---|---|--:|---|---|"]
     for page, path in site.notebooks().items():
         book = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("book", {})
         finished = str(book.get("finished", "unknown"))[:16].replace("T", " ")
-        used = ", ".join(f"{name} {number}" for name, number in book.get("versions", {}).items() if number)
+        used = dict(book.get("environment", {}))
+        machine = [used.pop("device", "cpu"), book.get("processor", "unknown")]
+        versions_used = ", ".join(f"{name} {number}" for name, number in used.items() if number)
         seconds = f"{book['seconds']:.1f}" if "seconds" in book else "unknown"
-        profile, device = book.get("profile", site.profile), book.get("device", "unknown")
-        cells = [f"{{doc}}`/{page}`", profile, finished, seconds, device, used]
+        machine = machine[1] if machine[0] == "cpu" else " / ".join(machine)
+        profile = book.get("profile", site.profile)
+        cells = [f"{{doc}}`/{page}`", profile, finished, seconds, machine, versions_used]
         rows.append("| " + " | ".join(str(cell) for cell in cells) + " |")
     return "\n".join(rows) + "\n"
 
