@@ -1,0 +1,291 @@
+"""Which ground-truth features a sparse coder recovered, and how far above random directions.
+
+dictionary [n_features, d] holds the true directions, decoder [n_latents, d] the learned ones, one per row and of any
+length. Similarity is the signed cosine: a feature and its antipode are two features, which |cosine| cannot tell apart.
+NumPy or torch in, float64 NumPy out.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from scipy.optimize import linear_sum_assignment
+from scipy.stats import rankdata
+
+from lib.metrics.nulls import NullComparison, against_null, null_distribution
+
+_CHUNK = 2**24
+"""Entries of a temporary matrix held at once."""
+
+
+class Matching(NamedTuple):
+    """One latent for each feature, no latent twice."""
+
+    latent: np.ndarray
+    """Index of the feature's latent, int64 [n_features]; -1 where there are too few latents."""
+    similarity: np.ndarray
+    """Their cosine (|cosine| where matched unsigned), [n_features]; 0 without a latent."""
+    sign: np.ndarray
+    """Sign of that cosine, [n_features]; 0 without a latent."""
+
+
+class Detection(NamedTuple):
+    """How well scores tell when each feature is active; all [n_features]."""
+
+    precision: np.ndarray
+    """TP / (TP + FP); nan where the score never fires, so averages without F1 flatter a silent coder."""
+    recall: np.ndarray
+    """TP / (TP + FN); nan where the feature is never active."""
+    f1: np.ndarray
+    """2 TP / (2 TP + FP + FN); 0 where the score never fires, nan where the feature is never active either."""
+    auc: np.ndarray
+    """P(score of an active sample > score of an inactive one), ties half; nan where the feature does not vary."""
+
+
+class Absorption(NamedTuple):
+    """Silence of a parent's latent, with and without a child's latent firing; all [n_features], nan off parents."""
+
+    score: np.ndarray
+    """Share of the parent's active samples on which its latent is silent while the latent of an active child fires."""
+    with_child: np.ndarray
+    """Silent share among the active samples on which the latent of an active child fires."""
+    alone: np.ndarray
+    """Silent share among the other active samples: a latent that simply misses its feature is as silent there."""
+
+
+def cosines(dictionary: ArrayLike, decoder: ArrayLike) -> np.ndarray:
+    """Signed cosines of all features with all latents, [n_features, n_latents]; 0 for a latent of length 0."""
+    D, W = _checked_pair(dictionary, decoder)
+    return _unit_rows(D) @ _unit_rows(W).T
+
+
+def match_features(dictionary: ArrayLike, decoder: ArrayLike, signed: bool = True) -> Matching:
+    """The one-to-one matching of features with latents of largest total cosine (Hungarian algorithm).
+
+    The mean |cosine| over matched pairs of an unsigned matching is the "mean correlation coefficient" of others.
+
+    Args:
+        dictionary: [n_features, d]; decoder: [n_latents, d].
+        signed: False matches on |cosine|, which calls two antipodal features recovered by one direction found twice.
+    Raises:
+        ValueError: widths differ or values are not finite.
+    Source: Kuhn 1955. Chapter: studies/sparse_coders_recovery.
+    """
+    cosine = cosines(dictionary, decoder)
+    feature, column = linear_sum_assignment(cosine if signed else np.abs(cosine), maximize=True)
+    latent = np.full(len(cosine), -1)
+    found = np.zeros(len(cosine))
+    latent[feature], found[feature] = column, cosine[feature, column]
+    return Matching(latent, found if signed else np.abs(found), np.sign(found))
+
+
+def recovery_at(similarity: ArrayLike, tau: float = 0.9) -> float:
+    """Share of features whose matched latent lies within cosine tau, mean_i [similarity_i >= tau].
+
+    Args:
+        similarity: `Matching.similarity`, [n_features].
+    """
+    return float((np.asarray(similarity) >= tau).mean())
+
+
+def mmcs(dictionary: ArrayLike, decoder: ArrayLike) -> float:
+    """Mean max cosine similarity, mean_i max_j cos(D_i, W_j): how near the nearest latent is to each feature.
+
+    `mmcs(decoder, dictionary)` is the other direction, how near each latent is to some feature; latents may share one.
+    High for random directions too (.76 for 20 in 5 dimensions): report `against_random_dictionary`.
+
+    Source: Sharkey et al. 2022, "Taking features out of superposition with sparse autoencoders".
+    Chapter: studies/sparse_coders_recovery.
+    """
+    return float(_nearest(dictionary, decoder)[1].mean())
+
+
+def uniqueness(dictionary: ArrayLike, decoder: ArrayLike) -> float:
+    """Distinct nearest latents per feature, #{argmax_j cos(D_i, W_j)} / n_features.
+
+    1 when every feature has a nearest latent of its own, 1/2 when features share them in pairs.
+    """
+    nearest, _ = _nearest(dictionary, decoder)
+    return len(np.unique(nearest)) / len(nearest)
+
+
+Metric = Callable[[np.ndarray, np.ndarray], float]
+
+
+def random_dictionary_null(
+    dictionary: ArrayLike, n_latents: int, rng: np.random.Generator, n: int = 100, metric: Metric = mmcs
+) -> np.ndarray:
+    """What a metric of (dictionary, decoder) reads for decoders of n_latents random directions, [n].
+
+    Args:
+        dictionary: [n_features, d]; rng: draws the directions, uniform on the sphere; n: number of draws.
+    Raises:
+        NullCannotMove: every draw reads the same, as recovery@.9 does (always 0) in many dimensions; the mean
+            matched cosine moves.
+    Chapter: studies/sparse_coders_recovery.
+    """
+    D = _unit_rows(_checked(dictionary, "dictionary"))
+    return null_distribution(lambda W: metric(D, W), lambda r: r.normal(size=(n_latents, D.shape[1])), n, rng)
+
+
+def against_random_dictionary(
+    dictionary: ArrayLike, decoder: ArrayLike, rng: np.random.Generator, n: int = 100, metric: Metric = mmcs
+) -> NullComparison:
+    """A metric of (dictionary, decoder) less its `random_dictionary_null` of as many latents."""
+    D, W = _checked_pair(dictionary, decoder)
+    return against_null(metric(D, W), random_dictionary_null(D, len(W), rng, n, metric))
+
+
+def matched_scores(latents: ArrayLike, matching: Matching) -> np.ndarray:
+    """Each feature's latent, times the sign of their cosine, [n_samples, n_features]; 0 without a latent.
+
+    Args:
+        latents: [n_samples, n_latents].
+    """
+    return np.asarray(_array(latents))[:, matching.latent] * matching.sign
+
+
+def detection(scores: ArrayLike, active: ArrayLike) -> Detection:
+    """Precision, recall, F1 and AUC of "score > 0" against "feature active", feature by feature.
+
+    Args:
+        scores: `matched_scores` or the decisions of a `linear_probe`, [n_samples, n_features].
+        active: features > 0, bool, [n_samples, n_features].
+    Raises:
+        ValueError: shapes differ or a score is not a number.
+    Chapter: studies/sparse_coders_recovery.
+    """
+    scores, active = np.asarray(_array(scores)), np.asarray(_array(active)).astype(bool)
+    if scores.ndim != 2 or scores.shape != active.shape:
+        raise ValueError(f"detection: scores and active must have one shape, got {scores.shape} and {active.shape}")
+    if np.isnan(scores).any():
+        raise ValueError(f"detection: {np.isnan(scores).sum()} scores are not numbers")
+    fires, n = scores > 0, len(scores)
+    hits, fired, positives = (fires & active).sum(0), fires.sum(0), active.sum(0)
+    auc = [_auc(scores[:, c], active[:, c]) for c in _columns(*scores.shape)]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        varies = np.where((positives > 0) & (positives < n), 1.0, np.nan)
+        return Detection(hits / fired, hits / positives, 2 * hits / (fired + positives), np.concatenate(auc) * varies)
+
+
+def linear_probe(x: ArrayLike, active: ArrayLike, x_test: ArrayLike, penalty: float = 1e-3) -> np.ndarray:
+    """Decisions of one supervised linear probe per feature, > 0 for "active": what x tells linearly.
+
+    Ridge regression of active on x, all features at once, cut where F1 on the training samples is best.
+
+    Args:
+        x: training samples, [n, d]; active: bool, [n, n_features]; x_test: [n_test, d].
+        penalty: ridge, in units of the mean variance of x's dimensions times n.
+    Returns:
+        [n_test, n_features], for `detection(decisions, active_test)`.
+    Source: Alain & Bengio 2016, "Understanding intermediate layers using linear classifier probes".
+    Chapter: studies/sparse_coders_recovery.
+    """
+    x, x_test = _checked(x, "x"), _checked(x_test, "x_test")
+    y = np.asarray(_array(active)).astype(float)
+    centred = x - x.mean(0)
+    covariance = centred.T @ centred  # [d, d]
+    ridge = penalty * np.trace(covariance) / len(covariance)
+    weights = np.linalg.solve(covariance + ridge * np.eye(len(covariance)), centred.T @ (y - y.mean(0)))
+    cuts = [_best_cut(x @ weights[:, c], y[:, c]) for c in _columns(*y.shape)]
+    return x_test @ weights - np.concatenate(cuts)
+
+
+def absorption(scores: ArrayLike, features: ArrayLike, parent: ArrayLike) -> Absorption:
+    """Feature absorption in a known hierarchy: children's latents speaking for the parent while its own is silent.
+
+    Absorbed are samples with the parent active, its latent silent, and an active child whose latent fires. The excess
+    `with_child - alone` is the part of the silence that goes with the child; a weak latent has none.
+
+    Args:
+        scores: `matched_scores`, [n_samples, n_features]; a latent fires where its score is > 0.
+        features: [n_samples, n_features], active where > 0.
+        parent: of each feature, int [n_features], -1 for a root.
+    Raises:
+        ValueError: shapes differ, or no feature has a parent.
+    Source: Chanin et al. 2024, "A is for Absorption" (there with probes for unknown features, here with the known
+        ones). Chapter: studies/sparse_coders_recovery.
+    """
+    fires, active = np.asarray(_array(scores)) > 0, np.asarray(_array(features)) > 0
+    parent = np.asarray(_array(parent))
+    if fires.shape != active.shape or parent.shape != active.shape[1:]:
+        raise ValueError(
+            f"absorption: scores {fires.shape}, features {active.shape} and parent {parent.shape} do not fit together"
+        )
+    if not (parent >= 0).any():
+        raise ValueError("absorption needs a hierarchy: no feature has a parent")
+    result = np.full((3, len(parent)), np.nan)
+    speaks = fires & active
+    for p in np.unique(parent[parent >= 0]):
+        child = speaks[:, parent == p].any(1)[active[:, p]]
+        silent = ~fires[active[:, p], p]
+        result[:, p] = _mean(silent & child), _mean(silent[child]), _mean(silent[~child])
+    return Absorption(*result)
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else np.nan
+
+
+def _auc(scores: np.ndarray, active: np.ndarray) -> np.ndarray:
+    """Mann-Whitney's U over its maximum, column by column; 0 where that maximum is 0."""
+    positives = active.sum(0)
+    u = (rankdata(scores, axis=0) * active).sum(0) - positives * (positives + 1) / 2
+    return u / np.maximum(positives * (len(active) - positives), 1)
+
+
+def _best_cut(scores: np.ndarray, active: np.ndarray) -> np.ndarray:
+    """The cut between two distinct scores with the best F1 of each column; above all scores where none is active."""
+    order = np.argsort(-scores, axis=0)
+    ranked = np.take_along_axis(scores, order, 0)
+    hits = np.cumsum(np.take_along_axis(active, order, 0), axis=0)
+    f1 = 2 * hits / (np.arange(1, len(scores) + 1)[:, None] + hits[-1])  # [n, columns], the first k called active
+    below = np.vstack([ranked[1:], ranked[-1:] - 1])
+    f1[ranked <= below] = -1  # no cut between equal scores
+    best = f1.argmax(0)[None]
+    cut = (np.take_along_axis(ranked, best, 0) + np.take_along_axis(below, best, 0))[0] / 2
+    return np.where(hits[-1] > 0, cut, ranked[0])
+
+
+def _nearest(dictionary: ArrayLike, decoder: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Index and cosine of each row's nearest row of decoder, both [n_features]."""
+    D, W = (_unit_rows(A) for A in _checked_pair(dictionary, decoder))
+    rows = max(1, _CHUNK // len(W))
+    parts = [D[start : start + rows] @ W.T for start in range(0, len(D), rows)]
+    return np.concatenate([c.argmax(1) for c in parts]), np.concatenate([c.max(1) for c in parts])
+
+
+def _columns(n: int, width: int) -> list[slice]:
+    step = max(1, _CHUNK // n)
+    return [slice(start, start + step) for start in range(0, width, step)]
+
+
+def _unit_rows(A: np.ndarray) -> np.ndarray:
+    norms = np.linalg.norm(A, axis=1, keepdims=True)
+    return np.divide(A, norms, out=np.zeros_like(A), where=norms > 0)
+
+
+def _checked_pair(dictionary: ArrayLike, decoder: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    D, W = _checked(dictionary, "dictionary"), _checked(decoder, "decoder")
+    if D.shape[1] != W.shape[1]:
+        raise ValueError(f"dictionary and decoder must have rows of one width, got {D.shape} and {W.shape}")
+    return D, W
+
+
+def _checked(A: ArrayLike, name: str) -> np.ndarray:
+    A = np.asarray(_array(A), dtype=np.float64)
+    if A.ndim != 2 or not A.size:
+        raise ValueError(f"{name} must be a matrix with rows and columns, got shape {A.shape}")
+    if not np.isfinite(A).all():
+        raise ValueError(f"{name} has {(~np.isfinite(A)).sum()} non-finite values")
+    return A
+
+
+def _array(values: ArrayLike) -> ArrayLike:
+    """A torch tensor's values, on any device and in any graph; anything else as it is."""
+    if not isinstance(values, torch.Tensor):
+        return values
+    return values.detach().cpu().to(torch.float32 if values.dtype == torch.bfloat16 else values.dtype).numpy()
