@@ -145,7 +145,7 @@ def matched_scores(latents: ArrayLike, matching: Matching) -> np.ndarray:
     Args:
         latents: [n_samples, n_latents].
     """
-    return np.asarray(_array(latents))[:, matching.latent] * matching.sign
+    return np.asarray(as_array(latents))[:, matching.latent] * matching.sign
 
 
 def detection(scores: ArrayLike, active: ArrayLike) -> Detection:
@@ -158,7 +158,7 @@ def detection(scores: ArrayLike, active: ArrayLike) -> Detection:
         ValueError: shapes differ or a score is not a number.
     Chapter: studies/sparse_coders_recovery.
     """
-    scores, active = np.asarray(_array(scores)), np.asarray(_array(active)).astype(bool)
+    scores, active = np.asarray(as_array(scores)), np.asarray(as_array(active)).astype(bool)
     if scores.ndim != 2 or scores.shape != active.shape:
         raise ValueError(f"detection: scores and active must have one shape, got {scores.shape} and {active.shape}")
     if np.isnan(scores).any():
@@ -185,7 +185,7 @@ def linear_probe(x: ArrayLike, active: ArrayLike, x_test: ArrayLike, penalty: fl
     Chapter: studies/sparse_coders_recovery.
     """
     x, x_test = _checked(x, "x"), _checked(x_test, "x_test")
-    y = np.asarray(_array(active)).astype(float)
+    y = np.asarray(as_array(active)).astype(float)
     centred = x - x.mean(0)
     covariance = centred.T @ centred  # [d, d]
     ridge = penalty * np.trace(covariance) / len(covariance)
@@ -209,8 +209,8 @@ def absorption(scores: ArrayLike, features: ArrayLike, parent: ArrayLike) -> Abs
     Source: Chanin et al. 2024, "A is for Absorption" (there with probes for unknown features, here with the known
         ones). Chapter: studies/sparse_coders_recovery.
     """
-    fires, active = np.asarray(_array(scores)) > 0, np.asarray(_array(features)) > 0
-    parent = np.asarray(_array(parent))
+    fires, active = np.asarray(as_array(scores)) > 0, np.asarray(as_array(features)) > 0
+    parent = np.asarray(as_array(parent))
     if fires.shape != active.shape or parent.shape != active.shape[1:]:
         raise ValueError(
             f"absorption: scores {fires.shape}, features {active.shape} and parent {parent.shape} do not fit together"
@@ -276,7 +276,7 @@ def _checked_pair(dictionary: ArrayLike, decoder: ArrayLike) -> tuple[np.ndarray
 
 
 def _checked(A: ArrayLike, name: str) -> np.ndarray:
-    A = np.asarray(_array(A), dtype=np.float64)
+    A = np.asarray(as_array(A), dtype=np.float64)
     if A.ndim != 2 or not A.size:
         raise ValueError(f"{name} must be a matrix with rows and columns, got shape {A.shape}")
     if not np.isfinite(A).all():
@@ -284,7 +284,7 @@ def _checked(A: ArrayLike, name: str) -> np.ndarray:
     return A
 
 
-def _array(values: ArrayLike) -> ArrayLike:
+def as_array(values: ArrayLike) -> ArrayLike:
     """A torch tensor's values, on any device and in any graph; anything else as it is."""
     if not isinstance(values, torch.Tensor):
         return values
