@@ -1,0 +1,237 @@
+"""What a sparse coder is trained on: reconstruction, the penalty of its rule, and the revival of dead latents.
+
+Reconstruction is summed over dimensions and averaged over the batch, mean_b |x̂_b - x_b|^2; penalties are summed over
+latents and averaged over the batch, so nothing depends on the batch size.
+"""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lib.sparse_coders import activations as rules
+from lib.sparse_coders import kernels, stochastic
+
+if TYPE_CHECKING:
+    from lib.sparse_coders.coder import SparseCoder
+
+
+class Moment(NamedTuple):
+    """Where training stands.
+
+    Attributes:
+        sparsity: factor on the penalty, 0 to 1 during its warm-up.
+        progress: share of training done, 0 to 1.
+        dead: ids of dead latents, int64 [n_dead], or None where there can be none yet.
+        rng: source of masks and of k per sample, on the coder's device; needed by abs_topk with k_min and stochastic.
+    """
+
+    sparsity: float = 1.0
+    progress: float = 0.0
+    dead: Tensor | None = None
+    rng: torch.Generator | None = None
+
+
+class Terms(NamedTuple):
+    """The loss of a batch and its parts, scalars on the coder's device.
+
+    Attributes:
+        total: what is minimised, reconstruction + penalty + aux.
+        reconstruction, penalty, aux: its parts, weights included.
+        fired: on how many samples each latent was active, int64 [n_latents].
+    """
+
+    total: Tensor
+    reconstruction: Tensor
+    penalty: Tensor
+    aux: Tensor
+    fired: Tensor
+
+
+def loss(coder: SparseCoder, x: Tensor, y: Tensor | None = None, moment: Moment | None = None) -> Terms:
+    """Training loss of a coder on one batch, in its scaled units.
+
+    Args:
+        x: scaled input, [B, d_in + context].
+        y: scaled target, [B, d_out]; None for an autoencoder, whose target is x without its context.
+        moment: where training stands; by default its start, with full sparsity.
+    Chapter: instruments/sparse_coders.
+    """
+    y = x[:, : coder.d_in] if y is None else y
+    moment = moment or Moment()
+    return _LOSSES[coder.rule](coder, x, y, moment)
+
+
+def reconstruction(recons: Tensor, y: Tensor) -> Tensor:
+    """mean_b sum_d (ŷ - y)^2 of [B, d_out] tensors."""
+    return (recons - y).square().sum(1).mean()
+
+
+def _terms(coder, recons_loss, penalty, fired, aux=None) -> Terms:
+    aux = recons_loss.new_zeros(()) if aux is None else aux
+    return Terms(recons_loss + penalty + aux, recons_loss, penalty, aux, fired)
+
+
+def _topk_family(coder, x, y, moment) -> Terms:
+    codes = training_codes(coder, x, moment)
+    fired = torch.zeros(coder.n_latents, dtype=torch.int64, device=x.device)
+    fired.index_add_(0, codes.indices, (codes.values.detach() != 0).long())
+    if coder.rule == "matryoshka":
+        recons_loss, recons = _nested(coder, codes, x, y)
+    else:
+        recons = coder._decode(codes, x)
+        recons_loss = reconstruction(recons, y)
+    aux = coder.options["aux"] * auxk(coder, x, y - recons, moment.dead) if coder.options["aux"] else None
+    return _terms(coder, recons_loss, recons_loss.new_zeros(()), fired, aux)
+
+
+def training_codes(coder: SparseCoder, x: Tensor, moment: Moment) -> kernels.Codes:
+    """Codes of a training batch: k per sample, k B per batch, or log-uniform k; updates the inference threshold."""
+    k, encoder = coder.options["k"], (x, coder.W_enc, coder.b_enc)
+    if coder.rule == "abs_topk":
+        codes = kernels.topk_codes(*encoder, k, centre=coder.centre, absolute=True)
+        if coder.options["k_min"] is None:
+            return codes
+        magnitudes = codes.values.detach().abs().view(len(x), k)
+        rank = magnitudes.argsort(1, descending=True).argsort(1)
+        kept = rules.log_uniform_k(len(x), coder.options["k_min"], k, moment.rng)
+        return codes.with_values(codes.values * (rank < kept[:, None]).flatten())
+    if coder.rule == "topk":
+        codes = kernels.topk_codes(*encoder, k, centre=coder.centre)
+        return codes.with_values(codes.values.relu())
+    from lib.sparse_coders.coder import sparse
+
+    latents, threshold = rules.batch_topk(coder.pre_acts(x), k * len(x))
+    follow_threshold(coder.inference_threshold, threshold)
+    return sparse(latents)
+
+
+@torch.no_grad()
+def follow_threshold(average: Tensor, threshold: Tensor, decay: float = 0.999) -> None:
+    """Move a running mean of thresholds (negative: none yet) towards this batch's; +inf, an empty batch, is skipped."""
+    threshold = threshold.to(average.dtype)
+    moved = torch.where(average < 0, threshold, decay * average + (1 - decay) * threshold)
+    average.copy_(torch.where(threshold.isfinite(), moved, average))
+
+
+def _nested(coder, codes, x, y) -> tuple[Tensor, Tensor]:
+    """Mean reconstruction loss of every prefix of latents, and the reconstruction by all of them."""
+    recons, losses, low = coder.b_dec if coder.W_skip is None else coder.b_dec + x @ coder.W_skip.T, [], 0
+    for high in coder.options["groups"]:
+        inside = (codes.indices >= low) & (codes.indices < high)
+        recons = recons + kernels.decode_codes(codes.with_values(codes.values * inside), coder.W_dec)
+        losses.append(reconstruction(recons, y))
+        low = high
+    return torch.stack(losses).mean(), recons
+
+
+def auxk(coder: SparseCoder, x: Tensor, residual: Tensor, dead: Tensor | None) -> Tensor:
+    """How well the k_aux strongest dead latents explain what the others missed, |ê - e|^2 / |e - mean e|^2.
+
+    e = y - ŷ is detached and ê = f_dead W_dec has no bias, so that the gradient reaches dead latents only.
+
+    Args:
+        residual: e, [B, d_out].
+        dead: ids of dead latents, or None.
+    Source: Gao et al. 2024, section 2.4. Chapter: instruments/sparse_coders.
+    """
+    if dead is None or not len(dead):
+        return residual.new_zeros(())
+    e, absolute = residual.detach(), coder.rule == "abs_topk"
+    k = min(coder.options["k_aux"], len(dead))
+    centre = None if coder.centre is None else coder.centre.detach()
+    codes = kernels.topk_codes(x, coder.W_enc[dead], coder.b_enc[dead], k, centre=centre, absolute=absolute)
+    codes = codes if absolute else codes.with_values(codes.values.relu())
+    variance = (e - e.mean(0)).square().sum(1).mean().clamp_min(torch.finfo(e.dtype).tiny)
+    return reconstruction(kernels.decode_codes(codes, coder.W_dec[dead]), e) / variance
+
+
+def _relu(coder, x, y, moment) -> Terms:
+    latents = coder.pre_acts(x).relu()
+    recons_loss = reconstruction(coder._decode(latents, x), y)
+    if coder.rule == "p_anneal":
+        size = _annealed(coder, _sized(coder, latents), moment.progress)
+    else:
+        size = _sized(coder, latents).sum(1).mean()
+    return _terms(coder, recons_loss, moment.sparsity * coder.options["l1"] * size, (latents != 0).sum(0))
+
+
+def _sized(coder, latents: Tensor) -> Tensor:
+    """Latents, times the length of their decoder rows where those are free."""
+    return latents if coder.has_unit_rows else latents * coder.W_dec.norm(dim=1)
+
+
+def _annealed(coder, sized: Tensor, progress: float) -> Tensor:
+    """w · mean_b sum_j f^p, where w keeps the penalty's value unchanged as p falls.
+
+    Source: Karvonen et al. 2024, "Measuring progress in dictionary learning with board games", p-annealing.
+    """
+    start, end = coder.options["p_start"], coder.options["p_end"]
+    share = max(0.0, progress - start) / max(1 - start, 1e-12)
+    before, now = coder.exponent.clone(), 1 + share * (end - 1)
+    positive = sized.clamp_min(1e-8)  # the gradient of f^p has no limit at 0
+    active = sized.detach() > 0
+    penalty = (positive.pow(now) * active).sum(1).mean()
+    with torch.no_grad():
+        old = (positive.pow(before.to(sized.dtype)) * active).sum(1).mean()
+        ratio = torch.where(penalty > 0, old / penalty, 1.0)
+        coder.exponent_weight.mul_(ratio)
+        coder.exponent.fill_(now)
+    return coder.exponent_weight.to(sized.dtype) * penalty
+
+
+def _gated(coder, x, y, moment) -> Terms:
+    projection = coder.pre_acts(x) - coder.b_enc
+    latents = rules.gated(projection, coder.b_enc, coder.log_scale, coder.b_mag)
+    gate = (projection + coder.b_enc).relu()
+    penalty = moment.sparsity * coder.options["l1"] * _sized(coder, gate).sum(1).mean()
+    frozen = gate @ coder.W_dec.detach() + coder.b_dec.detach()
+    if coder.W_skip is not None:
+        frozen = frozen + x @ coder.W_skip.detach().T
+    recons_loss = reconstruction(coder._decode(latents, x), y)
+    return _terms(coder, recons_loss, penalty, (latents != 0).sum(0), aux=reconstruction(frozen, y))
+
+
+def _jumprelu(coder, x, y, moment) -> Terms:
+    h, options = coder.pre_acts(x), coder.options
+    threshold = coder.threshold.to(h.dtype)
+    latents = rules.jumprelu(h, threshold, options["bandwidth"])
+    recons_loss = reconstruction(coder._decode(latents, x), y)
+    if options["penalty"] == "tanh":
+        size = (options["tanh_scale"] * latents * coder.W_dec.norm(dim=1)).tanh().sum(1).mean()
+    else:
+        size = rules.step(h, threshold, options["bandwidth"]).sum(1).mean()
+        if options["penalty"] == "target_l0":
+            size = (size / options["k"] - 1).square()
+    return _terms(coder, recons_loss, moment.sparsity * options["l0"] * size, (latents != 0).sum(0))
+
+
+def _stochastic(coder, x, y, moment) -> Terms:
+    h = coder.pre_acts(x)
+    importance = stochastic.causal_importance(h, coder.gate_scale, coder.b_gate)
+    mask = stochastic.sample_mask(importance, moment.rng, coder.options["sampling"])
+    recons_loss = reconstruction(coder._decode(h.relu() * mask, x), y)
+    size = (importance + 1e-12).pow(coder.options["p"]).sum(1).mean()
+    fired = ((h > 0) & (importance > 0)).sum(0)
+    return _terms(coder, recons_loss, moment.sparsity * coder.options["l1"] * size, fired)
+
+
+def _matching_pursuit(coder, x, y, moment) -> Terms:
+    latents = coder._latents(x)
+    recons_loss = reconstruction(coder._decode(latents, x), y)
+    return _terms(coder, recons_loss, recons_loss.new_zeros(()), (latents != 0).sum(0))
+
+
+_LOSSES = {
+    "relu": _relu,
+    "p_anneal": _relu,
+    "gated": _gated,
+    "topk": _topk_family,
+    "batch_topk": _topk_family,
+    "matryoshka": _topk_family,
+    "abs_topk": _topk_family,
+    "jumprelu": _jumprelu,
+    "stochastic": _stochastic,
+    "matching_pursuit": _matching_pursuit,
+}
