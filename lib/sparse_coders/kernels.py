@@ -7,45 +7,20 @@ selected ones are kept, and everything after that costs batch x k x d. Selection
     codes = codes.with_values(codes.values.relu())
     recons = decode_codes(codes, W_dec) + b_dec
 
-Measured on CPU in float32, float64 and bfloat16. On CUDA (not run so far) only operations PyTorch documents there are
-used; for what has no kernel in a dtype, `_dots` gathers rows instead, which gives the same numbers.
+Many coders of one shape on the same samples are one table: W_enc [S, n_latents, d_in], b_enc [S, n_latents], centre
+[S, d_in], W_dec [S, n_latents, d_out]. Latent i of coder s is then number s n_latents + i, and every sample has S bags.
 """
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-CHUNK = 512
-"""Samples whose pre-activations exist at one time; at 3,072 latents in float32 they are 6 MB and stay in cache."""
-
-
-class Transpose:
-    """The codes of a batch sorted by latent, built at its first use and shared by every gradient that needs it."""
-
-    def __init__(self, indices: Tensor, offsets: Tensor):
-        self.indices, self.offsets = indices, offsets
-
-    @cached_property
-    def bag(self) -> Tensor:
-        """Row of the codes (sample; sample x coder in a table) each code belongs to, [nnz]."""
-        ends = torch.cat([self.offsets[1:], self.offsets.new_tensor([len(self.indices)])])
-        rows = torch.arange(len(self.offsets), device=self.indices.device)
-        return rows.repeat_interleave(ends - self.offsets, output_size=len(self.indices))
-
-    @cached_property
-    def order(self) -> Tensor:
-        """Permutation of the codes that sorts them by latent, [nnz]."""
-        return self.indices.argsort(stable=True)
-
-    def starts(self, n_latents: int) -> Tensor:
-        """Where each latent's codes start in that order, [n_latents]."""
-        counts = self.indices.bincount(minlength=n_latents)
-        return counts.cumsum(0) - counts
+from lib.sparse_coders import selection
+from lib.sparse_coders.sparse_ops import Layout, dots, sum_by_latent, sum_rows, sum_rows_by_latent
 
 
 class Codes(NamedTuple):
@@ -54,14 +29,14 @@ class Codes(NamedTuple):
     Attributes:
         values: of the selected latents, [nnz]; carries the gradient.
         indices: which latent each value belongs to, int64 [nnz].
-        offsets: where each sample's codes start, int64 [B] (a table of S coders: [B * S], coders of a sample adjacent).
-        transpose: the same codes by latent; None where the codes were put together by hand.
+        offsets: where each sample's codes start, int64 [B] (in a table [B S], the coders of a sample adjacent).
+        layout: the same places ordered by latent, worked out once per batch; None where codes are put together by hand.
     """
 
     values: Tensor
     indices: Tensor
     offsets: Tensor
-    transpose: Transpose | None = None
+    layout: Layout | None = None
 
     def with_values(self, values: Tensor) -> Codes:
         """The same latents with other values, [nnz]."""
@@ -69,15 +44,16 @@ class Codes(NamedTuple):
 
     @property
     def samples(self) -> Tensor:
-        """Row of the codes each value belongs to, [nnz]."""
-        return self.by_latent.bag
+        """Row of `dense` each value belongs to: the sample, in a table the sample x S + the coder, [nnz]."""
+        return self.places.bag
 
     @property
-    def by_latent(self) -> Transpose:
-        return self.transpose or Transpose(self.indices, self.offsets)
+    def places(self) -> Layout:
+        """Layout of the codes, made here if they came without one."""
+        return self.layout or Layout(self.indices, self.offsets)
 
     def dense(self, n_latents: int) -> Tensor:
-        """All latents, [len(offsets), n_latents]; for looking at few samples, and for tests."""
+        """All latents, [len(offsets), n_latents], differentiable in the values; for few samples, and for tests."""
         out = self.values.new_zeros(len(self.offsets), n_latents)
         return out.index_put((self.samples, self.indices), self.values, accumulate=True)
 
@@ -86,34 +62,80 @@ def topk_codes(
     x: Tensor,
     W_enc: Tensor,
     b_enc: Tensor,
-    k: int,
+    k: int | Sequence[int],
     *,
     centre: Tensor | None = None,
     absolute: bool = False,
-    chunk: int = CHUNK,
+    screen: bool = False,
+    chunk: int | None = None,
 ) -> Codes:
     """The k largest pre-activations of each sample, h_bi = (x_b - centre) · W_enc_i + b_enc_i; no ReLU is applied.
 
     Args:
         x: [B, d_in].
-        W_enc: [n_latents, d_in]; b_enc: [n_latents].
-        k: latents kept per sample.
-        centre: subtracted from x, [d_in]; given here, its gradient costs nothing extra.
+        W_enc: [n_latents, d_in], or [S, n_latents, d_in] for a table; b_enc: [n_latents] or [S, n_latents].
+        k: latents kept per sample; in a table one for all coders or one per coder.
+        centre: subtracted from x, [d_in] or [S, d_in]; given here, its gradient costs nothing extra.
         absolute: select by |h|; the values keep their sign.
-        chunk: samples whose pre-activations exist at one time.
+        screen: find the k + 8 largest in bfloat16 and choose among them in full precision. About half the time where
+            the processor multiplies bfloat16 natively; a latent that bfloat16 ranks lower than that is missed.
+        chunk: samples whose pre-activations exist at one time; None chooses by the device's cache.
     Returns:
-        Codes with B k values in no particular order within a sample, differentiable in x, W_enc, b_enc and centre.
+        Codes with k values per sample, in no particular order, differentiable in x, W_enc, b_enc and centre.
     Raises:
-        ValueError: shapes that do not fit, or k outside 1..n_latents.
+        ValueError: shapes that do not fit, k outside 1..n_latents, or a screen for a table or for half precision.
     Source: Gao et al. 2024, "Scaling and evaluating sparse autoencoders". Chapter: studies/sparse_coders_recovery.
     """
     _check_encoder(x, W_enc, b_enc, centre)
-    if not 1 <= k <= len(W_enc):
-        raise ValueError(f"topk_codes: k must be between 1 and the {len(W_enc)} latents, got {k}")
-    kept = [_largest(h, k, absolute) for h in _pre_acts(x, W_enc, b_enc, centre, chunk)]
-    indices = torch.cat([indices for _, indices in kept]).flatten()  # [B k]
-    values = torch.cat([values for values, _ in kept]).flatten()
-    return _attach(x, W_enc, b_enc, centre, values, indices, torch.arange(0, len(indices), k, device=x.device))
+    ks = [k] * _coders(W_enc) if isinstance(k, int) else list(k)
+    if len(ks) != _coders(W_enc) or not all(1 <= k <= b_enc.shape[-1] for k in ks):
+        raise ValueError(f"topk_codes: k must be 1..{b_enc.shape[-1]} for each of {_coders(W_enc)} coders, got {k}")
+    with torch.no_grad():
+        if screen:
+            _check_screen(x, W_enc)
+            values, indices = selection.screened_topk(x, W_enc, b_enc, centre, ks[0], absolute, chunk)
+        else:
+            values, indices = selection.topk(x, W_enc, b_enc, centre, ks, absolute, chunk)
+        starts = torch.tensor([0, *ks[:-1]], device=x.device).cumsum(0)  # [S]
+        offsets = (torch.arange(len(x), device=x.device).unsqueeze(1) * sum(ks) + starts).flatten()  # [B S]
+    return _with_gradient(x, W_enc, b_enc, centre, values, indices, offsets)
+
+
+def batch_topk_codes(
+    x: Tensor,
+    W_enc: Tensor,
+    b_enc: Tensor,
+    n_keep: int,
+    *,
+    floor: float | None = None,
+    centre: Tensor | None = None,
+    chunk: int | None = None,
+) -> tuple[Codes, Tensor]:
+    """The n_keep largest positive pre-activations of the whole batch (fewer where fewer are positive).
+
+    Args:
+        x: [B, d_in].
+        W_enc: [n_latents, d_in]; b_enc: [n_latents]; no tables.
+        n_keep: latents kept in all, k B for k per sample on average.
+        floor: where the threshold is expected, such as the last batch's; saves time, never changes the result.
+        centre: subtracted from x, [d_in].
+        chunk: as in `topk_codes`.
+    Returns:
+        Codes, any number per sample, differentiable in x, W_enc, b_enc and centre; and the threshold, the smallest
+        value kept, a scalar without gradient that is 0 where nothing was positive.
+    Raises:
+        ValueError: shapes that do not fit, or n_keep below 1.
+    Source: Bussmann et al. 2024, "BatchTopK sparse autoencoders". Chapter: studies/sparse_coders_recovery.
+    """
+    _check_encoder(x, W_enc, b_enc, centre)
+    if W_enc.ndim != 2 or n_keep < 1:
+        shape = tuple(W_enc.shape)
+        raise ValueError(f"batch_topk_codes: one coder and n_keep >= 1, got W_enc {shape} and n_keep {n_keep}")
+    with torch.no_grad():
+        values, samples, indices = selection.batch_largest(x, W_enc, b_enc, centre, n_keep, float(floor or 0), chunk)
+        threshold = values.min() if len(values) else values.new_zeros(())
+        offsets = _starts(samples, len(x))
+    return _with_gradient(x, W_enc, b_enc, centre, values, indices, offsets), threshold
 
 
 def threshold_codes(
@@ -124,17 +146,17 @@ def threshold_codes(
     *,
     width: float = 0.0,
     centre: Tensor | None = None,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
 ) -> Codes:
     """All pre-activations above threshold - width / 2; with threshold 0 and width 0 those a ReLU lets pass.
 
     Args:
         x: [B, d_in].
-        W_enc: [n_latents, d_in]; b_enc: [n_latents].
-        threshold: one for all latents or [n_latents]; it gets no gradient here.
+        W_enc: [n_latents, d_in], or [S, n_latents, d_in] for a table; b_enc: [n_latents] or [S, n_latents].
+        threshold: one number, or one per latent, shaped like b_enc; it gets no gradient here.
         width: of the window around the threshold in which a JumpReLU's threshold has a gradient.
-        centre: subtracted from x, [d_in].
-        chunk: samples whose pre-activations exist at one time.
+        centre: subtracted from x, [d_in] or [S, d_in].
+        chunk: as in `topk_codes`.
     Returns:
         Codes, any number per sample, differentiable in x, W_enc, b_enc and centre.
     Raises:
@@ -142,10 +164,18 @@ def threshold_codes(
     Chapter: studies/sparse_coders_recovery.
     """
     _check_encoder(x, W_enc, b_enc, centre)
-    lowest = (threshold.detach() if isinstance(threshold, Tensor) else threshold) - width / 2
-    kept = [_above(h, lowest) for h in _pre_acts(x, W_enc, b_enc, centre, chunk)]
-    values, indices, counts = (torch.cat(parts) for parts in zip(*kept, strict=True))
-    return _attach(x, W_enc, b_enc, centre, values, indices, counts.cumsum(0) - counts)
+    coders, first, kept = _coders(W_enc), 0, []
+    with torch.no_grad():
+        lowest = threshold - width / 2
+        lowest = lowest.expand(b_enc.shape).flatten() if isinstance(lowest, Tensor) else lowest
+        for h in selection.pre_acts(x, W_enc, b_enc, centre, chunk):
+            values, rows, indices = selection.above(h, lowest)
+            bags = rows if coders == 1 else rows * coders + indices // b_enc.shape[-1]
+            kept.append((values, bags + first, indices))
+            first += len(h) * coders
+        values, bags, indices = (torch.cat(parts) for parts in zip(*kept, strict=True))
+        offsets = _starts(bags, first)
+    return _with_gradient(x, W_enc, b_enc, centre, values, indices, offsets)
 
 
 def decode_codes(codes: Codes, W_dec: Tensor) -> Tensor:
@@ -153,127 +183,98 @@ def decode_codes(codes: Codes, W_dec: Tensor) -> Tensor:
 
     Args:
         codes: of B samples.
-        W_dec: [n_latents, d_out].
+        W_dec: [n_latents, d_out], or [S, n_latents, d_out] for a table.
     Returns:
-        [B, d_out], differentiable in codes.values and W_dec; zero for a sample without codes.
+        [B, d_out], or [B, S, d_out]; differentiable in codes.values and W_dec; 0 for a sample without codes.
     Raises:
-        ValueError: W_dec is no matrix or of another dtype than the values.
+        ValueError: W_dec has other dimensions than these, or another dtype than the values.
     Chapter: studies/sparse_coders_recovery.
     """
-    if W_dec.ndim != 2 or W_dec.dtype != codes.values.dtype:
-        values = codes.values.dtype
-        raise ValueError(f"decode_codes: W_dec must be a matrix of {values}, got {tuple(W_dec.shape)} of {W_dec.dtype}")
-    return _Decode.apply(codes.values, W_dec, codes)
+    if W_dec.ndim not in (2, 3) or W_dec.dtype != codes.values.dtype:
+        wanted = f"two or three dimensions of {codes.values.dtype}"
+        raise ValueError(f"decode_codes: W_dec must have {wanted}, got {tuple(W_dec.shape)} of {W_dec.dtype}")
+    recons = _Decode.apply(codes.values, W_dec.flatten(0, -2), codes.places)
+    return recons if W_dec.ndim == 2 else recons.unflatten(0, (-1, len(W_dec)))
 
 
-class _Attach(torch.autograd.Function):
-    """Selected pre-activations, given their values, with the gradient of h = (x - centre) W_encᵀ + b_enc."""
+class _Encode(torch.autograd.Function):
+    """Values of selected pre-activations h = (x - centre) W_encᵀ + b_enc, found already, with the gradient of h."""
 
     @staticmethod
-    def forward(ctx, x, W_enc, b_enc, centre, values, indices, codes):
-        ctx.save_for_backward(x, W_enc, centre, indices)
-        ctx.codes = codes
+    def forward(ctx, x, W_enc, b_enc, centre, values, layout):
+        ctx.save_for_backward(x, W_enc, centre)
+        ctx.layout = layout
         return values.view_as(values)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, g):
-        x, W_enc, centre, indices = ctx.saved_tensors
-        needs, codes, g = ctx.needs_input_grad, ctx.codes, g.contiguous()
-        g_b = _sum_by_latent(g, indices, len(W_enc))
-        g_x = bags(W_enc, indices, codes.offsets, g) if needs[0] else None
-        g_W = _rows_by_latent(x, g, codes, len(W_enc)) if needs[1] else None
-        if g_W is not None and centre is not None:
-            g_W -= torch.outer(g_b, centre).to(g_W.dtype)
-        g_centre = -(g_b.to(W_enc.dtype) @ W_enc) if needs[3] else None
-        return g_x, g_W, g_b.to(W_enc.dtype), g_centre, None, None, None
+        x, W_enc, centre = ctx.saved_tensors
+        layout, (coders, n, d) = ctx.layout, (_coders(W_enc), W_enc.shape[-2], W_enc.shape[-1])
+        W, g, g_x, g_W, g_centre = W_enc.reshape(-1, d), g.contiguous(), None, None, None
+        g_b = sum_by_latent(g, layout.indices, len(W)).to(W.dtype).view(coders, 1, n)
+        if ctx.needs_input_grad[0]:
+            g_x = sum_rows(W, layout.indices, layout.offsets, g).view(len(x), coders, d).sum(1)
+        if ctx.needs_input_grad[1]:
+            g_W = sum_rows_by_latent(x, g, layout, len(W), per_row=coders).view(coders, n, d)
+            if centre is not None:
+                g_W.baddbmm_(g_b.mT, centre.view(coders, 1, d), alpha=-1)
+            g_W = g_W.view_as(W_enc)
+        if ctx.needs_input_grad[3]:
+            g_centre = -(g_b @ W.view(coders, n, d)).view_as(centre)
+        return g_x, g_W, g_b.view(W_enc.shape[:-1]), g_centre, None, None
 
 
 class _Decode(torch.autograd.Function):
+    """Sums of decoder rows, with the gradient of the values and of the rows."""
+
     @staticmethod
-    def forward(ctx, values, W_dec, codes):
-        ctx.save_for_backward(values, W_dec, codes.indices)
-        ctx.codes = Codes(None, codes.indices, codes.offsets, codes.by_latent)
-        return bags(W_dec, codes.indices, codes.offsets, values)
+    def forward(ctx, values, W_dec, layout):
+        ctx.save_for_backward(values, W_dec)
+        ctx.layout = layout
+        return sum_rows(W_dec, layout.indices, layout.offsets, values)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, g):
-        values, W_dec, indices = ctx.saved_tensors
-        codes, g = ctx.codes, g.contiguous()
-        g_values = dots(g, W_dec, codes) if ctx.needs_input_grad[0] else None
-        g_W = _rows_by_latent(g, values, codes, len(W_dec)) if ctx.needs_input_grad[1] else None
+        values, W_dec = ctx.saved_tensors
+        g, g_values, g_W = g.contiguous(), None, None
+        if ctx.needs_input_grad[0]:
+            g_values = dots(g, W_dec, ctx.layout)
+        if ctx.needs_input_grad[1]:
+            g_W = sum_rows_by_latent(g, values, ctx.layout, len(W_dec))
         return g_values, g_W, None
 
 
-def bags(table: Tensor, indices: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
-    """Weighted sums of rows of a table, out_n = sum_{j in bag n} weights_j table[indices_j]; empty bags give 0."""
-    return F.embedding_bag(indices, table.contiguous(), offsets, per_sample_weights=weights.contiguous(), mode="sum")
+def _with_gradient(x, W_enc, b_enc, centre, values, indices, offsets) -> Codes:
+    layout = Layout(indices, offsets)
+    return Codes(_Encode.apply(x, W_enc, b_enc, centre, values, layout), indices, offsets, layout)
 
 
-def dots(rows: Tensor, table: Tensor, codes: Codes) -> Tensor:
-    """rows[sample of j] · table[latent of j] for every code j, [nnz]."""
-    bag, indices = codes.by_latent.bag, codes.indices
-    if len(indices) == 0:
-        return rows.new_zeros(0)
-    if rows.dtype in (torch.float32, torch.float64):
-        backward = torch.ops.aten._embedding_bag_per_sample_weights_backward
-        return backward(rows.contiguous(), table.contiguous(), indices, codes.offsets, bag, 0, -1)
-    return gathered_dots(rows, table, indices, bag)
+def _starts(bags: Tensor, n_bags: int) -> Tensor:
+    """Where each bag starts among codes that are in the order of their bags, [n_bags]."""
+    counts = bags.bincount(minlength=n_bags)
+    return counts.cumsum(0) - counts
 
 
-def gathered_dots(rows: Tensor, table: Tensor, indices: Tensor, bag: Tensor, step: int = 1 << 14) -> Tensor:
-    """What `dots` gives, by gathering both rows of every code; accumulated in float32 at least."""
-    wide = torch.promote_types(rows.dtype, torch.float32)
-    parts = [
-        (rows[b].to(wide) * table[i].to(wide)).sum(1) for b, i in zip(bag.split(step), indices.split(step), strict=True)
-    ]
-    return torch.cat(parts).to(rows.dtype)
-
-
-def _rows_by_latent(rows: Tensor, weights: Tensor, codes: Codes, n_latents: int) -> Tensor:
-    """Gradient of a sparse layer's weights: row i is the sum over codes of latent i of weight x row, [n_latents, d]."""
-    by = codes.by_latent
-    return bags(rows, by.bag[by.order], by.starts(n_latents), weights[by.order])
-
-
-def _sum_by_latent(values: Tensor, indices: Tensor, n_latents: int) -> Tensor:
-    wide = torch.promote_types(values.dtype, torch.float32)
-    return torch.zeros(n_latents, dtype=wide, device=values.device).index_add_(0, indices, values.to(wide))
-
-
-def _attach(x, W_enc, b_enc, centre, values, indices, offsets) -> Codes:
-    transpose = Transpose(indices, offsets)
-    codes = Codes(None, indices, offsets, transpose)
-    return Codes(_Attach.apply(x, W_enc, b_enc, centre, values, indices, codes), indices, offsets, transpose)
-
-
-@torch.no_grad()
-def _pre_acts(x: Tensor, W_enc: Tensor, b_enc: Tensor, centre: Tensor | None, chunk: int):
-    """Pre-activations, [<= chunk, n_latents] at a time."""
-    for part in x.detach().split(chunk):
-        yield torch.addmm(b_enc, part if centre is None else part - centre, W_enc.T)
-
-
-def _largest(h: Tensor, k: int, absolute: bool) -> tuple[Tensor, Tensor]:
-    indices = (h.abs() if absolute else h).topk(k, sorted=False).indices  # [chunk, k]
-    return h.gather(1, indices), indices
-
-
-def _above(h: Tensor, lowest: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
-    """Values, latents and their number per sample of what exceeds `lowest`."""
-    mask = h > lowest
-    flat = mask.view(-1).nonzero().squeeze(1)
-    return h.view(-1)[flat], flat % h.shape[1], mask.sum(1)
+def _coders(W_enc: Tensor) -> int:
+    return len(W_enc) if W_enc.ndim == 3 else 1
 
 
 def _check_encoder(x: Tensor, W_enc: Tensor, b_enc: Tensor, centre: Tensor | None) -> None:
-    if x.ndim != 2 or W_enc.ndim != 2 or x.shape[1] != W_enc.shape[1] or b_enc.shape != W_enc.shape[:1]:
+    fits = x.ndim == 2 and W_enc.ndim in (2, 3) and x.shape[1] == W_enc.shape[-1] and b_enc.shape == W_enc.shape[:-1]
+    if not fits or len(x) == 0:
         shapes = f"{tuple(x.shape)}, {tuple(W_enc.shape)} and {tuple(b_enc.shape)}"
-        raise ValueError(f"x, W_enc and b_enc must be [B, d], [n_latents, d] and [n_latents], got {shapes}")
-    if len(x) == 0:
-        raise ValueError("x holds no samples; leave the empty batch out")
-    if centre is not None and centre.shape != x.shape[1:]:
-        raise ValueError(f"centre must be [{x.shape[1]}] like a sample, got {tuple(centre.shape)}")
-    if len({t.dtype for t in (x, W_enc, b_enc)}) > 1:
-        raise ValueError(f"x, W_enc and b_enc differ in dtype: {x.dtype}, {W_enc.dtype}, {b_enc.dtype}")
+        wanted = "[B > 0, d], [(S,) n_latents, d] and [(S,) n_latents]"
+        raise ValueError(f"x, W_enc and b_enc must be {wanted}, got {shapes}")
+    if centre is not None and centre.shape != W_enc.shape[:-2] + x.shape[1:]:
+        raise ValueError(f"centre must be {tuple(W_enc.shape[:-2] + x.shape[1:])}, got {tuple(centre.shape)}")
+    dtypes = [t.dtype for t in (x, W_enc, b_enc, centre) if t is not None]
+    if len(set(dtypes)) > 1:
+        raise ValueError(f"x, W_enc, b_enc and centre must have one dtype, got {', '.join(map(str, dtypes))}")
+
+
+def _check_screen(x: Tensor, W_enc: Tensor) -> None:
+    if W_enc.ndim != 2 or x.dtype not in (torch.float32, torch.float64):
+        shape = tuple(W_enc.shape)
+        raise ValueError(f"topk_codes: screen needs one coder in float32 or float64, got W_enc {shape} of {x.dtype}")

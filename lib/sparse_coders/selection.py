@@ -1,0 +1,120 @@
+"""Which pre-activations of a batch are kept: searches over chunks of samples that have no gradient."""
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from lib.sparse_coders.sparse_ops import Layout, dots
+
+SCREEN_SLACK = 8
+"""Candidates a bfloat16 screen keeps beyond k."""
+FLOOR_SLACK = 0.97
+"""Fraction of the last threshold that the search for the next one starts from."""
+
+
+def chunk_size(n_latents: int, device: torch.device) -> int:
+    """Samples per chunk: pre-activations of 6 MB in float32 stay in a CPU's cache; a GPU wants large products."""
+    return max(64, (1_572_864 if device.type == "cpu" else 1 << 26) // n_latents)
+
+
+def pre_acts(x: Tensor, W: Tensor, b: Tensor, centre: Tensor | None, chunk: int | None) -> Iterator[Tensor]:
+    """h = (x - centre) Wᵀ + b, a chunk of samples at a time.
+
+    Args:
+        x: [B, d]; W: [n, d], or [S, n, d] for a table of coders; b: [n] or [S, n]; centre: [d] or [S, d].
+    Yields:
+        [samples of the chunk, n], or [samples of the chunk, S n].
+    """
+    if W.ndim == 3 and centre is not None:
+        b, centre = torch.baddbmm(b.unsqueeze(2), W, centre.unsqueeze(2), alpha=-1).squeeze(2), None  # [S, n]
+    W, b = W.flatten(0, -2), b.flatten()
+    for part in x.split(chunk or chunk_size(len(W), x.device)):
+        yield torch.addmm(b, part if centre is None else part - centre, W.T)
+
+
+def largest(h: Tensor, k: int, absolute: bool = False, sort: bool = False, groups: int = 8) -> Tensor:
+    """Columns of the k largest entries (of |h| if absolute) of each row, [rows, k].
+
+    On a CPU in two stages: the k largest of all lie in the k groups of columns whose maxima are largest.
+    """
+    h = h.abs() if absolute else h
+    rows, n = h.shape
+    if h.device.type != "cpu" or n % groups or n < 4 * groups * k:
+        return h.topk(k, sorted=sort).indices
+    width = n // groups  # group j is the columns j, j + width, j + 2 width, ...
+    best = h.view(rows, groups, width).amax(1).topk(k, sorted=False).indices  # [rows, k]
+    columns = (best.unsqueeze(1) + torch.arange(0, n, width).unsqueeze(1)).flatten(1)  # [rows, groups k]
+    return columns.gather(1, h.gather(1, columns).topk(k, sorted=sort).indices)
+
+
+def topk(x, W, b, centre, ks: Sequence[int], absolute: bool, chunk: int | None) -> tuple[Tensor, Tensor]:
+    """Values and latents of the ks[s] largest of each sample at coder s of a table, both [B * sum(ks)].
+
+    Latents are rows of the flattened table. See `pre_acts` for the shapes of the arguments.
+    """
+    coders, k = len(ks), max(ks)
+    first = torch.arange(coders, device=x.device).view(1, coders, 1) * (b.numel() // coders)
+    keep = torch.arange(k, device=x.device) < torch.tensor(ks, device=x.device).unsqueeze(1)  # [S, k]
+    values, indices = [], []
+    for h in pre_acts(x, W, b, centre, chunk):
+        h = h.view(len(h) * coders, -1)
+        columns = largest(h, k, absolute, sort=min(ks) < k)  # [chunk S, k]
+        shape = (-1, coders, k)
+        values.append(h.gather(1, columns).view(shape)[:, keep].flatten())
+        indices.append((columns.view(shape) + first)[:, keep].flatten())
+    return torch.cat(values), torch.cat(indices)
+
+
+def screened_topk(x: Tensor, W: Tensor, b: Tensor, centre: Tensor | None, k: int, absolute: bool, chunk: int | None):
+    """What `topk` gives for one coder, from the k + 8 largest in bfloat16, recomputed in full precision.
+
+    A latent among the true k largest is lost only where bfloat16 ranks it below the first k + 8.
+    """
+    half = [None if t is None else t.bfloat16() for t in (W, b)]
+    x = x if centre is None else x - centre
+    n = min(k + SCREEN_SLACK, len(W))
+    candidates = torch.cat([largest(h, n, absolute) for h in pre_acts(x.bfloat16(), *half, None, chunk)])  # [B, n]
+    layout = Layout(candidates.flatten(), torch.arange(0, candidates.numel(), n, device=x.device))
+    h = (dots(x, W, layout) + b[layout.indices]).view(-1, n)
+    best = (h.abs() if absolute else h).topk(k, sorted=False).indices
+    return h.gather(1, best).flatten(), candidates.gather(1, best).flatten()
+
+
+def above(h: Tensor, lowest: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
+    """Values, rows and columns of what exceeds `lowest` (one number or one per column)."""
+    rows, columns = (h > lowest).nonzero().unbind(1)
+    return h[rows, columns], rows, columns.contiguous()
+
+
+def batch_largest(x, W, b, centre, n_keep: int, floor: float, chunk: int | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Values, samples and latents of the `n_keep` largest positive pre-activations of the batch, in sample order.
+
+    `lowest` only rises: what has been seen so far already rules out everything below its n_keep-th largest. A floor
+    that proves too high is dropped and the search repeated, so that the result never depends on it.
+    """
+    lowest, found, first = max(floor, 0.0) * FLOOR_SLACK, None, 0
+    for h in pre_acts(x, W, b, centre, chunk):
+        values, rows, columns = above(h, lowest)
+        new = (values, rows + first, columns)
+        found = new if found is None else tuple(torch.cat(pair) for pair in zip(found, new, strict=True))
+        first += len(h)
+        if len(found[0]) > 2 * n_keep:
+            found = _prune(found, n_keep)
+            lowest = max(lowest, float(found[0].min()))
+    if len(found[0]) < n_keep and floor > 0:
+        return batch_largest(x, W, b, centre, n_keep, 0.0, chunk)
+    return _prune(found, n_keep)
+
+
+def _prune(found: tuple[Tensor, Tensor, Tensor], n_keep: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The n_keep largest values with their places, in the order they had; of equal values the first."""
+    values = found[0]
+    if len(values) <= n_keep:
+        return found
+    smallest = values.kthvalue(len(values) - n_keep + 1).values
+    keep = values > smallest
+    ties = (values == smallest).nonzero().squeeze(1)
+    keep[ties[: n_keep - int(keep.sum())]] = True
+    return tuple(part[keep] for part in found)
