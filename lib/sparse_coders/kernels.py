@@ -12,6 +12,7 @@ Many coders of one shape on the same samples are one table: W_enc [S, n_latents,
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -86,7 +87,7 @@ def topk_codes(
         ValueError: shapes that do not fit, k outside 1..n_latents, or a screen for a table or for half precision.
     Source: Gao et al. 2024, "Scaling and evaluating sparse autoencoders". Chapter: studies/sparse_coders_recovery.
     """
-    _check_encoder(x, W_enc, b_enc, centre)
+    check_encoder(x, W_enc, b_enc, centre)
     ks = [k] * _coders(W_enc) if isinstance(k, int) else list(k)
     if len(ks) != _coders(W_enc) or not all(1 <= k <= b_enc.shape[-1] for k in ks):
         raise ValueError(f"topk_codes: k must be 1..{b_enc.shape[-1]} for each of {_coders(W_enc)} coders, got {k}")
@@ -122,18 +123,18 @@ def batch_topk_codes(
         chunk: as in `topk_codes`.
     Returns:
         Codes, any number per sample, differentiable in x, W_enc, b_enc and centre; and the threshold, the smallest
-        value kept, a scalar without gradient that is 0 where nothing was positive.
+        value kept, a scalar without gradient that is +inf where nothing was positive.
     Raises:
         ValueError: shapes that do not fit, or n_keep below 1.
     Source: Bussmann et al. 2024, "BatchTopK sparse autoencoders". Chapter: studies/sparse_coders_recovery.
     """
-    _check_encoder(x, W_enc, b_enc, centre)
+    check_encoder(x, W_enc, b_enc, centre)
     if W_enc.ndim != 2 or n_keep < 1:
         shape = tuple(W_enc.shape)
         raise ValueError(f"batch_topk_codes: one coder and n_keep >= 1, got W_enc {shape} and n_keep {n_keep}")
     with torch.no_grad():
         values, samples, indices = selection.batch_largest(x, W_enc, b_enc, centre, n_keep, float(floor or 0), chunk)
-        threshold = values.min() if len(values) else values.new_zeros(())
+        threshold = values.min() if len(values) else values.new_full((), math.inf)
         offsets = _starts(samples, len(x))
     return _with_gradient(x, W_enc, b_enc, centre, values, indices, offsets), threshold
 
@@ -163,7 +164,7 @@ def threshold_codes(
         ValueError: shapes that do not fit.
     Chapter: studies/sparse_coders_recovery.
     """
-    _check_encoder(x, W_enc, b_enc, centre)
+    check_encoder(x, W_enc, b_enc, centre)
     coders, first, kept = _coders(W_enc), 0, []
     with torch.no_grad():
         lowest = threshold - width / 2
@@ -261,7 +262,8 @@ def _coders(W_enc: Tensor) -> int:
     return len(W_enc) if W_enc.ndim == 3 else 1
 
 
-def _check_encoder(x: Tensor, W_enc: Tensor, b_enc: Tensor, centre: Tensor | None) -> None:
+def check_encoder(x: Tensor, W_enc: Tensor, b_enc: Tensor, centre: Tensor | None) -> None:
+    """Refuse shapes and dtypes that do not fit; ValueError says which."""
     fits = x.ndim == 2 and W_enc.ndim in (2, 3) and x.shape[1] == W_enc.shape[-1] and b_enc.shape == W_enc.shape[:-1]
     if not fits or len(x) == 0:
         shapes = f"{tuple(x.shape)}, {tuple(W_enc.shape)} and {tuple(b_enc.shape)}"
