@@ -12,7 +12,7 @@ import nbformat
 from lib import content
 from lib.content import ROOT
 from lib.press.__main__ import main as press
-from lib.press.pages import Request, all_pages, find_page
+from lib.press.pages import PageError, Request, all_pages, find_page
 from lib.press.worker import read_page
 
 PROFILE = "smoke"
@@ -30,6 +30,8 @@ def reference(request: Request) -> nbformat.NotebookNode:
 
 def _stripped(cell: nbformat.NotebookNode) -> nbformat.NotebookNode:
     tags = [tag for tag in cell.metadata.get("tags", []) if tag in (CHECKED, "parameters", "injected-parameters")]
+    if CHECKED in tags and any("scrapbook" in output.get("metadata", {}) for output in cell.outputs):
+        raise PageError(f"cell {cell.id}: it is tagged {CHECKED} and glues a value, which nbval cannot compare; split it")
     outputs = [_text_only(output) for output in cell.outputs] if CHECKED in tags else []
     new = nbformat.v4.new_code_cell(cell.source, id=cell.id, execution_count=cell.execution_count or 1)
     new.metadata["tags"], new.outputs = tags, [output for output in outputs if output]
@@ -74,4 +76,7 @@ def main(slugs: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except PageError as error:
+        sys.exit(str(error))

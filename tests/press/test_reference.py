@@ -1,0 +1,30 @@
+"""The committed regression notebooks are made from the chapters as they are, and hold only what can be compared."""
+import nbformat
+import pytest
+
+from lib.content import ROOT
+from lib.press import reference
+from lib.press.pages import PageError, all_pages
+
+STUDIES = [page.name for page in all_pages() if page.is_study]
+
+
+@pytest.mark.parametrize("slug", STUDIES)
+def test_reference_has_the_chapters_code(slug):
+    assert reference.is_current(slug), f"the chapter's code has changed: make reference STUDY={slug}"
+
+
+@pytest.mark.parametrize("slug", STUDIES)
+def test_reference_compares_text_in_tagged_cells_only(slug):
+    notebook = nbformat.read(ROOT / "tests" / "reference" / f"{slug}.ipynb", 4)
+    for cell in notebook.cells:
+        assert cell.outputs == [] or reference.CHECKED in cell.metadata.tags
+        assert {output.output_type for output in cell.outputs} <= {"stream", "execute_result"}
+    assert any(cell.outputs for cell in notebook.cells), "nothing is compared"
+
+
+def test_a_cell_that_glues_cannot_be_compared():
+    glued = nbformat.v4.new_output("display_data", {"x": "1"}, metadata={"scrapbook": {"name": "x"}})
+    cell = nbformat.v4.new_code_cell("tell(x=1)", outputs=[glued], metadata={"tags": [reference.CHECKED]})
+    with pytest.raises(PageError, match="glues a value"):
+        reference._stripped(cell)
