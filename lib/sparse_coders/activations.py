@@ -9,6 +9,8 @@ import math
 import torch
 from torch import Tensor
 
+from lib.sparse_coders.kernels import Codes
+
 
 def relu(pre_acts: Tensor) -> Tensor:
     """f = max(h, 0).
@@ -157,3 +159,10 @@ def matching_pursuit(x: Tensor, dictionary: Tensor, k: int) -> Tensor:
         latents = latents.scatter_add(1, best, amount)
         residual = residual - amount * dictionary[best[:, 0]]
     return latents
+
+
+def sparse(latents: Tensor) -> Codes:
+    """The non-zero entries of dense latents [B, n_latents] as codes."""
+    rows, indices = latents.detach().nonzero(as_tuple=True)
+    counts = (latents.detach() != 0).sum(1)
+    return Codes(latents[rows, indices], indices, counts.cumsum(0) - counts)

@@ -4,7 +4,6 @@ W_enc [n_latents, d_in] and W_dec [n_latents, d_out] have one row per latent.
 """
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -16,10 +15,7 @@ from torch import Tensor, nn
 from lib.rng import generator
 from lib.sparse_coders import activations as rules
 from lib.sparse_coders import files, kernels, stochastic
-from lib.sparse_coders.options import resolve
-
-SMALL = 1 << 16
-"""Elements of B x n_latents up to which the dense, readable path is the faster one."""
+from lib.sparse_coders.options import check_sizes, resolve
 
 
 class SparseCoder(nn.Module):
@@ -60,6 +56,8 @@ class SparseCoder(nn.Module):
     Attributes:
         W_enc, b_enc, W_dec, b_dec, W_skip: parameters; matching_pursuit has no encoder (W_enc, b_enc are None).
         options: the rule's options, defaults filled in.
+        trained_on: samples seen in training so far.
+        per_latent: initial values of the parameters the rule adds, by name; each is [n_latents].
     Raises:
         ValueError: sizes or options that cannot be.
     Chapter: instruments/sparse_coders, studies/sparse_coders_recovery.
@@ -98,7 +96,7 @@ class SparseCoder(nn.Module):
         super().__init__()
         self.d_in, self.n_latents, self.rule, self.context = d_in, n_latents, rule, context
         self.is_transcoder, self.d_out, self.seed = d_out is not None, d_out or d_in, seed
-        _check_sizes(d_in, n_latents, d_out, context, skip, rule, dtype)
+        check_sizes(d_in, n_latents, d_out, context, skip, rule, dtype)
         self.options = resolve(rule, n_latents, self.d_out, given)
         self._make_parameters(skip, dtype)
         self.to(device)
@@ -114,6 +112,7 @@ class SparseCoder(nn.Module):
         one = torch.ones((), dtype=torch.float64)
         self.register_buffer("scale", one.clone())
         self.register_buffer("target_scale", one.clone())
+        self.register_buffer("trained_on", torch.zeros((), dtype=torch.int64))
         self._make_rule_parameters(dtype)
 
     def _initial_encoder(self, rng: torch.Generator) -> Tensor:
@@ -126,20 +125,20 @@ class SparseCoder(nn.Module):
         return F.pad(rows, (0, self.context))  # [n_latents, d_in + context]
 
     def _make_rule_parameters(self, dtype: torch.dtype) -> None:
-        def latents(value: float) -> nn.Parameter:
-            return nn.Parameter(torch.full((self.n_latents,), value, dtype=torch.promote_types(dtype, torch.float32)))
-
-        if self.rule == "jumprelu":
-            self.threshold = latents(self.options["threshold"])
-        elif self.rule == "gated":
-            self.log_scale, self.b_mag = latents(0.0), latents(0.0)
-        elif self.rule == "stochastic":
-            self.gate_scale, self.b_gate = latents(1.0), latents(0.5)
-        elif self.rule in ("batch_topk", "matryoshka"):
-            self.register_buffer("inference_threshold", torch.full((), -1.0, dtype=torch.float64))  # -1: not learned
-        elif self.rule == "p_anneal":
-            self.register_buffer("exponent", torch.ones((), dtype=torch.float64))
-            self.register_buffer("exponent_weight", torch.ones((), dtype=torch.float64))
+        self.per_latent = {
+            "jumprelu": {"threshold": self.options.get("threshold")},
+            "gated": {"log_scale": 0.0, "b_mag": 0.0},
+            "stochastic": {"gate_scale": 1.0, "b_gate": 0.5},
+        }.get(self.rule, {})
+        for name, value in self.per_latent.items():
+            self.register_parameter(name, nn.Parameter(torch.full((self.n_latents,), value, dtype=dtype)))
+        buffers = {
+            "batch_topk": {"inference_threshold": -1.0, "batch_threshold": 0.0},  # negative: not learned yet
+            "matryoshka": {"inference_threshold": -1.0, "batch_threshold": 0.0},
+            "p_anneal": {"exponent": 1.0, "exponent_weight": 1.0},
+        }.get(self.rule, {})
+        for name, value in buffers.items():
+            self.register_buffer(name, torch.tensor(value, dtype=torch.float64))
 
     @property
     def centre(self) -> Tensor | None:
@@ -153,9 +152,10 @@ class SparseCoder(nn.Module):
         """Whether training keeps every row of W_dec at length 1."""
         return self.options.get("l1_norm") != "decoder"
 
-    def pre_acts(self, x: Tensor) -> Tensor:
+    def pre_acts(self, x: Tensor, bf16: bool = False) -> Tensor:
         """h = (x - b_dec) W_encᵀ + b_enc of checked, scaled input [B, d_in + context]; [B, n_latents]."""
-        return F.linear(x if self.centre is None else x - self.centre, self.W_enc, self.b_enc)
+        x = x if self.centre is None else x - self.centre
+        return product(x, self.W_enc.T, bf16) + self.b_enc if bf16 else F.linear(x, self.W_enc, self.b_enc)
 
     def encode(self, x: Tensor) -> Tensor:
         """Latents of activations, the same for a sample whatever else is in the batch.
@@ -211,7 +211,7 @@ class SparseCoder(nn.Module):
             lowest = self._lowest()
             if lowest is not None:
                 return kernels.threshold_codes(x, self.W_enc, self.b_enc, lowest, centre=self.centre)
-        return sparse(self._latents(x))
+        return rules.sparse(self._latents(x))
 
     def _lowest(self) -> Tensor | float | None:
         if self.rule == "jumprelu":
@@ -237,10 +237,10 @@ class SparseCoder(nn.Module):
             raise ValueError("this coder has a skip connection: decode(latents, x) needs x too")
         return self._decode(latents, self._scaled(x) if self.W_skip is not None else None) / self._out_scale
 
-    def _decode(self, latents: Tensor | kernels.Codes, x: Tensor | None) -> Tensor:
+    def _decode(self, latents: Tensor | kernels.Codes, x: Tensor | None, bf16: bool = False) -> Tensor:
         """`decode` in scaled units."""
         is_codes = isinstance(latents, kernels.Codes)
-        total = kernels.decode_codes(latents, self.W_dec) if is_codes else latents @ self.W_dec
+        total = kernels.decode_codes(latents, self.W_dec) if is_codes else product(latents, self.W_dec, bf16)
         total = total + self.b_dec
         return total if self.W_skip is None else total + x @ self.W_skip.T
 
@@ -271,7 +271,8 @@ class SparseCoder(nn.Module):
             raise TypeError(f"{name} must be floating point, got {x.dtype}; convert it with x.astype or x.float()")
         if not torch.isfinite(x).all():
             bad = (~torch.isfinite(x)).any(1).nonzero()[:, 0]
-            raise ValueError(f"{name} has NaN or infinite values in {len(bad)} of {len(x)} rows, first in {int(bad[0])}")
+            where = f"{len(bad)} of {len(x)} rows, the first of them row {int(bad[0])}"
+            raise ValueError(f"{name} has NaN or infinite values in {where}")
         return x.to(self.W_dec.device, self.W_dec.dtype)
 
     @torch.no_grad()
@@ -336,21 +337,6 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> SparseCoder:
     return coder.to(device)
 
 
-def sparse(latents: Tensor) -> kernels.Codes:
-    """The non-zero entries of dense latents [B, n_latents] as codes."""
-    rows, indices = latents.detach().nonzero(as_tuple=True)
-    counts = (latents.detach() != 0).sum(1)
-    return kernels.Codes(latents[rows, indices], indices, counts.cumsum(0) - counts)
-
-
-def _check_sizes(d_in, n_latents, d_out, context, skip, rule, dtype) -> None:
-    sizes = {"d_in": d_in, "n_latents": n_latents, "d_out": 1 if d_out is None else d_out, "context": context + 1}
-    for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ValueError(f"{name} must be a whole number of at least {0 if name == 'context' else 1}, got {size!r}")
-    if skip and d_out is None:
-        raise ValueError("skip on an autoencoder would copy x; give d_out to make a skip-transcoder")
-    if rule == "matching_pursuit" and (context or (d_out is not None)):
-        raise ValueError("matching_pursuit encodes with its decoder: it takes no context and no d_out")
-    if not dtype.is_floating_point or math.isinf(torch.finfo(dtype).eps):
-        raise ValueError(f"dtype must be floating point, got {dtype}")
+def product(a: Tensor, b: Tensor, bf16: bool) -> Tensor:
+    """a @ b in the dtype of a, multiplied in bfloat16 if asked."""
+    return (a.bfloat16() @ b.bfloat16()).to(a.dtype) if bf16 else a @ b

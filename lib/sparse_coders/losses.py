@@ -25,12 +25,16 @@ class Moment(NamedTuple):
         progress: share of training done, 0 to 1.
         dead: ids of dead latents, int64 [n_dead], or None where there can be none yet.
         rng: source of masks and of k per sample, on the coder's device; needed by abs_topk with k_min and stochastic.
+        decay: of the running mean of the batch thresholds that inference uses.
+        bf16: multiply in bfloat16.
     """
 
     sparsity: float = 1.0
     progress: float = 0.0
     dead: Tensor | None = None
     rng: torch.Generator | None = None
+    decay: float = 0.999
+    bf16: bool = False
 
 
 class Terms(NamedTuple):
@@ -90,7 +94,7 @@ def training_codes(coder: SparseCoder, x: Tensor, moment: Moment) -> kernels.Cod
     """Codes of a training batch: k per sample, k B per batch, or log-uniform k; updates the inference threshold."""
     k, encoder = coder.options["k"], (x, coder.W_enc, coder.b_enc)
     if coder.rule == "abs_topk":
-        codes = kernels.topk_codes(*encoder, k, centre=coder.centre, absolute=True)
+        codes = kernels.topk_codes(*encoder, k, centre=coder.centre, absolute=True, screen=moment.bf16)
         if coder.options["k_min"] is None:
             return codes
         magnitudes = codes.values.detach().abs().view(len(x), k)
@@ -98,21 +102,21 @@ def training_codes(coder: SparseCoder, x: Tensor, moment: Moment) -> kernels.Cod
         kept = rules.log_uniform_k(len(x), coder.options["k_min"], k, moment.rng)
         return codes.with_values(codes.values * (rank < kept[:, None]).flatten())
     if coder.rule == "topk":
-        codes = kernels.topk_codes(*encoder, k, centre=coder.centre)
+        codes = kernels.topk_codes(*encoder, k, centre=coder.centre, screen=moment.bf16)
         return codes.with_values(codes.values.relu())
-    from lib.sparse_coders.coder import sparse
-
-    latents, threshold = rules.batch_topk(coder.pre_acts(x), k * len(x))
-    follow_threshold(coder.inference_threshold, threshold)
-    return sparse(latents)
+    floor = float(coder.batch_threshold)
+    codes, threshold = kernels.batch_topk_codes(*encoder, k * len(x), floor=floor, centre=coder.centre)
+    coder.batch_threshold.copy_(threshold)
+    follow_threshold(coder.inference_threshold, threshold, moment.decay)
+    return codes
 
 
 @torch.no_grad()
-def follow_threshold(average: Tensor, threshold: Tensor, decay: float = 0.999) -> None:
-    """Move a running mean of thresholds (negative: none yet) towards this batch's; +inf, an empty batch, is skipped."""
+def follow_threshold(average: Tensor, threshold: Tensor, decay: float) -> None:
+    """Move a running mean of thresholds (negative: none yet) towards this batch's; 0 is a batch without one."""
     threshold = threshold.to(average.dtype)
     moved = torch.where(average < 0, threshold, decay * average + (1 - decay) * threshold)
-    average.copy_(torch.where(threshold.isfinite(), moved, average))
+    average.copy_(torch.where(threshold > 0, moved, average))
 
 
 def _nested(coder, codes, x, y) -> tuple[Tensor, Tensor]:
@@ -148,8 +152,8 @@ def auxk(coder: SparseCoder, x: Tensor, residual: Tensor, dead: Tensor | None) -
 
 
 def _relu(coder, x, y, moment) -> Terms:
-    latents = coder.pre_acts(x).relu()
-    recons_loss = reconstruction(coder._decode(latents, x), y)
+    latents = coder.pre_acts(x, moment.bf16).relu()
+    recons_loss = reconstruction(coder._decode(latents, x, moment.bf16), y)
     if coder.rule == "p_anneal":
         size = _annealed(coder, _sized(coder, latents), moment.progress)
     else:
@@ -182,22 +186,22 @@ def _annealed(coder, sized: Tensor, progress: float) -> Tensor:
 
 
 def _gated(coder, x, y, moment) -> Terms:
-    projection = coder.pre_acts(x) - coder.b_enc
+    projection = coder.pre_acts(x, moment.bf16) - coder.b_enc
     latents = rules.gated(projection, coder.b_enc, coder.log_scale, coder.b_mag)
     gate = (projection + coder.b_enc).relu()
     penalty = moment.sparsity * coder.options["l1"] * _sized(coder, gate).sum(1).mean()
     frozen = gate @ coder.W_dec.detach() + coder.b_dec.detach()
     if coder.W_skip is not None:
         frozen = frozen + x @ coder.W_skip.detach().T
-    recons_loss = reconstruction(coder._decode(latents, x), y)
+    recons_loss = reconstruction(coder._decode(latents, x, moment.bf16), y)
     return _terms(coder, recons_loss, penalty, (latents != 0).sum(0), aux=reconstruction(frozen, y))
 
 
 def _jumprelu(coder, x, y, moment) -> Terms:
-    h, options = coder.pre_acts(x), coder.options
+    h, options = coder.pre_acts(x, moment.bf16), coder.options
     threshold = coder.threshold.to(h.dtype)
     latents = rules.jumprelu(h, threshold, options["bandwidth"])
-    recons_loss = reconstruction(coder._decode(latents, x), y)
+    recons_loss = reconstruction(coder._decode(latents, x, moment.bf16), y)
     if options["penalty"] == "tanh":
         size = (options["tanh_scale"] * latents * coder.W_dec.norm(dim=1)).tanh().sum(1).mean()
     else:
@@ -208,10 +212,10 @@ def _jumprelu(coder, x, y, moment) -> Terms:
 
 
 def _stochastic(coder, x, y, moment) -> Terms:
-    h = coder.pre_acts(x)
+    h = coder.pre_acts(x, moment.bf16)
     importance = stochastic.causal_importance(h, coder.gate_scale, coder.b_gate)
     mask = stochastic.sample_mask(importance, moment.rng, coder.options["sampling"])
-    recons_loss = reconstruction(coder._decode(h.relu() * mask, x), y)
+    recons_loss = reconstruction(coder._decode(h.relu() * mask, x, moment.bf16), y)
     size = (importance + 1e-12).pow(coder.options["p"]).sum(1).mean()
     fired = ((h > 0) & (importance > 0)).sum(0)
     return _terms(coder, recons_loss, moment.sparsity * coder.options["l1"] * size, fired)
@@ -219,7 +223,7 @@ def _stochastic(coder, x, y, moment) -> Terms:
 
 def _matching_pursuit(coder, x, y, moment) -> Terms:
     latents = coder._latents(x)
-    recons_loss = reconstruction(coder._decode(latents, x), y)
+    recons_loss = reconstruction(coder._decode(latents, x, moment.bf16), y)
     return _terms(coder, recons_loss, recons_loss.new_zeros(()), (latents != 0).sum(0))
 
 

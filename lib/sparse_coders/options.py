@@ -5,6 +5,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
 AUX = {"aux": 1 / 32, "k_aux": None}
 """Weight of the AuxK loss (0 turns it off) and how many dead latents it revives per sample (None: d_out / 2)."""
 RULES: dict[str, dict[str, Any]] = {
@@ -97,3 +99,23 @@ def _check_groups(groups: Sequence[int], n_latents: int) -> None:
     rising = all(isinstance(g, int) for g in groups) and list(groups) == sorted(set(groups))
     if not groups or not rising or groups[0] < 1 or groups[-1] != n_latents:
         raise ValueError(f"groups must be rising prefix sizes that end in n_latents = {n_latents}, got {list(groups)}")
+
+
+def check_sizes(
+    d_in: int, n_latents: int, d_out: int | None, context: int, skip: bool, rule: str, dtype: torch.dtype
+) -> None:
+    """Refuse sizes and combinations that cannot be.
+
+    Raises:
+        ValueError: naming the argument.
+    """
+    sizes = {"d_in": d_in, "n_latents": n_latents, "d_out": 1 if d_out is None else d_out, "context": context + 1}
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ValueError(f"{name} must be a whole number of at least {0 if name == 'context' else 1}, got {size!r}")
+    if skip and d_out is None:
+        raise ValueError("skip on an autoencoder would copy x; give d_out to make a skip-transcoder")
+    if rule == "matching_pursuit" and (context or (d_out is not None)):
+        raise ValueError("matching_pursuit encodes with its decoder: it takes no context and no d_out")
+    if dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"dtype must be float32 or float64, got {dtype}; fit(..., precision='bf16') computes in bf16")

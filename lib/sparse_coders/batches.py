@@ -1,0 +1,137 @@
+"""Samples for training: arrays or stores, some rows held out, the rest in an order that (seed, epoch) decides."""
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib.rng import generator
+
+FIRST = 1 << 14
+"""Samples that measure the scale and the initial b_dec."""
+
+
+class Store(Protocol):
+    """Anything with a length that hands out rows by their numbers, such as an activation store on disk."""
+
+    def __len__(self) -> int: ...
+    def batch(self, indices: Tensor) -> Tensor: ...
+
+
+class Rows:
+    """One array, tensor or store, read by row numbers.
+
+    Raises:
+        ValueError: not a matrix, or NaN or infinite values (a memory map or a store is not read through to see).
+        TypeError: neither array nor store, or not floating point.
+    """
+
+    def __init__(self, data: Any, name: str):
+        self.data, self.is_store = data, callable(getattr(data, "batch", None))
+        if not self.is_store:
+            self._check_array(name)
+        sample = self[torch.arange(min(2, len(data)))]
+        if sample.ndim != 2 or not len(sample):
+            raise ValueError(f"{name} must be [n_samples, width], got batches of shape {tuple(sample.shape)}")
+        if not sample.is_floating_point():
+            raise TypeError(f"{name} must be floating point, got {sample.dtype}; convert it with .astype or .float()")
+        self.width = sample.shape[1]
+
+    def _check_array(self, name: str) -> None:
+        if not isinstance(self.data, (np.ndarray, Tensor)):
+            kind = type(self.data).__name__
+            raise TypeError(f"{name} must be a NumPy array, a torch tensor or a store with batch(indices), got {kind}")
+        if self.data.ndim != 2 or not len(self.data):
+            raise ValueError(f"{name} must be [n_samples, width] and not empty, got {tuple(self.data.shape)}")
+        if isinstance(self.data, np.memmap):
+            return
+        for first in range(0, len(self.data), 1 << 16):
+            bad = ~torch.isfinite(torch.as_tensor(self.data[first : first + (1 << 16)])).all(1)
+            if bad.any():
+                raise ValueError(f"{name} has NaN or infinite values, first in row {first + int(bad.int().argmax())}")
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, ids: Tensor) -> Tensor:
+        if self.is_store:
+            return torch.as_tensor(self.data.batch(ids))
+        if isinstance(self.data, Tensor):
+            return self.data[ids.to(self.data.device)]
+        return torch.from_numpy(self.data[ids.numpy()])
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of the shape and of 256 rows spread over the data; tells data sets apart, not every edit."""
+        rows = self[torch.linspace(0, len(self) - 1, 256).long()].detach().cpu().contiguous()
+        text = f"{len(self)} {self.width} {rows.dtype}".encode()
+        return hashlib.sha256(text + rows.view(torch.uint8).numpy().tobytes()).hexdigest()
+
+
+class Batches:
+    """Training batches by step, and the held-out samples.
+
+    Every epoch visits the training rows once in the order randperm(seed, epoch), in whole batches; which rows are held
+    out depends on their number alone, so that fits with different seeds are judged on the same samples.
+
+    Args:
+        data, target: as `lib.sparse_coders.fit` takes them.
+        held_out: how many rows to keep from training, or the samples themselves (x, or (x, y)).
+        batch_size: samples per step, at most the training rows.
+        seed: of the order.
+    """
+
+    def __init__(self, data: Any, target: Any, held_out: Any, batch_size: int, seed: int):
+        self.x, self.y = Rows(data, "data"), None if target is None else Rows(target, "target")
+        if self.y is not None and len(self.y) != len(self.x):
+            raise ValueError(f"data has {len(self.x)} samples and target {len(self.y)}; they must be pairs")
+        self.seed, self.epoch = seed, -1
+        self.order = torch.empty(0, dtype=torch.int64)
+        self._hold_out(held_out)
+        self.batch_size = min(batch_size, len(self.rows))
+        self.per_epoch = len(self.rows) // self.batch_size
+
+    def _hold_out(self, held_out: Any) -> None:
+        n = len(self.x)
+        count = min(8192, max(2, n // 20)) if held_out is None else held_out
+        if isinstance(count, int):
+            if not 2 <= count < n:
+                raise ValueError(f"held_out {count} is outside 2 to {n - 1}, for {n} samples; samples may be given too")
+            order = torch.randperm(n, generator=generator(0, "held out"))
+            self.rows, held = order[count:], order[:count]
+            self.held = self.x[held], None if self.y is None else self.y[held]
+            return
+        self.rows = torch.arange(n)
+        x, y = held_out if isinstance(held_out, tuple) else (held_out, None)
+        if (y is None) != (self.y is None):
+            raise ValueError("held_out must be x without a target and (x, y) with one")
+        self.held = _all(Rows(x, "held_out"), self.x.width), None if y is None else _all(
+            Rows(y, "held_out target"), self.y.width
+        )
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor | None]:
+        """x [B, width] and y of one step, [B, width of target] or None."""
+        epoch, place = divmod(step, self.per_epoch)
+        if epoch != self.epoch:
+            shuffled = torch.randperm(len(self.rows), generator=generator(self.seed, "epoch", epoch))
+            self.order, self.epoch = self.rows[shuffled], epoch
+        return self._rows(self.order[place * self.batch_size : (place + 1) * self.batch_size])
+
+    def first(self) -> tuple[Tensor, Tensor | None]:
+        """Up to `FIRST` training samples."""
+        return self._rows(self.rows[:FIRST])
+
+    def _rows(self, ids: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self.x[ids], None if self.y is None else self.y[ids]
+
+    def digest(self) -> list[str | None]:
+        """What identifies the data in a checkpoint."""
+        return [self.x.digest(), self.y and self.y.digest()]
+
+
+def _all(rows: Rows, width: int) -> Tensor:
+    if rows.width != width:
+        raise ValueError(f"held_out samples are {rows.width} wide, the training samples {width}")
+    return rows[torch.arange(len(rows))]
