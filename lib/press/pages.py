@@ -166,20 +166,29 @@ def content_key(cells: list[tuple[str, list[str]]], values: dict[str, Any]) -> s
 
 
 def without_magics(code: list[str]) -> str:
-    """Cells as one Python text; in a cell that is not plain Python, lines of IPython magic are dropped."""
-    return "\n".join(cell if _is_python(cell) else _drop_magics(cell) for cell in code)
+    """Cells as one Python text; in a cell that is not plain Python, lines of IPython magic are dropped.
+
+    Raises:
+        PageError: a cell is not Python even so; says which and where.
+    """
+    return "\n".join(cell if _syntax_error(cell) is None else _without_magics(cell, at) for at, cell in enumerate(code))
 
 
-def _is_python(cell: str) -> bool:
+def _without_magics(cell: str, at: int) -> str:
+    lines = ["" if line.lstrip().startswith(("%", "!")) else line for line in cell.splitlines()]
+    error = _syntax_error("\n".join(lines))
+    if error is not None:
+        shown = lines[min(error.lineno or 1, len(lines)) - 1].strip()
+        raise PageError(f"code cell {at + 1}, line {error.lineno}: {error.msg}: {shown}")
+    return "\n".join(lines)
+
+
+def _syntax_error(cell: str) -> SyntaxError | None:
     try:
         ast.parse(cell)
-    except SyntaxError:
-        return False
-    return True
-
-
-def _drop_magics(cell: str) -> str:
-    return "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in cell.splitlines())
+    except SyntaxError as error:
+        return error
+    return None
 
 
 def _text(cell: dict[str, Any]) -> str:

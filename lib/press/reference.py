@@ -31,7 +31,7 @@ def reference(request: Request) -> nbformat.NotebookNode:
 def _stripped(cell: nbformat.NotebookNode) -> nbformat.NotebookNode:
     tags = [tag for tag in cell.metadata.get("tags", []) if tag in (CHECKED, "parameters", "injected-parameters")]
     if CHECKED in tags and any("scrapbook" in output.get("metadata", {}) for output in cell.outputs):
-        raise PageError(f"cell {cell.id}: it is tagged {CHECKED} and glues a value, which nbval cannot compare; split it")
+        raise PageError(f"cell {cell.id}: tagged {CHECKED}, it glues a value, which nbval cannot compare; split it")
     outputs = [_text_only(output) for output in cell.outputs] if CHECKED in tags else []
     new = nbformat.v4.new_code_cell(cell.source, id=cell.id, execution_count=cell.execution_count or 1)
     new.metadata["tags"], new.outputs = tags, [output for output in outputs if output]

@@ -25,7 +25,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from lib import content, provenance
 from lib.content import ROOT, digest, file_digest
-from lib.press.pages import DEFAULT_PROFILE, Request, content_key, find_page, outside
+from lib.press.pages import DEFAULT_PROFILE, PageError, Request, content_key, find_page, outside, without_magics
 
 FAILED = 1
 STARTS = 3
@@ -35,10 +35,18 @@ Emit = Callable[..., None]
 
 
 def read_page(path: Path) -> nbformat.NotebookNode:
-    """A chapter as a notebook with stable cell ids."""
+    """A chapter as a notebook with stable cell ids.
+
+    Raises:
+        PageError: a code cell is not Python; names the file, the cell and the line.
+    """
     notebook = jupytext.read(path, fmt="md:myst")
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"{path.stem.replace('_', '-')[:40]}-{number:03d}"
+    try:
+        without_magics([cell.source for cell in notebook.cells if cell.cell_type == "code"])
+    except PageError as error:
+        raise PageError(f"{path.relative_to(ROOT)}: {error}") from None
     return notebook
 
 
@@ -173,6 +181,8 @@ def main(job_file: str) -> int:
     except PapermillExecutionError as error:
         what = f"cell {error.cell_index + 1}: {error.ename}: {error.evalue}"
         emit(event="failed", what=what, source=error.source, partial=str(request.partial))
+    except PageError as error:
+        emit(event="failed", what=str(error))
     except Exception as error:
         emit(event="failed", what=f"{type(error).__name__}: {error}", partial=str(request.partial))
     return FAILED

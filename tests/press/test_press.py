@@ -140,6 +140,15 @@ def test_failing_cell_is_named_and_the_good_output_untouched(executed):
     assert (executed.output.read_bytes(), executed.results.read_bytes()) == good
 
 
+@pytest.mark.parametrize("fixture", ["checkout", "executed"])
+def test_cell_that_is_not_python_is_named_before_a_kernel_starts(request, fixture):
+    made = request.getfixturevalue(fixture)
+    made.chapter.write_text(made.chapter.read_text().replace('print("answer"', 'print "answer"'))
+    refused = made.run()
+    assert refused.returncode and "Traceback" not in refused.stderr
+    assert "book/studies/tiny.md: code cell 5, line 2: " in refused.stderr and 'print "answer"' in refused.stderr
+
+
 def test_list_and_status(checkout):
     assert checkout.press("list").stdout.split() == ["tiny", "quick"]
     checkout.run()
