@@ -11,10 +11,14 @@ import torch
 from torch import Tensor
 
 from lib.sparse_coders import activations as rules
-from lib.sparse_coders import kernels, stochastic
+from lib.sparse_coders import dense_kernels, kernels, stochastic
 
 if TYPE_CHECKING:
     from lib.sparse_coders.coder import SparseCoder
+
+
+FUSED_FROM = 1 << 20
+"""B x n_latents from which ReLU and JumpReLU losses are computed without storing that matrix."""
 
 
 class Moment(NamedTuple):
@@ -72,7 +76,7 @@ def reconstruction(recons: Tensor, y: Tensor) -> Tensor:
     return (recons - y).square().sum(1).mean()
 
 
-def _terms(coder, recons_loss, penalty, fired, aux=None) -> Terms:
+def _terms(recons_loss, penalty, fired, aux=None) -> Terms:
     aux = recons_loss.new_zeros(()) if aux is None else aux
     return Terms(recons_loss + penalty + aux, recons_loss, penalty, aux, fired)
 
@@ -86,8 +90,11 @@ def _topk_family(coder, x, y, moment) -> Terms:
     else:
         recons = coder._decode(codes, x)
         recons_loss = reconstruction(recons, y)
-    aux = coder.options["aux"] * auxk(coder, x, y - recons, moment.dead) if coder.options["aux"] else None
-    return _terms(coder, recons_loss, recons_loss.new_zeros(()), fired, aux)
+    aux, options = None, coder.options
+    if options["aux"] and moment.dead is not None:
+        weights, signed = (coder.W_enc, coder.b_enc, coder.W_dec), coder.rule == "abs_topk"
+        aux = options["aux"] * auxk(x, *weights, coder.centre, y - recons, moment.dead, options["k_aux"], signed)
+    return _terms(recons_loss, recons_loss.new_zeros(()), fired, aux)
 
 
 def training_codes(coder: SparseCoder, x: Tensor, moment: Moment) -> kernels.Codes:
@@ -106,17 +113,17 @@ def training_codes(coder: SparseCoder, x: Tensor, moment: Moment) -> kernels.Cod
         return codes.with_values(codes.values.relu())
     floor = float(coder.batch_threshold)
     codes, threshold = kernels.batch_topk_codes(*encoder, k * len(x), floor=floor, centre=coder.centre)
-    coder.batch_threshold.copy_(threshold)
+    coder.batch_threshold.copy_(torch.nan_to_num(threshold, posinf=0.0))
     follow_threshold(coder.inference_threshold, threshold, moment.decay)
     return codes
 
 
 @torch.no_grad()
 def follow_threshold(average: Tensor, threshold: Tensor, decay: float) -> None:
-    """Move a running mean of thresholds (negative: none yet) towards this batch's; 0 is a batch without one."""
+    """Move a running mean of thresholds (negative: none yet) towards this batch's; 0 or inf: it had none."""
     threshold = threshold.to(average.dtype)
     moved = torch.where(average < 0, threshold, decay * average + (1 - decay) * threshold)
-    average.copy_(torch.where(threshold > 0, moved, average))
+    average.copy_(torch.where((threshold > 0) & threshold.isfinite(), moved, average))
 
 
 def _nested(coder, codes, x, y) -> tuple[Tensor, Tensor]:
@@ -130,35 +137,63 @@ def _nested(coder, codes, x, y) -> tuple[Tensor, Tensor]:
     return torch.stack(losses).mean(), recons
 
 
-def auxk(coder: SparseCoder, x: Tensor, residual: Tensor, dead: Tensor | None) -> Tensor:
-    """How well the k_aux strongest dead latents explain what the others missed, |ê - e|^2 / |e - mean e|^2.
+def auxk(
+    x: Tensor,
+    W_enc: Tensor,
+    b_enc: Tensor,
+    W_dec: Tensor,
+    centre: Tensor | None,
+    residual: Tensor,
+    dead: Tensor,
+    k: int,
+    absolute: bool = False,
+) -> Tensor:
+    """How badly the k strongest dead latents explain what the living missed, |ê - e|^2 / |e - mean e|^2.
 
     e = y - ŷ is detached and ê = f_dead W_dec has no bias, so that the gradient reaches dead latents only.
 
     Args:
+        x, W_enc, b_enc, W_dec: scaled input [B, d_in] and the parameters of all latents.
+        centre: subtracted from x, [d_in], or None.
         residual: e, [B, d_out].
-        dead: ids of dead latents, or None.
-    Source: Gao et al. 2024, section 2.4. Chapter: instruments/sparse_coders.
+        dead: ids of dead latents, [n_dead]; none gives 0.
+        k: dead latents used per sample, fewer where fewer are dead.
+        absolute: latents are signed and chosen by magnitude.
+    Source: Gao et al. 2024, "Scaling and evaluating sparse autoencoders", 2.4. Chapter: instruments/sparse_coders.
     """
-    if dead is None or not len(dead):
+    if not len(dead):
         return residual.new_zeros(())
-    e, absolute = residual.detach(), coder.rule == "abs_topk"
-    k = min(coder.options["k_aux"], len(dead))
-    centre = None if coder.centre is None else coder.centre.detach()
-    codes = kernels.topk_codes(x, coder.W_enc[dead], coder.b_enc[dead], k, centre=centre, absolute=absolute)
+    e, centre = residual.detach(), None if centre is None else centre.detach()
+    k = min(k, len(dead))
+    codes = kernels.topk_codes(x, W_enc[dead], b_enc[dead], k, centre=centre, absolute=absolute)
     codes = codes if absolute else codes.with_values(codes.values.relu())
     variance = (e - e.mean(0)).square().sum(1).mean().clamp_min(torch.finfo(e.dtype).tiny)
-    return reconstruction(kernels.decode_codes(codes, coder.W_dec[dead]), e) / variance
+    return reconstruction(kernels.decode_codes(codes, W_dec[dead]), e) / variance
+
+
+def _is_fused(coder, x, moment) -> bool:
+    return x.shape[0] * coder.n_latents >= FUSED_FROM and not moment.bf16
+
+
+def _own_target(coder, x, y) -> Tensor:
+    """What latents and bias have to make up, y without the skip connection's part."""
+    return y if coder.W_skip is None else y - x @ coder.W_skip.T
 
 
 def _relu(coder, x, y, moment) -> Terms:
+    if coder.rule == "relu" and _is_fused(coder, x, moment):
+        lengths = None if coder.has_unit_rows else coder.W_dec.norm(dim=1)
+        weight, own = moment.sparsity * coder.options["l1"], _own_target(coder, x, y)
+        parameters = (coder.W_enc, coder.b_enc, coder.W_dec, coder.b_dec)
+        out = dense_kernels.l1_loss(x, *parameters, weight, target=own, centre=coder.centre, weights=lengths)
+        return Terms(out.loss, out.recon, weight * out.penalty, out.recon.new_zeros(()), out.fired)
     latents = coder.pre_acts(x, moment.bf16).relu()
     recons_loss = reconstruction(coder._decode(latents, x, moment.bf16), y)
     if coder.rule == "p_anneal":
         size = _annealed(coder, _sized(coder, latents), moment.progress)
     else:
         size = _sized(coder, latents).sum(1).mean()
-    return _terms(coder, recons_loss, moment.sparsity * coder.options["l1"] * size, (latents != 0).sum(0))
+    return _terms(recons_loss, moment.sparsity * coder.options["l1"] * size, (latents != 0).sum(0))
 
 
 def _sized(coder, latents: Tensor) -> Tensor:
@@ -194,21 +229,33 @@ def _gated(coder, x, y, moment) -> Terms:
     if coder.W_skip is not None:
         frozen = frozen + x @ coder.W_skip.detach().T
     recons_loss = reconstruction(coder._decode(latents, x, moment.bf16), y)
-    return _terms(coder, recons_loss, penalty, (latents != 0).sum(0), aux=reconstruction(frozen, y))
+    return _terms(recons_loss, penalty, (latents != 0).sum(0), aux=reconstruction(frozen, y))
 
 
 def _jumprelu(coder, x, y, moment) -> Terms:
+    options, weight = coder.options, moment.sparsity * coder.options["l0"]
+    if options["penalty"] == "tanh" or not _is_fused(coder, x, moment):
+        recons_loss, size, fired = _jumprelu_dense(coder, x, y, moment)
+    else:
+        parameters = (coder.W_enc, coder.b_enc, coder.W_dec, coder.b_dec, coder.threshold)
+        recons_loss, size, fired = dense_kernels.jumprelu_loss(
+            x, *parameters, options["bandwidth"], target=_own_target(coder, x, y), centre=coder.centre
+        )
+    if options["penalty"] == "target_l0":
+        size = (size / options["k"] - 1).square()
+    return _terms(recons_loss, weight * size, fired)
+
+
+def _jumprelu_dense(coder, x, y, moment) -> tuple[Tensor, Tensor, Tensor]:
+    """Reconstruction loss, mean L0 (or sum of tanh) and firings."""
     h, options = coder.pre_acts(x, moment.bf16), coder.options
-    threshold = coder.threshold.to(h.dtype)
-    latents = rules.jumprelu(h, threshold, options["bandwidth"])
+    latents = rules.jumprelu(h, coder.threshold, options["bandwidth"])
     recons_loss = reconstruction(coder._decode(latents, x, moment.bf16), y)
     if options["penalty"] == "tanh":
-        size = (options["tanh_scale"] * latents * coder.W_dec.norm(dim=1)).tanh().sum(1).mean()
+        size = (options["tanh_scale"] * latents * coder.W_dec.norm(dim=1)).tanh()
     else:
-        size = rules.step(h, threshold, options["bandwidth"]).sum(1).mean()
-        if options["penalty"] == "target_l0":
-            size = (size / options["k"] - 1).square()
-    return _terms(coder, recons_loss, moment.sparsity * options["l0"] * size, (latents != 0).sum(0))
+        size = rules.step(h, coder.threshold, options["bandwidth"])
+    return recons_loss, size.sum(1).mean(), (latents != 0).sum(0)
 
 
 def _stochastic(coder, x, y, moment) -> Terms:
@@ -218,13 +265,13 @@ def _stochastic(coder, x, y, moment) -> Terms:
     recons_loss = reconstruction(coder._decode(h.relu() * mask, x, moment.bf16), y)
     size = (importance + 1e-12).pow(coder.options["p"]).sum(1).mean()
     fired = ((h > 0) & (importance > 0)).sum(0)
-    return _terms(coder, recons_loss, moment.sparsity * coder.options["l1"] * size, fired)
+    return _terms(recons_loss, moment.sparsity * coder.options["l1"] * size, fired)
 
 
 def _matching_pursuit(coder, x, y, moment) -> Terms:
     latents = coder._latents(x)
     recons_loss = reconstruction(coder._decode(latents, x, moment.bf16), y)
-    return _terms(coder, recons_loss, recons_loss.new_zeros(()), (latents != 0).sum(0))
+    return _terms(recons_loss, recons_loss.new_zeros(()), (latents != 0).sum(0))
 
 
 _LOSSES = {

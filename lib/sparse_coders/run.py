@@ -158,6 +158,9 @@ class Run:
         self.tokens, self.history = state["tokens"], state["history"].tolist()
         self.rng.set_state(state["rng"])
 
+    def release(self) -> None:
+        """Nothing to do: the coder's parameters are its own."""
+
     @torch.no_grad()
     def result(self, x: Tensor, y: Tensor | None) -> FitResult:
         """Judge the coder on held-out samples."""

@@ -13,6 +13,7 @@ from lib.sparse_coders import checkpoints
 from lib.sparse_coders.batches import Batches
 from lib.sparse_coders.coder import SparseCoder
 from lib.sparse_coders.run import FitResult, Plan, Run, start
+from lib.sparse_coders.table import Table, group
 
 
 @overload
@@ -89,27 +90,36 @@ def fit(
     for each in coders:
         start(each, *batches.first(), normalise, b_dec)
     runs = [Run(each, plan, index) for index, each in enumerate(coders)]
-    done = _resume(path, identity, runs)
-    with Progress(steps, "training", done, every=0.5) if progress else nullcontext() as line:
-        for step in range(done, steps):
-            x, y = batches[step]
-            for run in runs:
-                run.step(step, x, y)
-            if path and ((step + 1) % checkpoint_every == 0 or step + 1 == steps):
-                checkpoints.write(path, identity, step + 1, [run.state() for run in runs])
-            if line:
-                line.advance()
+    parts = group(runs)
+    done = _resume(path, identity, parts)
+    try:
+        _train(parts, batches, done, steps, path, identity, checkpoint_every, progress)
+    finally:
+        for part in parts:
+            part.release()
     results = [run.result(*batches.held) for run in runs]
     return results if many else results[0]
 
 
-def _resume(path: Path | None, identity: dict[str, Any], runs: list[Run]) -> int:
+def _train(parts, batches, done, steps, path, identity, checkpoint_every, progress) -> None:
+    with Progress(steps, "training", done) if progress else nullcontext() as line:
+        for step in range(done, steps):
+            x, y = batches[step]
+            for part in parts:
+                part.step(step, x, y)
+            if path and ((step + 1) % checkpoint_every == 0 or step + 1 == steps):
+                checkpoints.write(path, identity, step + 1, [part.state() for part in parts])
+            if line:
+                line.advance()
+
+
+def _resume(path: Path | None, identity: dict[str, Any], parts: list[Run | Table]) -> int:
     """Continue from a checkpoint if there is one; the number of steps done."""
     if path is None or not path.is_file():
         return 0
     done, states = checkpoints.read(path, identity)
-    for run, state in zip(runs, states, strict=True):
-        run.restore(state)
+    for part, state in zip(parts, states, strict=True):
+        part.restore(state)
     return done
 
 
