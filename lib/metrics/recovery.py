@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import rankdata
 
@@ -145,7 +146,8 @@ def matched_scores(latents: ArrayLike, matching: Matching) -> np.ndarray:
     Args:
         latents: [n_samples, n_latents].
     """
-    return np.asarray(as_array(latents))[:, matching.latent] * matching.sign
+    latents = np.asarray(as_array(latents))
+    return latents[:, matching.latent] * matching.sign.astype(latents.dtype)
 
 
 def detection(scores: ArrayLike, active: ArrayLike) -> Detection:
@@ -181,17 +183,26 @@ def linear_probe(x: ArrayLike, active: ArrayLike, x_test: ArrayLike, penalty: fl
         penalty: ridge, in units of the mean variance of x's dimensions times n.
     Returns:
         [n_test, n_features], for `detection(decisions, active_test)`.
+    Raises:
+        ValueError: shapes that do not fit, or values that are not finite.
     Source: Alain & Bengio 2016, "Understanding intermediate layers using linear classifier probes".
     Chapter: studies/sparse_coders_recovery.
     """
     x, x_test = _checked(x, "x"), _checked(x_test, "x_test")
-    y = np.asarray(as_array(active)).astype(float)
+    active = np.asarray(as_array(active)).astype(bool)
+    if active.ndim != 2 or len(active) != len(x) or x.shape[1] != x_test.shape[1]:
+        raise ValueError(
+            f"linear_probe: x {x.shape}, active {active.shape} and x_test {x_test.shape} do not fit together"
+        )
     centred = x - x.mean(0)
     covariance = centred.T @ centred  # [d, d]
     ridge = penalty * np.trace(covariance) / len(covariance)
-    weights = np.linalg.solve(covariance + ridge * np.eye(len(covariance)), centred.T @ (y - y.mean(0)))
-    cuts = [_best_cut(x @ weights[:, c], y[:, c]) for c in _columns(*y.shape)]
-    return x_test @ weights - np.concatenate(cuts)
+    factor = cho_factor(covariance + ridge * np.eye(len(covariance)))
+    decisions = np.empty((len(x_test), active.shape[1]))
+    for c in _columns(*active.shape):
+        weights = cho_solve(factor, centred.T @ (active[:, c] - active[:, c].mean(0)))  # [d, columns]
+        decisions[:, c] = x_test @ weights - _best_cut(x @ weights, active[:, c])
+    return decisions
 
 
 def absorption(scores: ArrayLike, features: ArrayLike, parent: ArrayLike) -> Absorption:

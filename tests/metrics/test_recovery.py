@@ -135,6 +135,14 @@ def test_linear_probe_reads_what_is_linear():
     assert detection(shuffled, features_test > 0).f1.max() < 0.45  # always "active" has 2 x .2 / 1.2 = .33
 
 
+def test_linear_probe_does_not_depend_on_how_columns_are_chunked(monkeypatch):
+    x, features = planted(rng("train"))
+    whole = linear_probe(x, features > 0, x)
+    monkeypatch.setattr("lib.metrics.recovery._CHUNK", 2 * len(x))
+    assert linear_probe(x, features > 0, x) == pytest.approx(whole, abs=1e-12)
+    assert detection(whole, features > 0).auc == pytest.approx([1] * 6, abs=0.02)
+
+
 def test_linear_probe_of_a_feature_that_is_never_active_says_no():
     x, features = planted(rng("train"))
     active = np.hstack([features > 0, np.zeros((len(x), 1), bool)])
@@ -174,6 +182,7 @@ def test_a_weak_latent_is_silent_but_not_absorbed():
     (lambda: match_features(EYE, EYE * np.nan), "decoder has 9 non-finite values"),
     (lambda: detection(np.zeros((2, 3)), np.zeros((3, 2))), r"one shape, got \(2, 3\) and \(3, 2\)"),
     (lambda: detection(np.full((2, 3), np.nan), np.zeros((2, 3))), "6 scores are not numbers"),
+    (lambda: linear_probe(EYE, np.ones((2, 2)), EYE), r"x \(3, 3\), active \(2, 2\) and x_test \(3, 3\) do not fit"),
     (lambda: absorption(EYE, EYE, [-1, -1, -1]), "no feature has a parent"),
     (lambda: absorption(EYE, EYE, [-1, 0]), "do not fit together"),
 ])  # fmt: skip
