@@ -48,10 +48,11 @@ class display:
 def _table(jobs: list[Any]) -> Any:
     from rich.progress_bar import ProgressBar
     from rich.table import Table
+    from rich.text import Text  # a label such as [quick] is not markup
 
     table = Table.grid(padding=(0, 2))
     for job in jobs:
         done = job.cells if job.state == "done" else max(0, job.cell - 1)
         bar = ProgressBar(total=max(1, job.cells), completed=done, width=24)
-        table.add_row(job.name, job.state, bar, f"{done}/{job.cells} cells", clock(job.elapsed))
+        table.add_row(Text(job.name), job.state, bar, f"{done}/{job.cells} cells", clock(job.elapsed))
     return table
