@@ -331,7 +331,10 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> SparseCoder:
         FileNotFoundError: there is no such file.
     """
     config, tensors = files.load(path)
-    coder = SparseCoder(**config | {"dtype": getattr(torch, config["dtype"])})
+    try:
+        coder = SparseCoder(**config | {"dtype": getattr(torch, config["dtype"])})
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} has a configuration no coder can have: {error}; save the coder again") from error
     files.check_tensors(path, tensors, coder.state_dict())
     coder.load_state_dict(tensors)
     return coder.to(device)

@@ -1,0 +1,233 @@
+"""The coder as a user meets it: options, encoding and decoding, files, and what it refuses."""
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lib.rng import generator
+from lib.sparse_coders import SparseCoder, load
+from lib.sparse_coders.options import RULES
+
+KINDS = {"sae": {}, "transcoder": {"d_out": 5}, "skip": {"d_out": 5, "skip": True}, "context": {"context": 3}}
+EVERY = [(rule, kind) for rule in RULES for kind in KINDS if rule != "matching_pursuit" or kind == "sae"]
+
+
+def made(rule="topk", **options):
+    if "k" in RULES[rule] and rule != "jumprelu":
+        options = {"k": 4} | options
+    return SparseCoder(6, 40, rule, **options)
+
+
+def perturb(coder):
+    """A coder nothing of which is at its start."""
+    rng = generator(0, "perturb")
+    with torch.no_grad():
+        for parameter in coder.parameters():
+            parameter.add_(0.1 * torch.rand(parameter.shape, generator=rng))
+        coder.tidy()
+        coder.scale.fill_(1.7)
+        coder.target_scale.fill_(0.6 if coder.is_transcoder else 1.7)
+        if hasattr(coder, "inference_threshold"):
+            coder.inference_threshold.fill_(0.3)
+    return coder
+
+
+def samples(coder, n=50):
+    return torch.randn(n, coder.d_in + coder.context, generator=generator(0, "x"))
+
+
+@pytest.mark.parametrize(("rule", "kind"), EVERY)
+def test_shapes_codes_and_reconstructions_agree(rule, kind):
+    coder = perturb(made(rule, **KINDS[kind]))
+    x = samples(coder)
+    latents, codes = coder.encode(x), coder.encode_sparse(x)
+    assert latents.shape == (50, 40) and coder(x).shape == (50, coder.d_out)
+    assert torch.allclose(codes.dense(40), latents, atol=1e-6) and (codes.values != 0).all()
+    assert 0 < (latents != 0).sum() < latents.numel()
+    for f in (latents, codes):
+        assert torch.allclose(coder.decode(f, x), coder(x), atol=1e-5)
+
+
+@pytest.mark.parametrize(("rule", "kind"), EVERY)
+def test_a_saved_coder_comes_back_exactly(rule, kind, tmp_path):
+    coder = perturb(made(rule, **KINDS[kind], dtype=torch.float64))
+    again = load(coder.save(tmp_path / "coder.safetensors"))
+    assert again.config() == coder.config() and repr(again) == repr(coder)
+    assert again.state_dict().keys() == coder.state_dict().keys()
+    assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in coder.state_dict().items())
+    x = samples(coder).double()
+    assert torch.equal(again(x), coder(x)) and torch.equal(again.encode(x), coder.encode(x))
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "matching_pursuit"])
+def test_a_samples_latents_do_not_depend_on_the_rest_of_the_batch(rule):
+    coder = perturb(made(rule))
+    x = samples(coder)
+    assert torch.allclose(coder.encode(x)[:3], coder.encode(x[:3]), atol=1e-6)
+
+
+def test_the_equations_of_autoencoder_and_skip_transcoder():
+    sae, skip = perturb(made("relu")), perturb(made("relu", d_out=5, skip=True))
+    x = samples(sae)
+    for coder, centre in ((sae, sae.b_dec), (skip, torch.zeros(6))):
+        h = (1.7 * x - centre) @ coder.W_enc.T + coder.b_enc
+        out = h.relu() @ coder.W_dec + coder.b_dec
+        out = out / 1.7 if coder is sae else (out + 1.7 * x @ skip.W_skip.T) / 0.6
+        assert torch.allclose(coder(x), out, atol=1e-5)
+
+
+@pytest.mark.parametrize(("rule", "kind"), [pair for pair in EVERY if pair[0] != "matching_pursuit"])
+def test_folding_the_scale_changes_no_output(rule, kind):
+    coder = perturb(made(rule, **KINDS[kind], dtype=torch.float64))
+    x = samples(coder).double()
+    latents, recons = coder.encode(x), coder(x)
+    assert coder.fold_scale() is coder and coder.scale == coder.target_scale == 1
+    assert torch.allclose(coder.encode(x), latents, atol=1e-12) and torch.allclose(coder(x), recons, atol=1e-12)
+
+
+def test_matching_pursuit_cannot_fold_its_scale():
+    with pytest.raises(ValueError, match="cannot be folded"):
+        perturb(made("matching_pursuit")).fold_scale()
+
+
+def test_the_encoder_starts_as_a_copy_of_the_decoder_never_as_an_alias():
+    coder = made()
+    assert torch.equal(coder.W_enc, coder.W_dec)
+    assert coder.W_enc.untyped_storage().data_ptr() != coder.W_dec.untyped_storage().data_ptr()
+    assert torch.allclose(coder.W_dec.norm(dim=1), torch.ones(40))
+    assert not torch.equal(coder.W_dec, made(seed=1).W_dec) and torch.equal(coder.W_dec, made(seed=0).W_dec)
+
+
+def test_numpy_input_of_another_precision_is_taken():
+    coder, x = made(), np.random.default_rng(0).normal(size=(4, 6))
+    assert torch.equal(coder(x), coder(torch.tensor(x, dtype=torch.float32)))
+
+
+def test_negative_latents_of_abs_topk_survive():
+    assert (made("abs_topk").encode(samples(made())) < 0).any()
+
+
+def test_tidying_keeps_rows_at_length_one_and_thresholds_at_zero_or_above():
+    coder = made("jumprelu")
+    with torch.no_grad():
+        coder.W_dec.mul_(3)
+        coder.threshold[:2] = torch.tensor([-1.0, 0.5])
+    coder.tidy()
+    assert torch.allclose(coder.W_dec.norm(dim=1), torch.ones(40)) and coder.threshold[:2].tolist() == [0, 0.5]
+    free = made("relu", l1_norm="decoder")
+    with torch.no_grad():
+        free.W_dec.mul_(3)
+    free.tidy()
+    assert torch.allclose(free.W_dec.norm(dim=1), torch.full((40,), 3.0))
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"rule": "top_k"}, "rule 'top_k' is not one of relu, p_anneal, gated, topk"),
+        ({"k": 41}, "k 41 is outside 1 to n_latents = 40"),
+        ({"k": 0}, "k 0 is outside 1"),
+        ({"k": 2.0}, "k must be a whole number, got 2.0"),
+        ({"k": True}, "k must be a whole number"),
+        ({"rule": "relu", "k": 3}, "rule relu has no option k; it has l1, l1_norm"),
+        ({"rule": "relu", "aux": 0.1}, "rule relu has no option aux"),
+        ({"rule": "topk", "l1": 0.1}, "rule topk has no option l1; it has k, aux, k_aux"),
+        ({"rule": "relu", "l1": -1.0}, "l1 must be at least 0"),
+        ({"rule": "relu", "l1": float("nan")}, "l1 must be a finite number"),
+        ({"rule": "relu", "l1_norm": "both"}, "l1_norm 'both' is not one of unit, decoder"),
+        ({"rule": "jumprelu", "penalty": "l2"}, "penalty 'l2' is not one of l0, tanh, target_l0"),
+        ({"rule": "jumprelu", "bandwidth": 0.0}, "bandwidth must be above 0"),
+        ({"rule": "jumprelu", "threshold": -0.1}, "threshold must be at least 0"),
+        ({"rule": "jumprelu", "k": 3}, "penalty='target_l0'"),
+        ({"rule": "abs_topk", "k": 3, "k_min": 4}, "k_min 4 is larger than k 3"),
+        ({"rule": "matryoshka", "groups": (4, 30)}, "rising prefix sizes that end in n_latents = 40"),
+        ({"rule": "matryoshka", "groups": (30, 4, 40)}, "rising prefix sizes"),
+        ({"rule": "p_anneal", "p_start": 1.5}, "p_start 1.5 is not a fraction"),
+        ({"rule": "stochastic", "sampling": "coin"}, "sampling 'coin' is not one of noise, bernoulli"),
+        ({"skip": True}, "give d_out to make a skip-transcoder"),
+        ({"rule": "matching_pursuit", "k": 3, "d_out": 4}, "no context and no d_out"),
+        ({"d_in": 0}, "d_in must be a whole number of at least 1, got 0"),
+        ({"n_latents": 4.0}, "n_latents must be a whole number"),
+        ({"context": -1}, "context must be a whole number of at least 0"),
+        ({"dtype": torch.bfloat16}, "precision='bf16'"),
+        ({"dtype": torch.int64}, "dtype must be float32 or float64"),
+    ],
+)
+def test_what_cannot_be_is_refused(options, problem):
+    with pytest.raises(ValueError, match=problem):
+        SparseCoder(**{"d_in": 6, "n_latents": 40} | options)
+
+
+@pytest.mark.parametrize(
+    ("x", "error", "problem"),
+    [
+        (torch.zeros(3, 5), ValueError, r"x must be \[B, 6\], got \(3, 5\)"),
+        (torch.zeros(6), ValueError, r"x must be \[B, 6\], got \(6,\)"),
+        (torch.zeros(2, 3, 6), ValueError, "x.reshape"),
+        (torch.zeros(0, 6), ValueError, r"got \(0, 6\)"),
+        (torch.zeros(3, 6, dtype=torch.int64), TypeError, "floating point, got torch.int64"),
+        (torch.full((3, 6), torch.nan), ValueError, "NaN or infinite values in 3 of 3 rows"),
+        (torch.tensor([[0.0] * 6, [0.0] * 5 + [torch.inf]]), ValueError, "in 1 of 2 rows, the first of them row 1"),
+    ],
+)
+def test_input_that_cannot_be_encoded_is_refused(x, error, problem):
+    coder = made()
+    for method in (coder.encode, coder.encode_sparse, coder):
+        with pytest.raises(error, match=problem):
+            method(x)
+
+
+def test_decoding_refuses_other_widths_and_a_skip_connection_without_x():
+    with pytest.raises(ValueError, match=r"latents must be \[B, 40\], got \(2, 39\)"):
+        made().decode(torch.zeros(2, 39))
+    with pytest.raises(ValueError, match=r"decode\(latents, x\) needs x too"):
+        made(d_out=5, skip=True).decode(torch.zeros(2, 40))
+
+
+def rewritten(path, change):
+    """The file with its metadata and tensors changed in place."""
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        metadata = dict(file.metadata())
+    tensors = load_file(path)
+    config = json.loads(metadata["config"])
+    change(metadata, config, tensors)
+    save_file(tensors, path, metadata=metadata | {"config": json.dumps(config)})
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda m, c, t: m.update(version="2"), "has version 2, this library reads 1"),
+        (lambda m, c, t: m.pop("format"), "holds no coder of this library"),
+        (lambda m, c, t: c.pop("rule"), "lacks rule in its configuration"),
+        (lambda m, c, t: c.update(colour="red"), "unexpected keyword argument 'colour'"),
+        (lambda m, c, t: c.update(k=400), "k 400 is outside"),
+        (lambda m, c, t: t.pop("W_enc"), "W_enc is missing"),
+        (lambda m, c, t: t.update(W_up=torch.zeros(2)), "W_up is unknown"),
+        (lambda m, c, t: t.update(b_dec=torch.zeros(7)), r"b_dec is \(7,\) of torch.float32, expected \(6,\)"),
+        (lambda m, c, t: t.update(b_dec=t["b_dec"].double()), "b_dec is .* of torch.float64"),
+    ],
+)
+def test_a_file_that_is_not_what_it_says_is_refused_by_name(change, problem, tmp_path):
+    path = made().save(tmp_path / "coder.safetensors")
+    rewritten(path, change)
+    with pytest.raises(ValueError, match=problem) as caught:
+        load(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a coder", None])
+def test_a_corrupt_or_truncated_file_is_refused(content, tmp_path):
+    path = made().save(tmp_path / "coder.safetensors")
+    path.write_bytes(path.read_bytes()[:-100] if content is None else content)
+    with pytest.raises(ValueError, match="coder.safetensors is not a whole safetensors file .* save the coder again"):
+        load(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"SparseCoder.save\(path\) writes one"):
+        load(tmp_path / "coder.safetensors")
