@@ -262,6 +262,16 @@ def test_a_failing_source_leaves_nothing(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == [".s.lock"]
 
 
+def test_a_store_appears_by_one_rename(tmp_path, monkeypatch):
+    def crash(source, target):
+        raise OSError("the machine went down")
+
+    monkeypatch.setattr("os.rename", crash)
+    with pytest.raises(OSError, match="went down"):
+        build(tmp_path / "s", WHO, lambda: [rows()])
+    assert not (tmp_path / "s").exists()
+
+
 def flip(path):
     data = bytearray(path.read_bytes())
     data[501] ^= 1

@@ -90,6 +90,15 @@ def test_correlations_are_those_of_the_factor():
     assert torch.allclose(correlation[0, 1:], expected.double(), atol=0.04)
 
 
+def test_children_correlate_with_each_other_and_with_other_trees():
+    loadings = torch.tensor([[0.0], [0.9], [0.9], [-0.9]])  # a parent that always fires, two children, an outsider
+    p, parent = torch.tensor([1.0, 0.5, 0.5, 0.5]), torch.tensor([-1, 0, 0, -1])
+    made = planted(torch.eye(4), p, parent=parent, factor=loadings)
+    active = (made.sample(N, rng("related"))[1] > 0).double()
+    expected = 4 * torch.tensor([0.81, -0.81]).asin() / (2 * torch.pi)
+    assert torch.allclose(torch.corrcoef(active[:, 1:].T)[0, 1:], expected.double(), atol=0.04)
+
+
 def test_low_rank_shows_in_the_spectrum_of_correlations():
     def spectrum(rank: int) -> torch.Tensor:
         factor = low_rank_factor(80, rank, (0.6 / rank) ** 0.5, rng("spectrum", str(rank)))
