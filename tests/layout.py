@@ -222,7 +222,8 @@ Found = Iterator[tuple[int, str]]
 def _undocumented(tree: ast.Module) -> Found:
     for node in tree.body:
         named = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
-        if named and not node.name.startswith("_") and not ast.get_docstring(node):
+        overload = named and any(isinstance(d, ast.Name) and d.id == "overload" for d in node.decorator_list)
+        if named and not overload and not node.name.startswith("_") and not ast.get_docstring(node):
             yield node.lineno, f"{node.name} has no docstring"
 
 
