@@ -1,0 +1,393 @@
+"""Training: what it learns, what it counts, what it refuses, and that a killed run continues bit for bit."""
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lib.content import ROOT
+from lib.rng import generator
+from lib.sparse_coders import SparseCoder, fit, load, run, table
+from lib.sparse_coders.batches import Batches
+from lib.sparse_coders.losses import Moment, loss
+from lib.sparse_coders.resampling import resample
+
+SCRIPT = Path(__file__).with_name("resumed_training.py")
+
+
+def planted(n=4000, n_features=24, d=12, seed=0):
+    """Sparse sums of unit directions; x [n, d] and the directions [n_features, d]."""
+    rng = generator(seed, "planted")
+    directions = torch.nn.functional.normalize(torch.randn(n_features, d, generator=rng), dim=1)
+    amounts = torch.rand(n, n_features, generator=rng) * (torch.rand(n, n_features, generator=rng) < 0.06)
+    return amounts @ directions, directions
+
+
+X, DIRECTIONS = planted()
+QUICK = {"steps": 40, "batch_size": 128, "progress": False}
+
+
+def test_six_lines_train_a_coder_on_a_numpy_array(tmp_path):
+    x = X.numpy()
+    coder = SparseCoder(d_in=12, n_latents=48, k=3)
+    result = fit(coder, x, steps=600, batch_size=256, lr=3e-3, progress=False)
+    coder.save(tmp_path / "coder.safetensors")
+    assert torch.equal(load(tmp_path / "coder.safetensors")(x[:5]), coder(x[:5]))
+    assert result.coder is coder and result.metrics["fvu"] < 0.15 and result.metrics["l0"] <= 3
+    found = (DIRECTIONS @ coder.W_dec.detach().T).amax(1)
+    chance = (DIRECTIONS @ SparseCoder(12, 48, k=3, seed=5).W_dec.detach().T).amax(1)
+    assert found.mean() > 0.93 > chance.mean() + 0.1
+
+
+LEARNING = [
+    ("relu", {"l1": 0.3}), ("relu", {"l1": 0.3, "l1_norm": "decoder"}), ("p_anneal", {"l1": 0.3}),
+    ("gated", {"l1": 0.3}), ("topk", {"k": 3}), ("batch_topk", {"k": 3}), ("matryoshka", {"k": 3}),
+    ("abs_topk", {"k": 3, "k_min": 1}), ("jumprelu", {"l0": 0.3}), ("jumprelu", {"l0": 0.3, "penalty": "tanh"}),
+    ("jumprelu", {"l0": 10.0, "penalty": "target_l0", "k": 3}), ("stochastic", {"l1": 0.3}),
+    ("matching_pursuit", {"k": 3}),
+]  # fmt: skip
+KINDS = [(*case, "sae") for case in LEARNING] + [(*case, "skip") for case in LEARNING[:-1]]
+
+
+@pytest.mark.parametrize(("rule", "options", "kind"), KINDS, ids=str)
+def test_every_rule_learns_as_autoencoder_and_skip_transcoder(rule, options, kind):
+    size = {"d_out": 12, "skip": True} if kind == "skip" else {}
+    target = X.relu() if kind == "skip" else None
+    coder = SparseCoder(12, 48, rule, **options, **size)
+    result = fit(coder, X, target=target, steps=400, batch_size=256, lr=3e-3, progress=False)
+    assert result.metrics["fvu"] < 0.5 and 0 < result.metrics["l0"] < 20
+    losses = result.history["reconstruction"]
+    assert losses.iloc[-1] < 0.7 * losses.iloc[0]
+    norms = coder.W_dec.detach().norm(dim=1)
+    assert torch.allclose(norms, torch.ones(48), atol=1e-5) == (options.get("l1_norm") != "decoder")
+
+
+def test_a_target_l0_is_met():
+    coder = SparseCoder(12, 48, "jumprelu", l0=30.0, penalty="target_l0", k=4)
+    result = fit(coder, X, steps=800, batch_size=256, lr=3e-3, progress=False)
+    assert result.metrics["l0"] == pytest.approx(4, abs=1)
+
+
+def test_the_batch_threshold_gives_about_k_latents_at_inference():
+    result = fit(SparseCoder(12, 48, "batch_topk", k=3), X, steps=400, batch_size=256, lr=3e-3, progress=False)
+    assert result.metrics["l0"] == pytest.approx(3, abs=0.5)
+
+
+def test_scale_and_bias_come_from_the_first_data():
+    coder = SparseCoder(12, 48, k=3)
+    x = 7 * X + 2
+    run.start(coder, x, None, True, "mean")
+    scaled = x * coder.scale
+    assert scaled.square().sum(1).mean().item() == pytest.approx(12) and coder.target_scale == coder.scale
+    assert torch.allclose(coder.b_dec, scaled.mean(0).float(), atol=1e-5)
+    both = SparseCoder(12, 48, k=3, d_out=3)
+    run.start(both, x, 100 * X[:, :3], True, "zero")
+    assert (100 * X[:, :3] * both.target_scale).square().sum(1).mean().item() == pytest.approx(3)
+    assert both.scale == coder.scale and not both.b_dec.any()
+
+
+def test_the_geometric_median_is_not_moved_by_an_outlier():
+    x = torch.tensor([[0.0, 0], [1, 0], [0, 1], [1, 1], [1000, 1000]], dtype=torch.float64)
+    at = run.geometric_median(x, steps=2000)
+    pull = sum((at - row) / (at - row).norm() for row in x)  # the gradient of the summed distance
+    assert pull.norm() < 1e-3 and at.max() <= 1.001
+
+
+def test_training_again_keeps_scale_and_bias():
+    coder = SparseCoder(12, 48, k=3)
+    fit(coder, X, **QUICK)
+    scale = coder.scale.clone()
+    fit(coder, 5 * X, **QUICK)
+    assert coder.scale == scale and coder.trained_on == 2 * 40 * 128
+
+
+def test_schedules():
+    plan = run.Plan(100, 8, None, 0, 10, 0.2, 20, 1.0, 5, None, True, "mean", "float32", 10)
+    assert [plan.lr_factor(step) for step in (0, 4, 9, 50, 80, 90, 99)] == pytest.approx([0.1, 0.5, 1, 1, 1, 0.5, 0.05])
+    assert [plan.moment(step, None, None).sparsity for step in (0, 9, 19, 99)] == pytest.approx([0.05, 0.5, 1, 1])
+    assert run.default_lr(2**14) == 2e-4 and run.default_lr(2**12) == 4e-4
+
+
+def test_the_decoders_parallel_gradient_is_removed_and_the_rest_kept():
+    coder = SparseCoder(12, 48, k=3)
+    loss(coder, X[:64]).total.backward()
+    before, rows = coder.W_dec.grad.clone(), coder.W_dec.detach()
+    run.remove_parallel(coder)
+    along = (before * rows).sum(1, keepdim=True) * rows
+    assert along.abs().max() > 1e-3 and (coder.W_dec.grad * rows).sum(1).abs().max() < 1e-6
+    assert torch.allclose(coder.W_dec.grad, before - along)
+
+
+def test_samples_since_fired_are_exact_to_the_batch():
+    coder = SparseCoder(12, 48, k=1)
+    one = run.Run(coder, run.Plan(5, 32, 1e-3, 0, 1, 0, 1, 1.0, 64, None, False, "zero", "float32", 1), 0)
+    last = torch.zeros(48, dtype=torch.int64)
+    for step in range(5):
+        x = X[step * 32 : (step + 1) * 32]
+        last[(coder.encode(x) != 0).any(0)] = (step + 1) * 32
+        one.step(step, x, None)
+    assert torch.equal(one.since, 160 - last) and one.since.max() == 160 > one.since.min() == 0
+    assert one.dead().tolist() == (one.since >= 64).nonzero()[:, 0].tolist()
+    metrics = one.result(X[-50:], None).metrics
+    assert metrics["dead_window"] == 64 and metrics["dead_fraction"] == (one.since >= 64).double().mean()
+
+
+def test_auxk_revives_dead_latents():
+    def used(aux):
+        coder = SparseCoder(12, 48, k=3, aux=aux)
+        with torch.no_grad():
+            coder.b_enc[24:] = -3  # half of the latents start where others win
+        fit(coder, X, steps=300, batch_size=256, lr=3e-3, dead_after=2000, progress=False)
+        return (coder.encode(X) != 0).any(0)[24:].sum()
+
+    assert used(aux=1 / 32) > 1.5 * used(aux=0.0)
+
+
+def test_resampling_points_dead_latents_at_what_is_missed_and_zeroes_their_moments():
+    for options in ({"rule": "topk", "k": 3}, {"rule": "jumprelu"}, {"rule": "topk", "k": 3, "d_out": 12}):
+        coder = SparseCoder(12, 48, **options)
+        optimizer = run.adam(list(coder.parameters()), 1e-3)
+        y = X[:256] if coder.is_transcoder else None
+        loss(coder, X[:256], y).total.backward()
+        optimizer.step()
+        dead, before = torch.tensor([3, 7]), coder.W_enc.detach().clone()
+        residual = X[:256] - coder._decode(coder._latents(X[:256]), X[:256]).detach()
+        resample(coder, optimizer, dead, X[:256], y, generator(0, "resample"))
+        cosines = torch.nn.functional.normalize(residual, dim=1) @ coder.W_dec[dead].detach().T
+        assert torch.allclose(cosines.amax(0), torch.ones(2), atol=1e-5)
+        living = [j for j in range(48) if j not in (3, 7)]
+        fifth = 0.2 * before[living].norm(dim=1).mean()
+        assert not coder.b_enc[dead].any() and torch.allclose(coder.W_enc[dead].norm(dim=1), fifth)
+        assert torch.equal(coder.W_enc[living], before[living])
+        for name in ("W_enc", "b_enc", "W_dec", *coder.per_latent):
+            for moment in ("exp_avg", "exp_avg_sq"):
+                state = optimizer.state[getattr(coder, name)][moment]
+                assert not state[dead].any() and state[living].any()
+
+
+def test_every_epoch_visits_every_training_row_once_in_its_own_order():
+    x = torch.arange(100.0)[:, None]
+    batches = Batches(x, None, 20, 10, seed=0)
+    epochs = [[batches[step][0][:, 0].tolist() for step in range(e * 8, e * 8 + 8)] for e in range(2)]
+    held = batches.held[0][:, 0].tolist()
+    flat = [sum(epoch, []) for epoch in epochs]
+    assert sorted(flat[0] + held) == sorted(flat[1] + held) == list(range(100)) and flat[0] != flat[1]
+    again, other = Batches(x, None, 20, 10, seed=0), Batches(x, None, 20, 10, seed=1)
+    assert again[11][0][:, 0].tolist() == epochs[1][3]  # straight to the middle of the second epoch
+    assert other.held[0][:, 0].tolist() == held and other[0][0].tolist() != again[0][0].tolist()
+
+
+def test_arrays_stores_and_half_precision_give_the_same_training():
+    class Store:
+        def __len__(self):
+            return len(X)
+
+        def batch(self, indices):
+            return X.half()[indices]
+
+    sources = [X.half(), X.half().numpy(), Store(), X.half().numpy().astype(np.float64)]
+    weights = [fit(SparseCoder(12, 48, k=3), source, **QUICK).coder.W_enc for source in sources]
+    assert all(torch.equal(weights[0], other) for other in weights[1:])
+
+
+def test_seeds_decide_and_repeat():
+    weights = [fit(SparseCoder(12, 48, k=3), X, seed=seed, **QUICK).coder.W_enc for seed in (0, 0, 1)]
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+
+
+def test_given_samples_are_the_ones_it_is_judged_on():
+    coder = SparseCoder(12, 48, k=3)
+    held = planted(500, seed=1)[0]
+    result = fit(coder, X, held_out=held, **QUICK)
+    error = (coder(held) - held).square().sum() / (held - held.mean(0)).square().sum()
+    assert result.metrics["fvu"] == pytest.approx(error.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"d_out": 12, "skip": True}, {"context": 4}])
+def test_a_table_of_coders_equals_the_coders_one_by_one(options, monkeypatch):
+    def coders():
+        size = 12 - options.get("context", 0)
+        return [SparseCoder(size, 48, k=k, seed=k, dtype=torch.float64, aux=0.5, **options) for k in (1, 2, 5)]
+
+    target = X.relu() if "d_out" in options else None
+    setting = QUICK | {"target": target, "dead_after": 500}
+    together = fit(coders(), X, **setting)
+    monkeypatch.setattr(table, "UP_TO", 0)
+    alone = fit(coders(), X, **setting)
+    assert any(result.history["aux"].max() > 0 for result in alone)
+    for one, other in zip(together, alone, strict=True):
+        for name, tensor in other.coder.state_dict().items():
+            assert torch.allclose(one.coder.state_dict()[name], tensor, rtol=1e-7, atol=1e-9), name
+        assert np.allclose(one.history, other.history) and one.metrics == pytest.approx(other.metrics)
+
+
+def test_coders_own_their_weights_after_a_table():
+    coders = [SparseCoder(12, 48, k=2, seed=s) for s in range(2)]
+    fit(coders, X, **QUICK)
+    storages = {p.untyped_storage().data_ptr() for coder in coders for p in coder.parameters()}
+    assert len(storages) == 8 and coders[0].W_enc.untyped_storage().nbytes() == 48 * 12 * 4
+
+
+def test_bf16_training_keeps_float32_parameters_and_learns():
+    for rule, options in (("topk", {"k": 3}), ("relu", {"l1": 0.3})):
+        coder = SparseCoder(12, 48, rule, **options)
+        result = fit(coder, X, steps=300, batch_size=256, lr=3e-3, precision="bf16", progress=False)
+        assert coder.W_enc.dtype == torch.float32 and result.metrics["fvu"] < 0.4
+
+
+def test_an_interrupted_training_with_resampling_continues_bit_for_bit(tmp_path):
+    class Store:
+        left = 10**9
+
+        def __len__(self):
+            return len(X)
+
+        def batch(self, indices):
+            self.left -= 1
+            if not self.left:
+                raise KeyboardInterrupt
+            return X[indices]
+
+    setting = QUICK | {"resample_every": 15, "dead_after": 300, "checkpoint_every": 10}
+    coder, store = SparseCoder(12, 48, k=1), Store()
+    whole = fit(coder, store, checkpoint=tmp_path / "whole.pt", **setting)
+    store.left = 30  # four reads before the first step
+    with pytest.raises(KeyboardInterrupt):
+        fit(SparseCoder(12, 48, k=1), store, checkpoint=tmp_path / "cut.pt", **setting)
+    assert torch.load(tmp_path / "cut.pt", weights_only=True)["step"] == 20
+    store.left = 10**9
+    again = fit(SparseCoder(12, 48, k=1), store, checkpoint=tmp_path / "cut.pt", **setting)
+    plain = fit(SparseCoder(12, 48, k=1), X, **setting | {"resample_every": None})
+    assert all(map(torch.equal, coder.state_dict().values(), again.coder.state_dict().values()))
+    assert whole.history.equals(again.history) and not torch.equal(plain.coder.W_enc, coder.W_enc)
+
+
+def launch(*arguments):
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen([sys.executable, SCRIPT, *map(str, arguments)], env=environment)
+
+
+def test_a_killed_training_continues_bit_for_bit(tmp_path):
+    whole = launch(tmp_path / "whole.pt", tmp_path / "whole.out")
+    checkpoint = tmp_path / "killed.pt"
+    victim = launch(checkpoint, tmp_path / "killed.out", 0.1)
+    wait_for_step(checkpoint, 14)
+    victim.send_signal(signal.SIGKILL)
+    assert victim.wait() == -signal.SIGKILL and not (tmp_path / "killed.out").exists()
+    done = torch.load(checkpoint, weights_only=True)["step"]
+    assert 14 <= done < 60
+    assert launch(checkpoint, tmp_path / "killed.out").wait() == whole.wait() == 0
+    expected, found = (torch.load(tmp_path / f"{name}.out", weights_only=True) for name in ("whole", "killed"))
+    assert len(expected) == len(found) == 9
+    for one, other in zip(expected, found, strict=True):
+        assert len(one) == len(other) and all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def wait_for_step(checkpoint, step):
+    for _ in range(600):
+        time.sleep(0.1)
+        if checkpoint.exists() and torch.load(checkpoint, weights_only=True)["step"] >= step:
+            return
+    raise TimeoutError("no checkpoint appeared")
+
+
+def test_a_finished_training_is_not_repeated(tmp_path):
+    setting = QUICK | {"checkpoint": tmp_path / "c.pt", "checkpoint_every": 10}
+    first = fit(SparseCoder(12, 48, k=3), X, **setting)
+    written = (tmp_path / "c.pt").stat().st_mtime_ns
+    again = fit(SparseCoder(12, 48, k=3), X, **setting)
+    assert torch.equal(first.coder.W_enc, again.coder.W_enc) and again.history.equals(first.history)
+    assert again.metrics == first.metrics and (tmp_path / "c.pt").stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize(
+    ("coder", "data", "options", "problem"),
+    [
+        ({"k": 4}, X, {}, "differs in coder 0"),
+        ({"seed": 1}, X, {}, "differs in coder 0 .*, initial weights"),
+        ({}, X + 1, {}, "differs in data"),
+        ({}, X, {"steps": 41}, r"differs in lr_warmup|differs in steps \(40 there\)"),
+        ({}, X, {"seed": 1}, r"differs in seed \(0 there\)"),
+        ({}, X, {"lr": 1e-3}, r"differs in lr \(None there\)"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(coder, data, options, problem, tmp_path):
+    path = tmp_path / "c.pt"
+    fit(SparseCoder(12, 48, k=3), X, checkpoint=path, **QUICK)
+    with pytest.raises(ValueError, match=problem) as caught:
+        fit(SparseCoder(12, 48, **{"k": 3} | coder), data, checkpoint=path, **QUICK | options)
+    assert str(path) in str(caught.value) and "use another file or delete it" in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", None])
+def test_a_broken_checkpoint_is_refused(content, tmp_path):
+    path = tmp_path / "c.pt"
+    fit(SparseCoder(12, 48, k=3), X, checkpoint=path, **QUICK)
+    path.write_bytes(path.read_bytes()[:-200] if content is None else content)
+    with pytest.raises(ValueError, match="c.pt is not a whole checkpoint; delete it"):
+        fit(SparseCoder(12, 48, k=3), X, checkpoint=path, **QUICK)
+
+
+NAN = X.clone()
+NAN[17, 3] = torch.nan
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "error", "problem"),
+    [
+        (NAN, {}, ValueError, "data has NaN or infinite values, first in row 17"),
+        (X[:, :5], {}, ValueError, "data is 5 wide, this coder reads 12 columns"),
+        (X[0], {}, ValueError, r"data must be \[n_samples, width\]"),
+        (X.long(), {}, TypeError, "data must be floating point, got torch.int64"),
+        ([[1.0]], {}, TypeError, "a NumPy array, a torch tensor or a store with batch"),
+        (torch.zeros(100, 12), {}, ValueError, "all zero"),
+        (X, {"target": X}, ValueError, "an autoencoder takes no target"),
+        (X, {"target": X[:5]}, ValueError, "data has 4000 samples and target 5"),
+        (X, {"steps": 0}, ValueError, "steps must be a whole number of at least 1"),
+        (X, {"batch_size": 2.5}, ValueError, "batch_size must be a whole number"),
+        (X, {"lr": -1.0}, ValueError, "need lr > 0"),
+        (X, {"lr_decay": 2.0}, ValueError, "lr_decay <= 1"),
+        (X, {"clip": 0}, ValueError, "clip > 0"),
+        (X, {"b_dec": "median"}, ValueError, "b_dec 'median' is not one of mean, geometric_median, zero"),
+        (X, {"precision": "fp8"}, ValueError, "precision 'fp8' is not one of float32, bf16"),
+        (X, {"held_out": 4000}, ValueError, "held_out 4000 is outside 2 to 3999"),
+        (X, {"held_out": X[:5, :3]}, ValueError, "held_out samples are 3 wide, the training samples 12"),
+        (X, {"checkpoint_every": 0}, ValueError, "checkpoint_every must be"),
+        (X, {"resample_every": 0}, ValueError, "resample_every must be"),
+    ],
+)
+def test_data_and_options_that_cannot_be_are_refused(data, options, error, problem):
+    with pytest.raises(error, match=problem):
+        fit(SparseCoder(12, 48, k=3), data, **QUICK | options)
+
+
+def test_coders_that_cannot_train_together_are_refused():
+    one = SparseCoder(12, 48, k=3)
+    for coders, problem in (([one, one], "one coder twice"), ([], "needs a SparseCoder"), (["x"], "got .'str'.")):
+        with pytest.raises(ValueError, match=problem):
+            fit(coders, X, **QUICK)
+    with pytest.raises(ValueError, match="a transcoder .* needs a target"):
+        fit([one, SparseCoder(12, 48, k=3, d_out=4)], X, **QUICK)
+    with pytest.raises(ValueError, match="target is 3 wide, this coder writes 4 columns"):
+        fit(SparseCoder(12, 48, k=3, d_out=4), X, target=X[:, :3], **QUICK)
+
+
+def test_a_diverged_training_stops_with_its_step():
+    class Store:
+        def __len__(self):
+            return 1000
+
+        def batch(self, indices):
+            return torch.where((indices == 500)[:, None], torch.nan, X[indices])
+
+    with pytest.raises(ValueError, match="training diverged by step .* look for NaN in the data"):
+        fit(SparseCoder(12, 48, k=3), Store(), held_out=X[:50], normalise=False, b_dec="zero", **QUICK)
+
+
+def test_a_moment_defaults_to_full_sparsity_at_the_start():
+    assert Moment() == Moment(1.0, 0.0, None, None, 0.999, False)
