@@ -1,8 +1,8 @@
 """Training steps of sparse coders against the arithmetic they cannot avoid, by process CPU time, and their memory.
 
 d = 384, 3,072 latents, batch 4,096, k = 32, float32, one thread. A step is forward, backward, gradient projection,
-clip, fused Adam and renormalisation. Each is measured in a process of its own, because the allocator's settings are
-read when a process starts, and in turns with its floor, so that a busy machine slows both:
+clip, fused Adam and renormalisation, as `fit` takes it. Each is measured in a process of its own, because the
+allocator's settings are read when a process starts, and in turns with its floor, so that a busy machine slows both:
 
     TopK, BatchTopK   one product (2 B d M operations) and the search for the k largest
     L1, JumpReLU      five products (10 B d M operations)
@@ -21,16 +21,16 @@ from collections.abc import Callable
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from lib.content import ROOT
 from lib.press.jobs import KERNEL_ENVIRONMENT
 from lib.rng import generator
-from lib.sparse_coders import dense_kernels, kernels
+from lib.sparse_coders import SparseCoder
+from lib.sparse_coders.run import Plan, Run
 from lib.sparse_coders.selection import largest
 
 B, D, M, K = 4096, 384, 3072, 32
-L0_SPARSE, COEFFICIENT, WIDTH = 80, 1e-3, 0.05
+L0_SPARSE = 80
 MANY = 24_576
 """Latents in the measurement of memory; pre-activations of the batch would take 403 MB."""
 ROUNDS = 7
@@ -39,101 +39,69 @@ Call = Callable[[], object]
 
 
 class Step:
-    """Parameters, optimiser and data of one coder; calling it trains one step. `l0` is that of the last step."""
+    """One coder in the library's own training; calling it trains one step on `x`.
 
-    def __init__(self, loss: Callable[[Step], torch.Tensor], n_latents: int = M, l0: int | None = None):
-        rng = generator(0, "benchmark")
-        self.x, self.loss, self.floor = torch.randn(B, D, generator=rng), loss, None
-        rows = F.normalize(torch.randn(n_latents, D, generator=rng), dim=1)
-        shift = float(torch.quantile(self.x[:256] @ rows.T, 1 - l0 / n_latents)) if l0 else 0.0
-        self.W_enc, self.W_dec = (torch.nn.Parameter(rows.clone()) for _ in range(2))
-        self.b_enc, self.b_dec = torch.nn.Parameter(torch.zeros(n_latents)), torch.nn.Parameter(torch.zeros(D))
-        self.theta = torch.nn.Parameter(torch.full((n_latents,), shift or 0.01))
-        if loss is not jumprelu:
-            self.b_enc.data -= shift
-        self.parameters = [self.W_enc, self.b_enc, self.W_dec, self.b_dec, self.theta]
-        self.optimizer = torch.optim.Adam(self.parameters, lr=1e-7, fused=True)  # so small that L0 stays what it is
+    Args:
+        rule: of the coder, or "plain": L1 as autograd takes it, through all pre-activations, to compare memory with.
+        l0: active latents per sample its bias or thresholds are set for; None leaves them as they start, at about half.
+    """
+
+    def __init__(self, rule: str, precision: str = "float32", l0: int | None = None, n_latents: int = M):
+        self.x = torch.randn(B, D, generator=generator(0, "benchmark"))
+        self.is_plain = rule == "plain"
+        self.coder = SparseCoder(D, n_latents, "relu" if self.is_plain else rule)
+        if l0:
+            shift = float(torch.quantile(self.coder.pre_acts(self.x[:256]).detach(), 1 - l0 / n_latents))
+            place, value = (self.coder.threshold, shift) if rule == "jumprelu" else (self.coder.b_enc, -shift)
+            place.data.fill_(value)
+        plan = Plan(
+            steps=100, batch_size=B, lr=1e-7, seed=0, lr_warmup=0, lr_decay=0.0, sparsity_warmup=0, clip=1.0,
+            dead_after=10_000_000, resample_every=None, normalise=False, b_dec="zero", precision=precision, log_every=1,
+        )  # fmt: skip  (lr so small that L0 stays what it is)
+        self.run, self.number = Run(self.coder, plan, 0), 0
 
     def __call__(self) -> None:
-        self.optimizer.zero_grad()
-        self.loss(self).backward()
-        with torch.no_grad():
-            rows, gradient = self.W_dec, self.W_dec.grad
-            gradient -= (gradient * rows).sum(1, keepdim=True) * rows
-            torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-            self.optimizer.step()
-            rows /= rows.norm(dim=1, keepdim=True)
-            self.theta.clamp_(min=0)
+        if self.is_plain:
+            f = self.coder.pre_acts(self.x).relu()
+            ((self.coder.decode(f) - self.x).square().sum(1).mean() + f.sum(1).mean()).backward()
+            self.run.optimizer.step()
+        else:
+            self.run.step(self.number, self.x, None)
+        self.number += 1
 
-
-def from_codes(step: Step, codes: kernels.Codes) -> torch.Tensor:
-    recons = kernels.decode_codes(codes, step.W_dec) + step.b_dec
-    step.l0 = len(codes.values) / len(step.x)
-    return (recons - step.x).square().sum(1).mean()
-
-
-def topk(step: Step, **options) -> torch.Tensor:
-    codes = kernels.topk_codes(step.x, step.W_enc, step.b_enc, K, centre=step.b_dec, **options)
-    return from_codes(step, codes.with_values(codes.values.relu()))
-
-
-def screened(step: Step) -> torch.Tensor:
-    return topk(step, screen=True)
-
-
-def batch_topk(step: Step) -> torch.Tensor:
-    encoder = (step.x, step.W_enc, step.b_enc)
-    codes, threshold = kernels.batch_topk_codes(*encoder, K * len(step.x), floor=step.floor, centre=step.b_dec)
-    step.floor = float(threshold)
-    return from_codes(step, codes)
-
-
-def l1(step: Step) -> torch.Tensor:
-    coder = (step.x, step.W_enc, step.b_enc, step.W_dec, step.b_dec)
-    got = dense_kernels.l1_loss(*coder, COEFFICIENT, centre=step.b_dec)
-    step.l0 = int(got.fired.sum()) / len(step.x)
-    return got.loss
-
-
-def jumprelu(step: Step) -> torch.Tensor:
-    coder = (step.x, step.W_enc, step.b_enc, step.W_dec, step.b_dec)
-    got = dense_kernels.jumprelu_loss(*coder, step.theta, WIDTH, centre=step.b_dec)
-    step.l0 = float(got.l0)
-    return got.recon + COEFFICIENT * got.l0
-
-
-def plain_l1(step: Step) -> torch.Tensor:
-    """What the chunked losses are compared with for memory."""
-    f = F.linear(step.x - step.b_dec, step.W_enc, step.b_enc).relu()
-    return (f @ step.W_dec + step.b_dec - step.x).square().sum(1).mean() + COEFFICIENT * f.sum(1).mean()
+    @property
+    def l0(self) -> float:
+        return self.run.history[-1][-1]
 
 
 @torch.no_grad()
 def selection_floor(step: Step) -> None:
     """One product, and the faster of two exact searches for the k largest."""
     for x in step.x.split(512):
-        h = torch.addmm(step.b_enc, x, step.W_enc.T)
+        h = torch.addmm(step.coder.b_enc, x, step.coder.W_enc.T)
         h.gather(1, largest(h, K))
 
 
 @torch.no_grad()
 def dense_floor(step: Step) -> None:
     """The five products of a dense step, in chunks too."""
+    coder = step.coder
     for x in step.x.split(512):
-        f = x @ step.W_enc.T
-        error = f @ step.W_dec
+        f = x @ coder.W_enc.T
+        error = f @ coder.W_dec
         f.T @ error
-        (error @ step.W_dec.T).T @ x
+        (error @ coder.W_dec.T).T @ x
 
 
-SPEED = {
-    "TopK": (topk, None, selection_floor),
-    "TopK, bfloat16 screen": (screened, None, selection_floor),
-    "BatchTopK": (batch_topk, None, selection_floor),
-    "L1": (l1, None, dense_floor),
-    "JumpReLU": (jumprelu, None, dense_floor),
-    "L1, sparse": (l1, L0_SPARSE, dense_floor),
-    "JumpReLU, sparse": (jumprelu, L0_SPARSE, dense_floor),
+STEPS = {
+    "TopK": ({"rule": "topk"}, selection_floor),
+    "TopK, bfloat16 screen": ({"rule": "topk", "precision": "bf16"}, selection_floor),
+    "BatchTopK": ({"rule": "batch_topk"}, selection_floor),
+    "L1": ({"rule": "relu"}, dense_floor),
+    "JumpReLU": ({"rule": "jumprelu"}, dense_floor),
+    "L1, sparse": ({"rule": "relu", "l0": L0_SPARSE}, dense_floor),
+    "JumpReLU, sparse": ({"rule": "jumprelu", "l0": L0_SPARSE}, dense_floor),
+    "plain L1": ({"rule": "plain"}, dense_floor),
 }
 
 
@@ -145,8 +113,8 @@ def cpu_seconds(call: Call) -> float:
 
 def speed(name: str) -> dict[str, float]:
     """CPU-ms of a step and of its floor, the least of several taken in turns."""
-    loss, l0, floor = SPEED[name]
-    step = Step(loss, l0=l0)
+    options, floor = STEPS[name]
+    step = Step(**options)
     times = [(cpu_seconds(step), cpu_seconds(lambda: floor(step))) for _ in range(ROUNDS + 1)][1:]
     ms, floor_ms = (1000 * min(column) for column in zip(*times, strict=True))
     return {"ms": ms, "floor_ms": floor_ms, "ratio": ms / floor_ms, "l0": step.l0, "load": os.getloadavg()[0]}
@@ -157,8 +125,7 @@ def memory(name: str) -> dict[str, float]:
 
     Scratch that the smaller steps freed is used again, so 0 is possible; B x M floats would not fit into it.
     """
-    loss, l0, _ = SPEED.get(name, (plain_l1, None, None))
-    step = Step(loss, MANY, l0=l0)
+    step = Step(**STEPS[name][0], n_latents=MANY)
     whole, step.x = step.x, step.x[:64]
     for _ in range(3):
         step()
@@ -213,7 +180,7 @@ def test_pre_activations_are_never_stored(benchmark):
     rows = {}
 
     def run():
-        rows.update({name: measured("memory", name) for name in (*SPEED, "plain L1")})
+        rows.update({name: measured("memory", name) for name in STEPS})
 
     benchmark.pedantic(run, rounds=1)
     matrix = rows["plain L1"]["matrix_mb"]
