@@ -50,7 +50,8 @@ class SparseCoder(nn.Module):
         l0, penalty: jumprelu: weight and form, "l0", "tanh" or "target_l0".
         threshold, bandwidth, tanh_scale: jumprelu: initial θ, width of the kernel ε, and c of tanh(c · f).
         groups: matryoshka: rising prefix sizes ending in n_latents (default: n_latents / 16, / 8, / 4, / 2, / 1).
-        p, sampling: stochastic: exponent of the penalty; "noise" masks, or the gradient-free "bernoulli" ones.
+        p, sampling, masked: stochastic: exponent of the penalty; "noise" masks, or the gradient-free "bernoulli" ones;
+            share of the reconstruction loss taken at m = ci, as inference has it, instead of at a random mask (0.5).
         seed: of the decoder directions.
         dtype, device: of the parameters.
     Attributes:
@@ -88,6 +89,7 @@ class SparseCoder(nn.Module):
         groups: Sequence[int] | None = None,
         p: float | None = None,
         sampling: str | None = None,
+        masked: float | None = None,
         seed: int = 0,
         dtype: torch.dtype = torch.float32,
         device: str | torch.device = "cpu",
@@ -128,7 +130,7 @@ class SparseCoder(nn.Module):
         self.per_latent = {
             "jumprelu": {"threshold": self.options.get("threshold")},
             "gated": {"log_scale": 0.0, "b_mag": 0.0},
-            "stochastic": {"gate_scale": 1.0, "b_gate": 0.5},
+            "stochastic": {"gate_scale": 1.0, "b_gate": 0.0},
         }.get(self.rule, {})
         for name, value in self.per_latent.items():
             self.register_parameter(name, nn.Parameter(torch.full((self.n_latents,), value, dtype=dtype)))

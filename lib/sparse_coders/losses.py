@@ -261,8 +261,10 @@ def _jumprelu_dense(coder, x, y, moment) -> tuple[Tensor, Tensor, Tensor]:
 def _stochastic(coder, x, y, moment) -> Terms:
     h = coder.pre_acts(x, moment.bf16)
     importance = stochastic.causal_importance(h, coder.gate_scale, coder.b_gate)
-    mask = stochastic.sample_mask(importance, moment.rng, coder.options["sampling"])
-    recons_loss = reconstruction(coder._decode(h.relu() * mask, x, moment.bf16), y)
+    mask, share = stochastic.sample_mask(importance, moment.rng, coder.options["sampling"]), coder.options["masked"]
+    recons_loss = (1 - share) * reconstruction(coder._decode(h.relu() * mask, x, moment.bf16), y)
+    if share:  # what inference does; random masks alone leave it untrained
+        recons_loss = recons_loss + share * reconstruction(coder._decode(h.relu() * importance, x, moment.bf16), y)
     size = (importance + 1e-12).pow(coder.options["p"]).sum(1).mean()
     fired = ((h > 0) & (importance > 0)).sum(0)
     return _terms(recons_loss, moment.sparsity * coder.options["l1"] * size, fired)

@@ -12,13 +12,13 @@ AUX = {"aux": 1 / 32, "k_aux": None}
 RULES: dict[str, dict[str, Any]] = {
     "relu": {"l1": 1.0, "l1_norm": "unit"},
     "p_anneal": {"l1": 1.0, "l1_norm": "unit", "p_end": 0.2, "p_start": 0.5},
-    "gated": {"l1": 1.0, "l1_norm": "unit"},
+    "gated": {"l1": 3.0, "l1_norm": "unit"},
     "topk": {"k": 32} | AUX,
     "batch_topk": {"k": 32} | AUX,
     "matryoshka": {"k": 32, "groups": None} | AUX,
     "abs_topk": {"k": 32, "k_min": None} | AUX,
     "jumprelu": {"l0": 1.0, "penalty": "l0", "threshold": 0.1, "bandwidth": 0.1, "tanh_scale": 4.0, "k": None},
-    "stochastic": {"l1": 1.0, "p": 1.0, "sampling": "noise"},
+    "stochastic": {"l1": 1.0, "p": 1.0, "sampling": "noise", "masked": 0.5},
     "matching_pursuit": {"k": 32},
 }
 """The options of every rule with their defaults; `SparseCoder` explains them."""
@@ -75,8 +75,10 @@ def _check(rule: str, options: dict[str, Any], n_latents: int) -> None:
         _check_number(name, options.get(name, 0.0), least=0.0)
     for name in ("bandwidth", "p_end", "p", "tanh_scale"):
         _check_number(name, options.get(name, 1.0), above=0.0)
-    if not 0 <= options.get("p_start", 0) <= 1:
-        raise ValueError(f"p_start {options['p_start']} is not a fraction of training, 0 to 1")
+    for name in ("p_start", "masked"):
+        _check_number(name, options.get(name, 0.0), least=0.0)
+        if options.get(name, 0) > 1:
+            raise ValueError(f"{name} is a share, 0 to 1, got {options[name]}")
     if "groups" in options:
         _check_groups(options["groups"], n_latents)
 

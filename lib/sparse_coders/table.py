@@ -40,7 +40,7 @@ class Table:
     """
 
     def __init__(self, runs: list[Run]):
-        self.runs, self.plan = runs, runs[0].plan
+        self.runs, self.plan, self.device = runs, runs[0].plan, runs[0].device
         self.stacked: dict[str, Tensor] = {}
         for name, _ in runs[0].coder.named_parameters():
             stack = torch.stack([getattr(run.coder, name).detach() for run in runs]).requires_grad_()

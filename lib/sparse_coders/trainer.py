@@ -104,7 +104,7 @@ def fit(
 def _train(parts, batches, done, steps, path, identity, checkpoint_every, progress) -> None:
     with Progress(steps, "training", done) if progress else nullcontext() as line:
         for step in range(done, steps):
-            x, y = batches[step]
+            x, y = (None if rows is None else rows.to(parts[0].device) for rows in batches[step])
             for part in parts:
                 part.step(step, x, y)
             if path and ((step + 1) % checkpoint_every == 0 or step + 1 == steps):

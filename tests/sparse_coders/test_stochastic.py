@@ -27,7 +27,7 @@ def test_noise_masks_have_gradient_one_minus_u_and_keep_what_matters():
 
 @pytest.mark.parametrize("sampling", ["noise", "bernoulli"])
 def test_the_gate_learns_from_reconstruction_under_noise_only(sampling):
-    coder = SparseCoder(4, 8, "stochastic", l1=0.0, sampling=sampling)
+    coder = SparseCoder(4, 8, "stochastic", l1=0.0, sampling=sampling, masked=0.0)
     x = torch.randn(64, 4, generator=generator(0, "x"))
     loss(coder, x, moment=Moment(rng=generator(0, "noise"))).reconstruction.backward()
     if sampling == "noise":
@@ -49,3 +49,20 @@ def test_inference_is_deterministic_and_sparse():
     coder = SparseCoder(4, 32, "stochastic", seed=1)
     x = torch.randn(16, 4, generator=generator(0, "x"))
     assert torch.equal(coder.encode(x), coder.encode(x)) and (coder.encode(x) == 0).any()
+
+
+def test_the_loss_is_the_mean_over_a_random_mask_and_the_importances_themselves():
+    coder = SparseCoder(4, 8, "stochastic", l1=0.3, p=2.0, masked=0.25)
+    x = torch.randn(64, 4, generator=generator(0, "x"))
+    terms = loss(coder, x, moment=Moment(rng=generator(0, "noise")))
+    h = coder.pre_acts(x)
+    ci = h.clamp(0, 1)  # gate_scale 1, b_gate 0
+    u = torch.rand(64, 8, generator=generator(0, "noise"))
+
+    def error(mask):
+        return (((h.relu() * mask) @ coder.W_dec + coder.b_dec - x) ** 2).sum().item() / 64
+
+    expected = 0.75 * error(ci + (1 - ci) * u) + 0.25 * error(ci)
+    assert terms.reconstruction.item() == pytest.approx(expected, rel=1e-5)
+    assert terms.penalty.item() == pytest.approx(0.3 * (ci**2).sum().item() / 64, rel=1e-5)
+    assert torch.equal(terms.fired, (coder.encode(x) != 0).sum(0))

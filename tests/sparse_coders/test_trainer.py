@@ -272,6 +272,7 @@ def launch(*arguments):
     return subprocess.Popen([sys.executable, SCRIPT, *map(str, arguments)], env=environment)
 
 
+@pytest.mark.slow
 def test_a_killed_training_continues_bit_for_bit(tmp_path):
     whole = launch(tmp_path / "whole.pt", tmp_path / "whole.out")
     checkpoint = tmp_path / "killed.pt"
