@@ -76,7 +76,7 @@ def fit(
     Chapter: instruments/sparse_coders, studies/sparse_coders_recovery.
     """
     many = not isinstance(coder, SparseCoder)
-    coders = list(coder) if many else [coder]
+    coders = list(coder) if isinstance(coder, Sequence) else [coder]
     plan = Plan(
         steps, batch_size, lr, seed,
         min(1000, steps // 10) if lr_warmup is None else lr_warmup, lr_decay,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from lib.activation_store import build
 from lib.content import ROOT
 from lib.rng import generator
 from lib.sparse_coders import SparseCoder, fit, load, run, table
@@ -29,6 +30,8 @@ def planted(n=4000, n_features=24, d=12, seed=0):
 
 
 X, DIRECTIONS = planted()
+NAN, ONE_CHANGED = X.clone(), X.clone()
+NAN[17, 3], ONE_CHANGED[3333, 7] = torch.nan, 0.5
 QUICK = {"steps": 40, "batch_size": 128, "progress": False}
 
 
@@ -195,6 +198,18 @@ def test_arrays_stores_and_half_precision_give_the_same_training():
     assert all(torch.equal(weights[0], other) for other in weights[1:])
 
 
+def test_a_coder_trains_from_an_activation_store_as_from_its_array(tmp_path):
+    store = build(tmp_path / "store", {"what": "planted"}, lambda: X.split(1000))
+    setting = QUICK | {"checkpoint": tmp_path / "c.pt"}
+    result = fit(SparseCoder(12, 48, k=3), store, **setting)
+    assert torch.equal(result.coder.W_enc, fit(SparseCoder(12, 48, k=3), X.half().float(), **QUICK).coder.W_enc)
+    changed = X.clone()
+    changed[1234, 5] += 1
+    other = build(tmp_path / "other", {"what": "planted, but for one value"}, lambda: changed.split(1000))
+    with pytest.raises(ValueError, match="differs in data"):
+        fit(SparseCoder(12, 48, k=3), other, **setting)
+
+
 def test_seeds_decide_and_repeat():
     weights = [fit(SparseCoder(12, 48, k=3), X, seed=seed, **QUICK).coder.W_enc for seed in (0, 0, 1)]
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
@@ -312,6 +327,7 @@ def test_a_finished_training_is_not_repeated(tmp_path):
         ({"k": 4}, X, {}, "differs in coder 0"),
         ({"seed": 1}, X, {}, "differs in coder 0 .*, initial weights"),
         ({}, X + 1, {}, "differs in data"),
+        ({}, ONE_CHANGED, {}, "differs in data"),
         ({}, X, {"steps": 41}, r"differs in lr_warmup|differs in steps \(40 there\)"),
         ({}, X, {"seed": 1}, r"differs in seed \(0 there\)"),
         ({}, X, {"lr": 1e-3}, r"differs in lr \(None there\)"),
@@ -333,9 +349,6 @@ def test_a_broken_checkpoint_is_refused(content, tmp_path):
     with pytest.raises(ValueError, match="c.pt is not a whole checkpoint; delete it"):
         fit(SparseCoder(12, 48, k=3), X, checkpoint=path, **QUICK)
 
-
-NAN = X.clone()
-NAN[17, 3] = torch.nan
 
 
 @pytest.mark.parametrize(
@@ -369,7 +382,8 @@ def test_data_and_options_that_cannot_be_are_refused(data, options, error, probl
 
 def test_coders_that_cannot_train_together_are_refused():
     one = SparseCoder(12, 48, k=3)
-    for coders, problem in (([one, one], "one coder twice"), ([], "needs a SparseCoder"), (["x"], "got .'str'.")):
+    refusals = [([one, one], "one coder twice"), ([], "needs a SparseCoder"), (["x"], "'str'"), (7, "'int'")]
+    for coders, problem in refusals:
         with pytest.raises(ValueError, match=problem):
             fit(coders, X, **QUICK)
     with pytest.raises(ValueError, match="a transcoder .* needs a target"):
