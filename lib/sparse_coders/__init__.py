@@ -8,8 +8,9 @@
     coder.save("coder.safetensors")             # load("coder.safetensors") gives it back
 
 `coder` the class · `options` what each rule accepts · `activations` the rules as functions · `losses` what is
-minimised · `kernels` the sparse algebra · `trainer` the one training loop · `stochastic` and `multi_input` two variants
-· `files` the format of a saved coder.
+minimised · `stochastic`, `multi_input` two variants · `kernels` (with `selection`, `sparse_ops`, `dense_kernels`,
+`chunks`) the algebra · `trainer` `fit`, over `batches` of data, by one `run` per coder or one `table` of many, with
+`start`, `resampling` and `checkpoints` · `files` a saved coder · `interchange` coders of other libraries.
 """
 from lib.sparse_coders.coder import SparseCoder, load
 from lib.sparse_coders.kernels import Codes

@@ -12,7 +12,8 @@ from lib.live import Progress
 from lib.sparse_coders import checkpoints
 from lib.sparse_coders.batches import Batches
 from lib.sparse_coders.coder import SparseCoder
-from lib.sparse_coders.run import FitResult, Plan, Run, start
+from lib.sparse_coders.run import FitResult, Plan, Run
+from lib.sparse_coders.start import start
 from lib.sparse_coders.table import Table, group
 
 
@@ -128,6 +129,7 @@ def _identity(coders: list[SparseCoder], plan: Plan, batches: Batches) -> dict[s
     own = {f"coder {i}": json.dumps(coder.config(), sort_keys=True) for i, coder in enumerate(coders)}
     weights = checkpoints.weights_digest(t for coder in coders for t in coder.state_dict().values())
     data = {"data": batches.digest(), "held-out samples": len(batches.held[0]), "initial weights": weights}
+    data["device"] = coders[0].W_dec.device.type
     return asdict(plan) | own | data
 
 

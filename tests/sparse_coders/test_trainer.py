@@ -17,6 +17,7 @@ from lib.sparse_coders import SparseCoder, fit, load, run, table
 from lib.sparse_coders.batches import Batches
 from lib.sparse_coders.losses import Moment, loss
 from lib.sparse_coders.resampling import resample
+from lib.sparse_coders.start import geometric_median, start
 
 SCRIPT = Path(__file__).with_name("resumed_training.py")
 
@@ -84,19 +85,19 @@ def test_the_batch_threshold_gives_about_k_latents_at_inference():
 def test_scale_and_bias_come_from_the_first_data():
     coder = SparseCoder(12, 48, k=3)
     x = 7 * X + 2
-    run.start(coder, x, None, True, "mean")
+    start(coder, x, None, True, "mean")
     scaled = x * coder.scale
     assert scaled.square().sum(1).mean().item() == pytest.approx(12) and coder.target_scale == coder.scale
     assert torch.allclose(coder.b_dec, scaled.mean(0).float(), atol=1e-5)
     both = SparseCoder(12, 48, k=3, d_out=3)
-    run.start(both, x, 100 * X[:, :3], True, "zero")
+    start(both, x, 100 * X[:, :3], True, "zero")
     assert (100 * X[:, :3] * both.target_scale).square().sum(1).mean().item() == pytest.approx(3)
     assert both.scale == coder.scale and not both.b_dec.any()
 
 
 def test_the_geometric_median_is_not_moved_by_an_outlier():
     x = torch.tensor([[0.0, 0], [1, 0], [0, 1], [1, 1], [1000, 1000]], dtype=torch.float64)
-    at = run.geometric_median(x, steps=2000)
+    at = geometric_median(x, steps=2000)
     pull = sum((at - row) / (at - row).norm() for row in x)  # the gradient of the summed distance
     assert pull.norm() < 1e-3 and at.max() <= 1.001
 
@@ -107,6 +108,41 @@ def test_training_again_keeps_scale_and_bias():
     scale = coder.scale.clone()
     fit(coder, 5 * X, **QUICK)
     assert coder.scale == scale and coder.trained_on == 2 * 40 * 128
+
+
+@pytest.mark.parametrize("options", [{}, {"context": 4}, {"d_out": 12, "skip": True}])
+def test_a_folded_coder_trains_on_from_where_it_was(options):
+    size = 12 - options.get("context", 0)
+    coder, target = SparseCoder(size, 48, k=3, **options), X.relu() if "d_out" in options else None
+    before = fit(coder, 5 * X, target=target, steps=200, batch_size=256, progress=False).metrics["fvu"]
+    latents, recons = coder.encode(X), coder(X)
+    coder.fold_scale()
+    after = fit(coder, 5 * X, target=target, steps=1, lr=1e-9, progress=False).metrics["fvu"]
+    assert after == pytest.approx(before, abs=1e-5) and coder.target_scale != 1
+    assert torch.allclose(coder.encode(X), latents, atol=1e-4) and torch.allclose(coder(X), recons, atol=1e-4)
+    with torch.no_grad():
+        coder.W_dec[0] *= 2
+    with pytest.raises(ValueError, match="decoder rows are 1 to 2 long; rule topk trains rows of length 1"):
+        fit(coder, X, target=target, **QUICK)
+
+
+@pytest.mark.parametrize("rule", ["relu", "gated", "jumprelu"])
+def test_a_decoder_with_rows_of_many_lengths_gives_them_to_its_latents(rule):
+    coder = SparseCoder(12, 48, rule)
+    fit(coder, X, **QUICK)
+    with torch.no_grad():
+        coder.W_dec.mul_(torch.linspace(0.5, 2, 48)[:, None])
+    latents, recons = coder.encode(X), coder(X)
+    start(coder, X, None, True, "mean")
+    assert torch.allclose(coder.W_dec.norm(dim=1), torch.ones(48)) and torch.allclose(coder(X), recons, atol=1e-5)
+    assert torch.allclose(coder.encode(X), latents * torch.linspace(0.5, 2, 48), atol=1e-5)
+
+
+def test_neither_coder_nor_training_touches_the_global_stream():
+    states = torch.get_rng_state(), np.random.get_state()[1].copy()
+    for rule in ("topk", "stochastic"):
+        fit(SparseCoder(12, 48, rule), X, resample_every=10, dead_after=100, **QUICK)
+    assert torch.equal(states[0], torch.get_rng_state()) and (states[1] == np.random.get_state()[1]).all()
 
 
 def test_schedules():
