@@ -12,6 +12,7 @@ from torch import Tensor
 from lib.metrics import sparsity
 from lib.rng import generator
 from lib.sparse_coders.coder import SparseCoder
+from lib.sparse_coders.initial import geometric_median, unit_rows, unit_scale
 from lib.sparse_coders.losses import Moment, Terms, loss
 from lib.sparse_coders.resampling import resample
 
@@ -193,3 +194,26 @@ def remove_parallel(coder: SparseCoder) -> None:
     if coder.has_unit_rows:
         grad, rows = coder.W_dec.grad, coder.W_dec
         grad.sub_((grad * rows).sum(1, keepdim=True) * rows)
+
+
+@torch.no_grad()
+def start(coder: SparseCoder, x: Tensor, y: Tensor | None, normalise: bool, b_dec: str) -> None:
+    """Measure scale and b_dec on the first samples; a coder that was trained before keeps its own.
+
+    Args:
+        x, y: samples in the data's units, [n, d_in + context] and [n, d_out] or None.
+        normalise: choose `scale` so that E|x|^2 is the width of x (for a transcoder, `target_scale` likewise).
+        b_dec: "mean", "geometric_median" or "zero".
+    Raises:
+        ValueError: every sample is zero, or a trained decoder's rows have lengths that training would not keep.
+    """
+    if coder.trained_on > 0:
+        unit_rows(coder)
+        return
+    x, y = (None if part is None else part.to(coder.W_dec.device, torch.float64) for part in (x, y))
+    if normalise:
+        coder.scale.fill_(unit_scale(x, "data"))
+        coder.target_scale.fill_(coder.scale if y is None else unit_scale(y, "target"))
+    y = (x[:, : coder.d_in] if y is None else y) * coder.target_scale
+    if b_dec != "zero":
+        coder.b_dec.copy_(y.mean(0) if b_dec == "mean" else geometric_median(y))

@@ -12,8 +12,7 @@ from lib.live import Progress
 from lib.sparse_coders import checkpoints
 from lib.sparse_coders.batches import Batches
 from lib.sparse_coders.coder import SparseCoder
-from lib.sparse_coders.run import FitResult, Plan, Run
-from lib.sparse_coders.start import start
+from lib.sparse_coders.run import FitResult, Plan, Run, start
 from lib.sparse_coders.table import Table, group
 
 

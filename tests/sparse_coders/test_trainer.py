@@ -15,9 +15,9 @@ from lib.content import ROOT
 from lib.rng import generator
 from lib.sparse_coders import SparseCoder, fit, load, run, table
 from lib.sparse_coders.batches import Batches
+from lib.sparse_coders.initial import geometric_median
 from lib.sparse_coders.losses import Moment, loss
 from lib.sparse_coders.resampling import resample
-from lib.sparse_coders.start import geometric_median, start
 
 SCRIPT = Path(__file__).with_name("resumed_training.py")
 
@@ -85,12 +85,12 @@ def test_the_batch_threshold_gives_about_k_latents_at_inference():
 def test_scale_and_bias_come_from_the_first_data():
     coder = SparseCoder(12, 48, k=3)
     x = 7 * X + 2
-    start(coder, x, None, True, "mean")
+    run.start(coder, x, None, True, "mean")
     scaled = x * coder.scale
     assert scaled.square().sum(1).mean().item() == pytest.approx(12) and coder.target_scale == coder.scale
     assert torch.allclose(coder.b_dec, scaled.mean(0).float(), atol=1e-5)
     both = SparseCoder(12, 48, k=3, d_out=3)
-    start(both, x, 100 * X[:, :3], True, "zero")
+    run.start(both, x, 100 * X[:, :3], True, "zero")
     assert (100 * X[:, :3] * both.target_scale).square().sum(1).mean().item() == pytest.approx(3)
     assert both.scale == coder.scale and not both.b_dec.any()
 
@@ -133,7 +133,7 @@ def test_a_decoder_with_rows_of_many_lengths_gives_them_to_its_latents(rule):
     with torch.no_grad():
         coder.W_dec.mul_(torch.linspace(0.5, 2, 48)[:, None])
     latents, recons = coder.encode(X), coder(X)
-    start(coder, X, None, True, "mean")
+    run.start(coder, X, None, True, "mean")
     assert torch.allclose(coder.W_dec.norm(dim=1), torch.ones(48)) and torch.allclose(coder(X), recons, atol=1e-5)
     assert torch.allclose(coder.encode(X), latents * torch.linspace(0.5, 2, 48), atol=1e-5)
 

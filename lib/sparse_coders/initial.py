@@ -1,4 +1,4 @@
-"""Before the first step: the scale of the data, the decoder's bias, and decoder rows of length 1."""
+"""What a coder starts training from: the data's scale, a geometric median, decoder rows of length 1."""
 from __future__ import annotations
 
 import math
@@ -10,33 +10,14 @@ from lib.sparse_coders.coder import SparseCoder
 
 
 @torch.no_grad()
-def start(coder: SparseCoder, x: Tensor, y: Tensor | None, normalise: bool, b_dec: str) -> None:
-    """Measure scale and b_dec on the first samples; a coder that was trained before keeps its own.
-
-    Args:
-        x, y: samples in the data's units, [n, d_in + context] and [n, d_out] or None.
-        normalise: choose `scale` so that E|x|^2 is the width of x (for a transcoder, `target_scale` likewise).
-        b_dec: "mean", "geometric_median" or "zero".
-    Raises:
-        ValueError: every sample is zero, or a trained decoder's rows have lengths that training would not keep.
-    """
-    if coder.trained_on > 0:
-        _unit_rows(coder)
-        return
-    x, y = (None if part is None else part.to(coder.W_dec.device, torch.float64) for part in (x, y))
-    if normalise:
-        coder.scale.fill_(_unit_scale(x, "data"))
-        coder.target_scale.fill_(coder.scale if y is None else _unit_scale(y, "target"))
-    y = (x[:, : coder.d_in] if y is None else y) * coder.target_scale
-    if b_dec != "zero":
-        coder.b_dec.copy_(y.mean(0) if b_dec == "mean" else geometric_median(y))
-
-
-def _unit_rows(coder: SparseCoder) -> None:
+def unit_rows(coder: SparseCoder) -> None:
     """Bring the rows of a trained decoder to length 1, where training keeps them, without changing recons.
 
     One common length undoes `fold_scale`, and latents keep their values. Rows of several lengths n_j give theirs to
     their latents, f_j -> n_j f_j, where that does not change which latents are on.
+
+    Raises:
+        ValueError: it would.
     """
     lengths = coder.W_dec.norm(dim=1)
     if not coder.has_unit_rows or torch.allclose(lengths, torch.ones_like(lengths), atol=1e-4):
@@ -66,7 +47,12 @@ def _unfold(coder: SparseCoder, length: Tensor) -> None:
         coder.W_skip.div_(length)
 
 
-def _unit_scale(x: Tensor, name: str) -> float:
+def unit_scale(x: Tensor, name: str) -> float:
+    """The factor that makes E|x|^2 the width of x [n, d].
+
+    Raises:
+        ValueError: every sample is zero.
+    """
     square = float(x.square().sum(1).mean())
     if not square > 0:
         raise ValueError(f"the first {len(x)} samples of {name} are all zero; there is nothing to reconstruct")
