@@ -36,13 +36,12 @@ Step = Callable[[int], object]
 
 def ours(x: torch.Tensor) -> Step:
     from lib.sparse_coders import SparseCoder
-    from lib.sparse_coders.run import Plan, Run, start
+    from lib.sparse_coders.run import Plan, Run
 
     coder = SparseCoder(D, M, "topk", k=K)
-    start(coder, x, None, normalise=True, b_dec="mean")
     plan = Plan(
         steps=10_000, batch_size=B, lr=None, seed=0, lr_warmup=1000, lr_decay=0.0, sparsity_warmup=0, clip=1.0,
-        dead_after=10_000_000, resample_every=None, normalise=True, b_dec="mean", precision="float32", log_every=50,
+        dead_after=10_000_000, resample_every=None, normalise=False, b_dec="zero", precision="float32", log_every=50,
     )  # fmt: skip
     run = Run(coder, plan, 0)
     return lambda number: run.step(number, x, None)
