@@ -95,7 +95,7 @@ def matched_scores(table: pd.DataFrame, null: Mapping[str, Sequence[float]], lab
     return fig
 
 
-def heat_table(tables: Mapping[str, pd.DataFrame], colour: pd.DataFrame | None = None) -> Figure:
+def heat_table(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """Arms x metrics as coloured numbers, one block per world; each column has a scale of its own, dark is better.
 
     Args:
@@ -106,8 +106,10 @@ def heat_table(tables: Mapping[str, pd.DataFrame], colour: pd.DataFrame | None =
     for ax, (world, table) in zip(axes[:, 0], tables.items(), strict=True):
         values = table.to_numpy(dtype=float)
         sign = np.array([-1 if str(name).endswith("↓") else 1 for name in table.columns])
-        low, high = (f(values * sign, axis=0) for f in (np.nanmin, np.nanmax))
-        shade = (values * sign - low) / np.where(high > low, high - low, 1)
+        signed = values * sign
+        low, high = (f(np.where(np.isnan(signed), empty, signed), axis=0)
+                     for f, empty in ((np.min, np.inf), (np.max, -np.inf)))  # fmt: skip
+        shade = (signed - np.where(high >= low, low, 0)) / np.where(high > low, high - low, 1)
         ax.imshow(shade, cmap="Blues", vmin=0, vmax=1.6, aspect="auto")
         for (row, column), number in np.ndenumerate(values):
             text = "–" if np.isnan(number) else f"{number:.2f}"
