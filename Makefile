@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help book test test-site lab run status data reference bench lock lint study clean
+.PHONY: help book test test-site lab run status data reference bench bench-peers lock lint study clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -16,7 +16,7 @@ unexport MPLBACKEND
 ONE_THREAD := OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=2147483648 MALLOC_TRIM_THRESHOLD_=4294967296
 
 help: ## list what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 	@echo "  PROFILE=smoke|quick|full chooses the parameters (quick), ARGS=... is passed on."
 
 # The stamp is written last: an install that was interrupted has none and is taken up again by the next call.
@@ -56,6 +56,9 @@ reference: $(VENV)/ready ## remake tests/reference/*.ipynb from the smoke profil
 
 bench: $(VENV)/ready ## benchmarks, as ratios to a floor measured in the same run
 	@$(ONE_THREAD) $(PY) -m pytest tests/benchmarks -s --benchmark-disable-gc $(ARGS)
+
+bench-peers: $(VENV)/ready ## other libraries' TopK steps beside ours, in an environment of their own
+	@$(ONE_THREAD) $(PY) tests/benchmarks/peers.py
 
 lint: $(VENV)/ready ## ruff
 	@$(PY) -m ruff check lib tests

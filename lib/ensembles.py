@@ -191,7 +191,13 @@ def best_restart(loss: Tensor, *tables: Tensor) -> tuple[Tensor, ...]:
 
 
 def device_named(name: str) -> torch.device:
-    """The torch device for `auto` (CUDA where there is one), `cpu` or `cuda`."""
+    """The torch device for `auto` (CUDA where there is one), `cpu` or `cuda`.
+
+    Raises:
+        ValueError: `cuda` on a machine where torch finds none.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device: cuda: torch finds no CUDA device here; write device: auto or cpu")
     return torch.device(name)

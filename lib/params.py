@@ -125,7 +125,8 @@ def _value_problem(error: Any, values: Mapping[str, Any]) -> str:
     name, *place = error["loc"] or ("(all)",)
     where = f"{name}{''.join(f'[{i}]' for i in place)}"
     given = error["input"]
-    return f"{where}: {error['msg'].lower()}, got {given!r} ({type(given).__name__}){_remedy(given)}"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{where}: {message[:1].lower()}{message[1:]}, got {given!r} ({type(given).__name__}){_remedy(given)}"
 
 
 def _remedy(given: Any) -> str:

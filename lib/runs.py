@@ -2,7 +2,8 @@
 
 A run is a call of a function of this library. Its key covers the function, every library file that function's module
 reaches, the arguments, the versions and the device; its result appears on disk whole or not at all. So a collection
-killed in its seventh run reuses six, and an edited library file reruns what depends on it.
+killed in its seventh run reuses six, and an edited library file reruns what depends on it. Of a study's Params only the
+fields a run has read are arguments: changing one parameter repeats only the runs that use it.
 """
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ import pandas as pd
 from pydantic import BaseModel
 
 from lib import provenance
-from lib.content import BUILD, PACKAGE, closure_digest, digest, write_atomically
+from lib.content import BUILD, PACKAGE, closure_digest, digest, write_atomically, write_json
 from lib.live import Progress
 
 Function = Callable[..., Mapping[str, Any]]
@@ -42,13 +43,65 @@ def reuse(function: Function, *args: Any, **kwargs: Any) -> dict[str, Any]:
     Raises:
         TypeError: the function is not the library's, or an argument or result has no plain form.
     """
-    path = run_path(function, args, kwargs)
-    result = _read(path)
-    if result is None:
-        # What is written is what is returned, so a first and a second call cannot differ.
-        write_atomically(path, lambda p: _write(p, function(*args, **kwargs)))
-        result = _read(path)
-    return result
+    start, library = time.monotonic(), _library(function)
+    run_path(function, args, kwargs, library)  # refuses arguments that are not plain before anything runs
+    for fields in _known_reads(function, library):
+        result = _read(run_path(function, args, kwargs, library, fields))
+        if result is not None:
+            _calls.append((_name(function), time.monotonic() - start, True))
+            return result
+    reads: set[str] = set()
+    watched = [_Watched(a, reads) if isinstance(a, BaseModel) else a for a in args]
+    named = {k: _Watched(a, reads) if isinstance(a, BaseModel) else a for k, a in kwargs.items()}
+    result = function(*watched, **named)
+    path = run_path(function, args, kwargs, library, reads)
+    # What is written is what is returned, so a first and a second call cannot differ.
+    write_atomically(path, lambda p: _write(p, result))
+    _remember_reads(function, library, reads)
+    _calls.append((_name(function), time.monotonic() - start, False))
+    return _read(path)
+
+
+def calls() -> pd.DataFrame:
+    """What `reuse` did in this process, in order: columns run, seconds, reused."""
+    return pd.DataFrame(_calls, columns=["run", "seconds", "reused"])
+
+
+_calls: list[tuple[str, float, bool]] = []
+
+
+class _Watched:
+    """A stand-in for Params that notes which fields are read; a method of it counts as reading them all."""
+
+    def __init__(self, params: BaseModel, reads: set[str]):
+        self._params, self._reads = params, reads
+
+    def __getattr__(self, name: str) -> Any:
+        fields = type(self._params).model_fields
+        self._reads.update([name] if name in fields else fields)
+        return getattr(self._params, name)
+
+
+def _known_reads(function: Function, library: str) -> list[list[str]]:
+    """Sets of fields that earlier runs of this function, as the library is now, have read.
+
+    A run is determined by the fields it reads: another Params that agrees on them takes the same course.
+    """
+    path = _reads_path(function)
+    try:
+        return json.loads(path.read_text(encoding="utf-8")).get(library, [])
+    except (OSError, ValueError, AttributeError):
+        return []
+
+
+def _remember_reads(function: Function, library: str, reads: set[str]) -> None:
+    known = _known_reads(function, library)
+    if sorted(reads) not in known:
+        write_json(_reads_path(function), {library: [*known, sorted(reads)]})
+
+
+def _reads_path(function: Function) -> Path:
+    return _folder(function) / "reads.json"
 
 
 def collect(
@@ -71,7 +124,7 @@ def collect(
     results = [_read(path) for path in paths]
     missing = [i for i, result in enumerate(results) if result is None]
     with Progress(len(configs), label, done=len(configs) - len(missing)) as progress:
-        for _ in _finished(function, [configs[i] for i in missing], min(jobs, len(missing))):
+        for _ in _finished(function, [(configs[i], paths[i]) for i in missing], min(jobs, len(missing))):
             progress.advance()
     for i in missing:
         results[i] = _read(paths[i])
@@ -80,12 +133,29 @@ def collect(
     return frame
 
 
-def run_path(function: Function, args: tuple, kwargs: Mapping[str, Any], library: str | None = None) -> Path:
-    """Where this call's result is or will be: `_build/runs/<module>.<function>/<key>.npz`."""
-    library = library or _library(function)
-    name = f"{function.__module__}.{function.__qualname__}"
-    key = digest(name, library, _plain(args), _plain(dict(kwargs)), provenance.environment())
-    return BUILD / "runs" / name.removeprefix(f"{PACKAGE.name}.") / f"{key[:32]}.npz"
+def run_path(
+    function: Function,
+    args: tuple,
+    kwargs: Mapping[str, Any],
+    library: str | None = None,
+    reads: Iterable[str] | None = None,
+) -> Path:
+    """Where this call's result is or will be: `_build/runs/<module>.<function>/<key>.npz`.
+
+    `reads` are the fields of a Params argument that count; None: all.
+    """
+    library, reads = library or _library(function), None if reads is None else frozenset(reads)
+    plain = _plain(args, reads), _plain(dict(kwargs), reads)
+    key = digest(_name(function), library, *plain, provenance.environment())
+    return _folder(function) / f"{key[:32]}.npz"
+
+
+def _folder(function: Function) -> Path:
+    return BUILD / "runs" / _name(function)
+
+
+def _name(function: Function) -> str:
+    return f"{function.__module__}.{function.__qualname__}".removeprefix(f"{PACKAGE.name}.")
 
 
 def _library(function: Function) -> str:
@@ -96,17 +166,21 @@ def _library(function: Function) -> str:
     return closure_digest(f"import {module}")
 
 
-def _finished(function: Function, configs: list[dict], jobs: int) -> Iterable[None]:
+def _make(function: Function, config: dict, path: Path) -> None:
+    write_atomically(path, lambda p: _write(p, function(**config)))
+
+
+def _finished(function: Function, runs: list[tuple[dict, Path]], jobs: int) -> Iterable[None]:
     """Make the runs, yielding after each."""
     if jobs <= 1:
-        for config in configs:
-            reuse(function, **config)
+        for config, path in runs:
+            _make(function, config, path)
             yield
         return
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(jobs, context, _end_with_parent, (os.getpid(),)) as pool:
         try:
-            for future in concurrent.futures.as_completed([pool.submit(reuse, function, **c) for c in configs]):
+            for future in concurrent.futures.as_completed([pool.submit(_make, function, *run) for run in runs]):
                 future.result()
                 yield
         except BaseException:
@@ -128,21 +202,25 @@ def _end_with_parent(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, reads: frozenset[str] | None = None) -> Any:
     """An argument as JSON that tells types apart: `1`, `1.0`, `"1"` and `True` give different keys."""
     if isinstance(value, BaseModel):
-        return {"params": type(value).__name__, **json.loads(value.model_dump_json())}
+        return {"params": type(value).__name__, **json.loads(value.model_dump_json(include=reads))}
     if isinstance(value, np.ndarray):
         return {"array": value.tolist(), "dtype": str(value.dtype)}
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): _plain(v, reads) for k, v in value.items()}
     if isinstance(value, (list, tuple, range)):
-        return [_plain(v) for v in value]
+        return [_plain(v, reads) for v in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(f"a run's argument must be plain data, got {type(value).__name__}")
+
+
+_UNREADABLE = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile)
+"""What NumPy and zipfile raise on a damaged file (NotImplementedError is a RuntimeError)."""
 
 
 def _write(path: Path, result: Any) -> None:
@@ -159,7 +237,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     try:
         with np.load(path, allow_pickle=False) as file:
             return _decode(json.loads(str(file["skeleton"])), file)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+    except _UNREADABLE as error:
         warnings.warn(f"{path}: stored run cannot be read ({error}); computing it again", stacklevel=3)
         return None
 

@@ -122,3 +122,60 @@ def test_only_the_librarys_module_level_functions_are_cached():
         runs.reuse(lambda: {})
     with pytest.raises(TypeError, match="plain data"):
         runs.reuse(runs.run_path, object())
+
+
+PARAMS = '''\
+from pydantic import BaseModel
+
+
+class Knobs(BaseModel):
+    a: int = 1
+    b: int = 2
+    c: int = 3
+
+
+def part(params):
+    with open(MADE, "a") as file:
+        file.write("x\\n")
+    return {"sum": params.a + (params.b if params.a > 5 else 0)}
+
+
+def whole(params):
+    return {"sum": sum(params.model_dump().values())}
+'''
+
+
+def test_only_the_parameters_a_run_reads_are_its_arguments(project):
+    (project.root / "lib/counted.py").write_text(MODULE + PARAMS)
+    tell = "; ".join(
+        f"print(reuse(counted.part, counted.Knobs({values}))['sum'], end=' ')"
+        for values in ("a=1", "a=1, b=9, c=9", "a=7, b=1", "a=7, b=1, c=9", "a=7, b=2", "a=1, b=5")
+    )
+    assert project(tell).stdout.split() == ["1", "1", "8", "8", "9", "1"]
+    assert len(project.made()) == 3
+    again = project("print(reuse(counted.part, counted.Knobs(a=7, b=2, c=0))['sum'])")
+    assert again.stdout.strip() == "9" and len(project.made()) == 3
+
+
+def test_a_run_that_takes_its_parameters_whole_reads_them_all(project):
+    (project.root / "lib/counted.py").write_text(MODULE + PARAMS)
+    done = project("print(*[reuse(counted.whole, counted.Knobs(c=c))['sum'] for c in (3, 4)])")
+    assert done.stdout.split() == ["6", "7"]
+
+
+def test_a_collection_counts_every_parameter(project):
+    (project.root / "lib/counted.py").write_text(MODULE + PARAMS)
+    code = "print(list(collect(counted.part, [dict(params=counted.Knobs(c=c)) for c in (3, 4, 3)])['sum']))"
+    assert project(code).stdout.strip() == "[1, 1, 1]" and len(project.made()) == 3
+    assert project(code).stdout.strip() == "[1, 1, 1]" and len(project.made()) == 3
+
+
+def test_calls_are_listed_with_their_seconds(project):
+    done = project(
+        """
+        from lib.runs import calls
+        reuse(counted.square, 2), reuse(counted.square, 2)
+        print(list(calls().reused), list(calls().run))
+        """
+    )
+    assert done.stdout.strip() == "[False, True] ['counted.square', 'counted.square']"

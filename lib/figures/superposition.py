@@ -118,7 +118,7 @@ def planes(sparsity: np.ndarray, W: np.ndarray) -> Figure:
     """
     fig, axes = style.figure(aspect=0.21, cols=len(sparsity), sharey=True)
     circle = np.linspace(0, 2 * np.pi, 200)
-    for ax, s, weights in zip(axes, sparsity, W, strict=True):
+    for ax, s, weights in zip(np.atleast_1d(axes), sparsity, W, strict=True):
         ax.plot(np.cos(circle), np.sin(circle), color=style.GRID, linewidth=0.8)
         shades = style.colormap(style.SEQUENTIAL)(np.linspace(0, 0.85, weights.shape[1]))
         for (x, y), shade in zip(weights.T, shades, strict=True):
@@ -138,7 +138,8 @@ def phase_diagrams(diagrams: Sequence[Mapping[str, np.ndarray]], names: Sequence
         diagrams: each with density [G], importance [G], phase, theory, agreeing [G (density), G (importance)].
         names: title of each; phases: name of each phase index.
     """
-    fig, axes = style.figure(aspect=0.52, cols=len(diagrams), sharey=True)
+    fig, axes = style.figure(aspect=0.52, cols=len(diagrams), sharey=True, squeeze=False)
+    axes = axes[0]
     hues = np.array([rgb_to_hsv(to_rgb(colour)) for colour in (style.NULL, style.BLUE, style.ORANGE)])
     for ax, diagram, name in zip(axes, diagrams, names, strict=True):
         picture = hues[diagram["phase"]].copy()  # [density, importance, 3]

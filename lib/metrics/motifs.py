@@ -71,18 +71,6 @@ def circuit_asymmetry(W1: Tensor, W2: Tensor, share: float = 0.1) -> Tensor:
     return torch.where(served.sum(-1) > 1, spread, 0.0)
 
 
-def inhibition(W2: Tensor) -> Tensor:
-    """Strongest negative output of each unit over its strongest positive one, max(0, -min_i W2_iu) / max_i W2_iu.
-
-    Args:
-        W2: [..., n_features, n_hidden].
-    Returns:
-        [..., n_hidden]; 0 for a unit without a positive output.
-    """
-    top = W2.amax(-2)
-    return torch.where(top > 0, (-W2.amin(-2)).clamp_min(0) / top.clamp_min(1e-12), 0.0)
-
-
 def strongest_attack(
     W: Tensor, b: Tensor, x: Tensor, norm: float, rng: torch.Generator, starts: int = 4, steps: int = 20
 ) -> Tensor:

@@ -58,24 +58,6 @@ def polytopes(
     return sorted(found, key=lambda p: p.members[0])
 
 
-def polytope_names(W: Tensor, **tolerances: float) -> np.ndarray:
-    """Name of the polytope each feature belongs to, for colouring a scatter of D_i.
-
-    Args:
-        W: [..., n_hidden, n_features].
-        **tolerances: as in `polytopes`.
-    Returns:
-        strings, [..., n_features]; "" for a feature that is not represented.
-    Chapter: studies/superposition_phases.
-    """
-    models = W.reshape(-1, *W.shape[-2:])
-    names = np.full((len(models), W.shape[-1]), "", dtype=object)
-    for row, model in zip(names, models, strict=True):
-        for polytope in polytopes(model, **tolerances):
-            row[list(polytope.members)] = polytope.name
-    return names.reshape(*W.shape[:-2], W.shape[-1])
-
-
 def _name(directions: np.ndarray, rank_tolerance: float, angle_tolerance: float) -> tuple[str, int]:
     """Name and rank of one group of unit columns."""
     rank = int(np.linalg.matrix_rank(directions, rtol=rank_tolerance))

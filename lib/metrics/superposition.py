@@ -125,6 +125,16 @@ def zero_predictor_loss(importance: Tensor | float, feature_probability: Tensor 
     return (torch.as_tensor(importance) * p).sum(-1) / 3
 
 
+def mean_predictor_loss(importance: Tensor | float, feature_probability: Tensor | float) -> Tensor:
+    """Expected loss of always answering the mean, sum_i I_i Var(x_i) = sum_i I_i (p / 3 - p^2 / 4).
+
+    Args, Returns, Raises: as `zero_predictor_loss`.
+    Chapter: studies/superposition_phases.
+    """
+    p = torch.as_tensor(feature_probability)
+    return zero_predictor_loss(importance, p) - (torch.as_tensor(importance) * p.square()).sum(-1) / 4
+
+
 def normalised_loss(loss: Tensor, importance: Tensor | float, feature_probability: Tensor | float) -> Tensor:
     """Loss as a fraction of the zero predictor's, L / (sum_i I_i p / 3); 1 means nothing was learned.
 

@@ -55,9 +55,16 @@ def status_command(_: argparse.Namespace) -> int:
             request = Request(page, label)
             book = (request.stored() or {"metadata": {"book": {}}})["metadata"]["book"]
             request = Request(page, book.get("profile", label), book.get("overrides", {}))
-            state = "stands" if request.stands(request.stored()) else "stale"
+            state = _state(request)
             print(f"{page.name:34s} {label:24s} {state:7s} {book.get('finished', '?')}  {book.get('seconds', '?')} s")
     return 0
+
+
+def _state(request: Request) -> str:
+    try:
+        return "stands" if request.stands(request.stored()) else "stale"
+    except (PageError, params.ParameterError) as error:
+        return f"broken ({error})"
 
 
 def run_command(arguments: argparse.Namespace) -> int:

@@ -46,8 +46,22 @@ class Page:
         return ROOT / "params" / self.name / f"{profile}.yaml"
 
     def params_class(self) -> type[params.Params]:
-        """The study's frozen Params; importing it imports the study's library."""
-        return importlib.import_module(f"lib.studies.{self.name}").Params
+        """The study's frozen Params; importing it imports the study's library.
+
+        Raises:
+            PageError: the protocol module is missing, cannot be imported or has no Params.
+        """
+        try:
+            return importlib.import_module(f"lib.studies.{self.name}").Params
+        except (ImportError, AttributeError, SyntaxError) as error:
+            raise PageError(f"lib/studies/{self.name}.py: {type(error).__name__}: {error}") from error
+
+    def claims(self) -> list[str]:
+        """The entries of `book/claims.yml` that are this study's: its verdicts follow their rules."""
+        path = ROOT / "book" / "claims.yml"
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        entries = re.split(r"^(?=- id:)", text, flags=re.MULTILINE)
+        return [entry for entry in entries if re.search(rf"^  study: {re.escape(self.name)}$", entry, re.MULTILINE)]
 
 
 def all_pages() -> list[Page]:
@@ -110,6 +124,8 @@ class Request:
         if not self.page.is_study:
             if self.overrides:
                 raise PageError(f"{self.page.name}: an instrument takes no parameters; drop -p")
+            if self.profile not in profiles():
+                raise PageError(f"no page has a profile {self.profile!r}; there are: {', '.join(profiles())}")
             return {}
         return {**params.read_yaml(self.page.params_file(self.profile)), **self.overrides}
 
@@ -121,9 +137,9 @@ class Request:
         """
         if not self.page.is_study:
             return self.raw_values
-        path = self.page.params_file(self.profile)
+        path, values = self.page.params_file(self.profile), self.raw_values
         where = f"{path.relative_to(ROOT)}{' with -p' if self.overrides else ''}"
-        checked = params.check(self.page.params_class(), self.raw_values, where)
+        checked = params.check(self.page.params_class(), values, where)
         if getattr(checked, "profile", self.profile) != self.profile:
             raise params.ParameterError(f"{where}: profile: says {checked.profile!r}; write `profile: {self.profile}`")
         return json.loads(checked.model_dump_json())
@@ -132,7 +148,7 @@ class Request:
         """The last whole execution (notebook JSON), None if there is none that can be read."""
         try:
             notebook = json.loads(self.output.read_text(encoding="utf-8"))
-            return notebook if notebook["metadata"]["book"]["key"] else None
+            return notebook if notebook["metadata"]["book"]["key"] and notebook["cells"] else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -141,7 +157,7 @@ class Request:
         if notebook is None:
             return False
         book, code = notebook["metadata"]["book"], [_text(c) for c in notebook["cells"] if c["cell_type"] == "code"]
-        now = {"page": file_digest(self.page.source), "request": digest(self.raw_values), **outside(code)}
+        now = {"page": file_digest(self.page.source), "request": digest(self.raw_values), **outside(self.page, code)}
         return all(book.get(name) == value for name, value in now.items())
 
     def write_results(self, book: dict[str, Any]) -> None:
@@ -153,16 +169,22 @@ class Request:
             content.write_json(self.results, records)
 
 
-def outside(code: list[str]) -> dict[str, Any]:
-    """What an execution depends on besides its own cells and parameters."""
-    return {"library": closure_digest(without_magics(code)), "environment": provenance.environment()}
+def profiles() -> list[str]:
+    """Every profile some study has a parameter file for."""
+    return sorted({path.stem for path in (ROOT / "params").glob("*/*.yaml") if not path.stem.startswith("sweep_")})
 
 
-def content_key(cells: list[tuple[str, list[str]]], values: dict[str, Any]) -> str:
+def outside(page: Page, code: list[str]) -> dict[str, Any]:
+    """What an execution depends on besides its own cells and parameters: library, decision rules, environment."""
+    library = closure_digest(without_magics(code))
+    return {"library": library, "claims": digest(page.claims()), "environment": provenance.environment()}
+
+
+def content_key(page: Page, cells: list[tuple[str, list[str]]], values: dict[str, Any]) -> str:
     """The key of executing code `cells` (source, tags) with checked `values`, here and now."""
     code = [source for source, _ in cells]
     marks = [[tag for tag in RUNNING_TAGS if tag in tags] for _, tags in cells]
-    return digest(code, marks, values, outside(code))
+    return digest(code, marks, values, outside(page, code))
 
 
 def without_magics(code: list[str]) -> str:

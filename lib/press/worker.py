@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import sys
 import threading
 import time
@@ -25,7 +26,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from lib import content, provenance
 from lib.content import ROOT, digest, file_digest
-from lib.press.pages import DEFAULT_PROFILE, PageError, Request, content_key, find_page, outside, without_magics
+from lib.press.pages import DEFAULT_PROFILE, Page, PageError, Request, content_key, find_page, outside, without_magics
 
 FAILED = 1
 STARTS = 3
@@ -50,10 +51,10 @@ def read_page(path: Path) -> nbformat.NotebookNode:
     return notebook
 
 
-def key_of(notebook: nbformat.NotebookNode, values: dict[str, Any]) -> str:
+def key_of(page: Page, notebook: nbformat.NotebookNode, values: dict[str, Any]) -> str:
     """Content key of executing `notebook` with checked parameter `values`."""
     cells = [(c.source, c.metadata.get("tags", [])) for c in notebook.cells if c.cell_type == "code"]
-    return content_key(cells, values)
+    return content_key(page, cells, values)
 
 
 def with_old_outputs(notebook: nbformat.NotebookNode, old: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -72,7 +73,7 @@ def refresh(request: Request, values: dict[str, Any]) -> bool:
     """Renew the stored notebook without executing if only its prose changed; whether that was so."""
     stored = request.stored()
     notebook = read_page(request.page.source)
-    if stored is None or stored["metadata"]["book"]["key"] != key_of(notebook, values):
+    if stored is None or stored["metadata"]["book"]["key"] != key_of(request.page, notebook, values):
         return False
     renewed = with_old_outputs(notebook, nbformat.read(request.output, 4))
     renewed.metadata["book"].update(page_facts(request, notebook))
@@ -83,7 +84,8 @@ def refresh(request: Request, values: dict[str, Any]) -> bool:
 def page_facts(request: Request, notebook: nbformat.NotebookNode) -> dict[str, Any]:
     """What `Request.stands` compares."""
     code = [c.source for c in notebook.cells if c.cell_type == "code"]
-    return {"page": file_digest(request.page.source), "request": digest(request.raw_values), **outside(code)}
+    raw = digest(request.raw_values)
+    return {"page": file_digest(request.page.source), "request": raw, **outside(request.page, code)}
 
 
 def store(request: Request, notebook: nbformat.NotebookNode) -> None:
@@ -99,7 +101,8 @@ def execute(request: Request, values: dict[str, Any], emit: Emit) -> float:
         PapermillExecutionError: a cell failed; the notebook up to there is `request.partial`.
     """
     notebook = read_page(request.page.source)
-    key, facts = key_of(notebook, values), page_facts(request, notebook)
+    _check_parameters_cell(request.page, notebook)
+    key, facts = key_of(request.page, notebook, values), page_facts(request, notebook)
     records = request.partial.with_suffix(".results.json")
     request.partial.parent.mkdir(parents=True, exist_ok=True)
     records.unlink(missing_ok=True)
@@ -112,15 +115,32 @@ def execute(request: Request, values: dict[str, Any], emit: Emit) -> float:
             # The parameters cell shows the quick profile already; another profile's values must be seen.
             shown = request.profile != DEFAULT_PROFILE or request.overrides
             cell.metadata["tags"] = ["injected-parameters", "hide-input" if shown else "remove-cell"]
+    results = _records(records)
+    _check_verdicts(request.page, results)
     done.metadata["book"] = {
         "key": key, "name": request.page.name, "profile": request.profile, "overrides": request.overrides,
         "params": values, "seconds": seconds, "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "processor": provenance.processor(), "results": _records(records), **facts,
+        "processor": provenance.processor(), "results": results, **facts,
     }  # fmt: skip
     store(request, done)
     for leftover in (request.partial, records):
         leftover.unlink(missing_ok=True)
     return seconds
+
+
+def _check_parameters_cell(page: Page, notebook: nbformat.NotebookNode) -> None:
+    """papermill puts the parameters behind the tagged cell; without one the chapter's own values would win silently."""
+    tagged = sum("parameters" in cell.metadata.get("tags", []) for cell in notebook.cells)
+    if page.is_study and tagged != 1:
+        raise PageError(f"{page.source.relative_to(ROOT)}: needs one code cell tagged `parameters`, has {tagged}")
+
+
+def _check_verdicts(page: Page, results: Any) -> None:
+    """A study that leaves a claim of its own without a verdict has not run to its end."""
+    ids = [re.match(r"- id: *(\S+)", entry)[1] for entry in page.claims()]
+    recorded = {record["claim_id"] for record in (results or {}).get("records", [])}
+    if missing := [claim for claim in ids if claim not in recorded]:
+        raise PageError(f"{page.source.relative_to(ROOT)}: no verdict was recorded for {', '.join(missing)}")
 
 
 def _records(path: Path) -> Any:

@@ -54,6 +54,7 @@ def render(site: Site) -> Path:
     done = subprocess.run(
         [sys.executable, "-c", JUPYTER_BOOK, "build", str(site.source), *options],
         capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": "ignore"}, check=False,
+        close_fds=False,
     )  # fmt: skip
     if done.returncode:
         lines = [line.replace(f"{site.source}/", "") for line in (done.stderr + done.stdout).splitlines()]
@@ -98,5 +99,6 @@ def _only_one(folder: Path) -> Iterator[None]:
     """Hold the lock of `folder`, so that two builds at once take turns; a killed holder frees it."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".site.lock", "w") as lock:
+        os.set_inheritable(lock.fileno(), True)  # Sphinx holds it too: a build whose starter was killed still counts
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -8,11 +8,12 @@ Comparisons and conclusions belong to the chapter.
 from __future__ import annotations
 
 from itertools import product
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from lib.ensembles import device_named
@@ -28,7 +29,8 @@ from lib.params import Params as Base
 from lib.rng import generator
 
 Arrays = dict[str, np.ndarray]
-Sparsities = tuple[float, ...]
+Sparsity = Annotated[float, Field(ge=0, lt=1)]
+Sparsities = Annotated[tuple[Sparsity, ...], Field(min_length=1)]
 
 
 class Params(Base):
@@ -38,7 +40,7 @@ class Params(Base):
     seed: int = Field(ge=0, description="root of every random stream of the rigorous parts")
     device: str = Field(pattern="^(auto|cpu|cuda)$", description="where the ensembles run")
     sparsities: Sparsities = Field(description="S of the published sweep and its well-trained twin")
-    seeds: int = Field(ge=1, le=200, description="models per sparsity, both arms; seeds 0 .. seeds-1")
+    seeds: int = Field(ge=2, le=200, description="models per sparsity, both arms; seeds 0 .. seeds-1")
     published_samples: int = Field(ge=100, le=10000, description="samples of the published data set (theirs 10000)")
     published_epochs: int = Field(ge=1, le=10, description="passes over them (theirs 10)")
     variant_samples: int = Field(ge=100, le=10000, description="samples for the other architectures and importances")
@@ -68,6 +70,15 @@ class Params(Base):
     abs_steps: int = Field(ge=50, le=20000, description="its steps")
     abs_batch: int = Field(ge=16, le=8192, description="its samples per step")
     abs_sparsities: Sparsities = Field(description="its S")
+
+
+    @field_validator("sparsities")
+    @classmethod
+    def _holds_what_the_claims_compare(cls, value: Sparsities) -> Sparsities:
+        groups = ((0.8,), (0.85,), (0.9,), (0.1, 0.3, 0.7))
+        if any(not set(group) & set(value) for group in groups):
+            raise ValueError("the claims need S = 0.8, 0.85, 0.9 and one of 0.1, 0.3, 0.7 among the sparsities")
+        return value
 
 
 def published_sweep(params: Params, sparsities: Sparsities | None = None, seeds: range | None = None) -> dict:
@@ -287,8 +298,8 @@ def absolute_value(params: Params, sparsities: Sparsities | None = None) -> Arra
 
     Returns:
         sparsity [S]; W1 [S, m, n], W2 [S, n, m], b [S, n]; loss [S] and feature_loss [S, n], held out, over zero;
-        served [S, m], features a unit serves (|W1 W2| > 10 % of the model's largest); asymmetry [S, m] and inhibition
-        [S, m] of each unit (lib.metrics.motifs).
+        served [S, m], features a unit serves (|W1 W2| > 10 % of the model's largest); asymmetry [S, m] of each unit
+        (lib.metrics.motifs).
     """
     axis = sparsities or params.abs_sparsities
     density, importance = _tensor(params, 1 - np.array(axis)), _tensor(params, 0.8 ** np.arange(params.abs_features))
@@ -296,8 +307,8 @@ def absolute_value(params: Params, sparsities: Sparsities | None = None) -> Arra
     at, error = train_absolute(density, importance, *size, _rng(params, "abs"))
     loss = metric.normalised_loss((error * importance).sum(1), importance, density[:, None])
     served = motifs.served_features(at["W1"], at["W2"]).sum(-1)
-    units = {"asymmetry": motifs.circuit_asymmetry(at["W1"], at["W2"]), "inhibition": motifs.inhibition(at["W2"])}
-    found = _arrays(**at, **units, served=served, loss=loss, feature_loss=3 * error / density[:, None])
+    asymmetry = motifs.circuit_asymmetry(at["W1"], at["W2"])
+    found = _arrays(**at, asymmetry=asymmetry, served=served, loss=loss, feature_loss=3 * error / density[:, None])
     return found | {"sparsity": np.array(axis)}
 
 

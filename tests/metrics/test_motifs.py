@@ -28,7 +28,6 @@ def test_asymmetric_motif_by_hand():
     W2 = torch.tensor([[0.5, 0.0], [2.0, -1.0], [0.0, 1.0]])
     assert motifs.served_features(W1, W2).sum(-1).tolist() == [2, 1]
     assert_close(motifs.circuit_asymmetry(W1, W2), torch.tensor([2 * torch.log(torch.tensor(4.0)).item(), 0.0]))
-    assert_close(motifs.inhibition(W2), torch.tensor([0.0, 1.0]))
 
 
 def test_rescaling_a_unit_does_not_change_its_asymmetry():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.metrics.polytopes import polytope_names, polytopes
+from lib.metrics.polytopes import polytopes
 from lib.metrics.superposition import feature_dimensionality
 from lib.rng import generator
 
@@ -76,18 +76,13 @@ def test_orthogonal_groups_are_told_apart_and_absent_features_left_out():
         ("pentagon", (0, 1, 2, 3, 4)), ("digon", (5, 6)), ("solo", (7,)),
     ]  # fmt: skip
     assert polytopes(W)[0].dimensionality == pytest.approx(feature_dimensionality(W)[:5].mean().item())
-    assert polytope_names(W).tolist() == ["pentagon"] * 5 + ["digon"] * 2 + ["solo", ""]
-    assert polytope_names(W, threshold=0.2)[-1] == "solo"
-
-
-def test_names_batch_over_leading_dimensions():
-    W = torch.stack([tensor(ring(5)), torch.zeros(2, 5, dtype=torch.float64)])[None]
-    assert polytope_names(W).tolist() == [[["pentagon"] * 5, [""] * 5]]
+    assert polytopes(W, threshold=0.2)[-1].members == (8,)
 
 
 def test_random_directions_hold_no_named_polytope_of_many_corners():
     W = torch.randn(50, 3, 8, generator=generator(0, "test"))
-    assert not {"square antiprism", "pentagon", "tetrahedron"} & set(polytope_names(W).ravel())
+    names = {group.name for one in W for group in polytopes(one)}
+    assert not {"square antiprism", "pentagon", "tetrahedron"} & names
 
 
 def test_an_empty_model_has_no_polytopes_and_a_batch_is_refused():

@@ -91,6 +91,14 @@ def test_zero_predictor_loss_by_hand():
     assert_close(per_model, torch.tensor([0.1, 0.4]))
 
 
+def test_mean_predictor_loss_is_the_variance():
+    importance = torch.tensor([1.0, 0.5])
+    assert_close(sp.mean_predictor_loss(importance, 0.2), torch.tensor(1.5 * (0.2 / 3 - 0.04 / 4)))
+    x = torch.rand(200_000, generator=generator(0, "mean"))
+    x = torch.where(x < 0.4, x / 0.4, 0)
+    assert_close(x.var(), sp.mean_predictor_loss(torch.ones(1), 0.4), rtol=0.02, atol=0)
+
+
 def test_zero_predictor_loss_is_what_sampling_gives():
     p, rng = 0.15, generator(4, "test")
     importance = 0.7 ** torch.arange(20)

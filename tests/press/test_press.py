@@ -149,6 +149,55 @@ def test_cell_that_is_not_python_is_named_before_a_kernel_starts(request, fixtur
     assert "book/studies/tiny.md: code cell 5, line 2: " in refused.stderr and 'print "answer"' in refused.stderr
 
 
+@pytest.mark.parametrize("twice", [False, True])
+def test_a_study_has_exactly_one_parameters_cell(checkout, twice):
+    tag = ":tags: [parameters]\n"
+    cells = f"{tag}\nx = 1\n```\n\n```{{code-cell}} ipython3\n{tag}" if twice else ""
+    checkout.chapter.write_text(checkout.chapter.read_text().replace(tag, cells))
+    refused = checkout.run("-p", "seeds=7")
+    assert refused.returncode == 1 and "needs one code cell tagged `parameters`, has" in refused.stderr
+    assert not list(checkout.root.glob("_build/executed/**/*.ipynb"))
+
+
+def test_a_claim_left_without_a_verdict_fails_the_run(checkout):
+    (checkout.root / "book/claims.yml").write_text("- id: TI-1\n  study: tiny\n  decision: none\n")
+    failed = checkout.run()
+    assert failed.returncode == 1 and "tiny.md: no verdict was recorded for TI-1" in failed.stderr
+
+
+def test_a_changed_decision_rule_reruns_its_study_alone(executed):
+    claims = executed.root / "book/claims.yml"
+    claims.write_text("- id: OT-1\n  study: other\n  decision: none\n")
+    assert executed.run().stdout == "tiny [quick]: kept\n"
+    claims.write_text("- id: TI-1\n  study: tiny\n  decision: none\n")
+    assert "kept" not in executed.run().stdout
+
+
+@pytest.mark.parametrize("fault", ["protocol missing", "protocol broken", "no Params", "parameters missing"])
+def test_a_missing_room_is_named(checkout, fault):
+    protocol = checkout.root / "lib/studies/tiny.py"
+    if fault == "protocol missing":
+        protocol.unlink()
+    elif fault == "parameters missing":
+        checkout.quick.unlink()
+    else:
+        protocol.write_text("def broken(:" if fault == "protocol broken" else "double = None")
+    refused = checkout.run()
+    room = "params/tiny/quick.yaml" if fault == "parameters missing" else "lib/studies/tiny.py"
+    assert refused.returncode == 2 and room in refused.stderr and "Traceback" not in refused.stderr
+
+
+def test_an_executed_notebook_that_is_none_is_stale(executed):
+    executed.output.write_text('{"metadata": {"book": {"key": "x"}}}')
+    assert "done" in executed.run().stdout
+
+
+def test_status_goes_on_past_a_broken_page(executed):
+    executed.quick.unlink()
+    status = executed.press("status")
+    assert status.returncode == 0 and "broken" in status.stdout and "no such parameter file" in status.stdout
+
+
 def test_list_and_status(checkout):
     assert checkout.press("list").stdout.split() == ["tiny", "quick"]
     checkout.run()

@@ -54,6 +54,7 @@ def test_topk_finds_what_a_toy_model_stores_and_random_directions_do_not():
     null = study.facts(quick, "toy", 0)
     assert row.recovery > 0.85 and row.l0 == pytest.approx(1, abs=0.01)
     assert 0.73 < null["null_mmcs"] < 0.80 and null["null_recovery"] < 0.3
+    assert 0.2 < null["null_fvu"] < 0.8 and null["null_shrinkage"] == pytest.approx(1, abs=0.1)
     assert null["probe_f1"] > 0.8 and null["n_features"] >= 6
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 import ast
 import inspect
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lib.content import ROOT
-from lib.params import load
+from lib.params import ParameterError, load
 from lib.studies import superposition_phases as study
 
 PROFILES = ROOT / "params" / "superposition_phases"
@@ -21,11 +20,18 @@ def params(profile: str = "smoke", **changes) -> study.Params:
     return load(study.Params, PROFILES / f"{profile}.yaml").replace(**changes)
 
 
-@pytest.mark.parametrize("path", sorted(PROFILES.glob("[!sweep_]*.yaml")), ids=lambda path: path.stem)
-def test_profile_is_accepted_and_opens_with_its_story(path: Path):
-    assert load(study.Params, path).profile == path.stem
-    header = path.read_text().splitlines()[:3]
-    assert [line.split(":")[0] for line in header] == ["# Reproduces", "# Command", "# Expected"]
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("seeds", 1, "greater than or equal to 2"),
+        ("sparsities", (0.1, 0.85), "the claims need S = 0.8, 0.85, 0.9"),
+        ("sparsities", (1.0, 0.8, 0.85, 0.9), "less than 1"),
+        ("plane_sparsities", (), "at least 1 item"),
+    ],
+)
+def test_what_no_verdict_could_use_is_refused_at_the_door(name, value, message):
+    with pytest.raises(ParameterError, match=message):
+        params("smoke", **{name: value})
 
 
 def test_every_parameter_is_used():
