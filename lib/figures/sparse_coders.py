@@ -39,9 +39,9 @@ def frontiers(
             for seed, sweep in own.groupby("seed"):
                 rows = sweep.sort_values("l0")
                 ax.plot(rows.l0 / true[world, seed], rows[value], "o-", color=colour, linewidth=0.9, markersize=2.8)
-        ax.axvline(1, color=style.GRID, zorder=0)
+        ax.axvline(1, color=style.GRID, linewidth=0.9, zorder=0)
         ax.set_title(arm, pad=3)
-    _frontier_axes(axes, log)
+    _frontier_axes(axes, log, [x for ax in axes.flat for x in _reach(ax)])
     _key(axes.flat[len(arms)], names)
     for ax in axes.flat[len(arms) + 1 :]:
         ax.set_axis_off()
@@ -50,10 +50,14 @@ def frontiers(
     return fig
 
 
-def _frontier_axes(axes: np.ndarray, log: bool) -> None:
+def _reach(ax: Axes) -> list[float]:
+    return [float(x) for line in ax.lines if line.get_marker() == "o" for x in line.get_xdata() if x > 0]
+
+
+def _frontier_axes(axes: np.ndarray, log: bool, reach: Sequence[float]) -> None:
     ax = axes.flat[0]
-    ax.set(xscale="log", xlim=(0.1, 12))
-    ax.xaxis.set_major_locator(FixedLocator([0.1, 1, 10]))
+    ax.set(xscale="log", xlim=(0.8 * max(0.1, min(reach, default=0.5)), 1.25 * max(reach, default=2.0)))
+    ax.xaxis.set_major_locator(FixedLocator([0.25, 0.5, 1, 2, 4, 8]))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
     if log:
@@ -65,8 +69,8 @@ def _frontier_axes(axes: np.ndarray, log: bool) -> None:
 
 def _key(ax: Axes, names: Sequence[str]) -> None:
     ax.set_axis_off()
-    lines = [(f"— {name}", colour) for name, colour in zip(names, COLOURS, strict=False)]
-    lines += [("grey: random dictionary", style.NULL), ("vertical: as many active", style.INK)]
+    lines = [(f"●— {name}", colour) for name, colour in zip(names, COLOURS, strict=False)]
+    lines += [("grey: random dictionary", style.NULL), ("thin upright line: l0 = true l0", style.INK)]
     for place, (text, colour) in enumerate(lines):
         ax.text(0.02, 0.85 - 0.19 * place, text, color=colour, fontsize=8.5, transform=ax.transAxes)
 
@@ -102,14 +106,14 @@ def heat_table(tables: Mapping[str, pd.DataFrame]) -> Figure:
         tables: world -> DataFrame, index arm, columns metrics; larger is better unless the column ends with "↓".
     """
     rows = sum(len(table) for table in tables.values())
-    fig, axes = style.figure(aspect=0.055 * rows + 0.12, rows=len(tables), squeeze=False)
+    fig, axes = style.figure(aspect=0.046 * rows + 0.12, rows=len(tables), squeeze=False)
     for ax, (world, table) in zip(axes[:, 0], tables.items(), strict=True):
         values = table.to_numpy(dtype=float)
         sign = np.array([-1 if str(name).endswith("↓") else 1 for name in table.columns])
         signed = values * sign
-        low, high = (f(np.where(np.isnan(signed), empty, signed), axis=0)
-                     for f, empty in ((np.min, np.inf), (np.max, -np.inf)))  # fmt: skip
-        shade = (signed - np.where(high >= low, low, 0)) / np.where(high > low, high - low, 1)
+        known = np.where(np.isnan(signed).all(0), 0, signed)
+        low, high = np.nanmin(known, axis=0), np.nanmax(known, axis=0)
+        shade = 1 - (high - signed) / np.maximum(high - low, 0.05)  # differences below .05 are not worth a shade
         ax.imshow(shade, cmap="Blues", vmin=0, vmax=1.6, aspect="auto")
         for (row, column), number in np.ndenumerate(values):
             text = "–" if np.isnan(number) else f"{number:.2f}"
@@ -129,14 +133,14 @@ def matchings(cosines: Mapping[str, np.ndarray]) -> Figure:
     Args:
         cosines: label -> [n_features, n_latents], columns already in matched order.
     """
-    fig, axes = style.figure(aspect=0.33, cols=len(cosines), sharey=True, squeeze=False)
+    fig, axes = style.figure(aspect=0.3, cols=len(cosines), sharey=True, squeeze=False)
     for ax, (label, values) in zip(axes[0], cosines.items(), strict=True):
         image = ax.imshow(values, cmap=style.DIVERGING, vmin=-1, vmax=1, aspect="equal")
         ax.set(title=label, xlabel="latent")
         ax.set_xticks([0, values.shape[1] - 1], ["1", str(values.shape[1])])
         ax.set_yticks([0, len(values) - 1], ["1", str(len(values))])
     axes[0, 0].set_ylabel("feature")
-    fig.colorbar(image, ax=list(axes[0]), label="signed cosine", ticks=[-1, 0, 1], pad=0.01)
+    fig.colorbar(image, ax=list(axes[0]), label="signed cosine", ticks=[-1, 0, 1], pad=0.01, shrink=0.6)
     return fig
 
 
@@ -191,7 +195,7 @@ def published_arms(runs: pd.DataFrame, printed: Mapping[str, tuple[float, float]
     style.direct_label(left, -0.55, 0.04, "- - published", style.BLACK).set_ha("left")
     middle.axhline(1, color=style.NULL, zorder=0)
     middle.set(ylabel="held-out loss", ylim=(0, None))
-    style.direct_label(middle, -0.55, 1.0, "mean", style.NULL, "below").set_ha("left")
+    style.direct_label(middle, -0.55, 0.97, "mean predictor", style.NULL, "below").set_ha("left")
     _share_over_k(right, runs, n_latents)
     return fig
 
@@ -215,7 +219,7 @@ def effects(groups: Mapping[str, Mapping[str, tuple[Sequence[float], Interval]]]
         groups: claim -> label -> differences per seed (nan left out) and their interval.
     """
     heights = [len(rows) for rows in groups.values()]
-    total = 0.085 * sum(heights) + 0.1 * len(groups)
+    total = 0.052 * sum(heights) + 0.085 * len(groups)
     fig, axes = style.figure(aspect=total, rows=len(groups), height_ratios=heights, squeeze=False)
     for ax, (claim, rows) in zip(axes[:, 0], groups.items(), strict=True):
         for place, (values, interval) in enumerate(rows.values()):
@@ -225,4 +229,5 @@ def effects(groups: Mapping[str, Mapping[str, tuple[Sequence[float], Interval]]]
         ax.axvline(0, color=style.NULL)
         ax.set_yticks([-place for place in range(len(rows))], list(rows))
         ax.set(ylim=(-len(rows) + 0.4, 0.5), title=claim)
+    fig.supxlabel("difference (variant - control)", fontsize=9.5)
     return fig

@@ -67,9 +67,9 @@ class Params(Base):
     l0: Numbers = Field(min_length=2, description="weights of penalties on counts and importances, in units of d")
     samples: int = Field(ge=500, description="training samples of a world")
     held_out: int = Field(ge=100, description="samples that judge a coder")
-    steps: int = Field(ge=20, description="steps that train a coder in the toy and small worlds")
-    gate_steps: int = Field(ge=20, description="the same for stochastic coders in small worlds")
-    planted_steps: int = Field(ge=20, description="the same in the planted world")
+    steps: int = Field(ge=10, description="steps that train a coder in the toy and small worlds")
+    gate_steps: int = Field(ge=10, description="the same for stochastic coders in small worlds")
+    planted_steps: int = Field(ge=10, description="the same in the planted world")
     batch: int = Field(ge=16, description="samples per step")
     dead_after: int = Field(ge=100, description="silent samples after which a latent is dead")
     null_draws: int = Field(ge=2, description="random dictionaries per world and seed")
@@ -140,7 +140,9 @@ def runs(params: Params) -> tuple[pd.DataFrame, pd.DataFrame]:
     names = list(dict.fromkeys(world for world, _ in cells))
     asked = [{"params": params, "world": w, "seed": s} for w in names for s in seeds]
     known = _collected(facts, asked, "worlds", params)
-    todo = [{"params": params, "world": w, "arm": a, "seed": s} for w, a in cells for s in seeds]
+    # all arms of one world and seed in a row, so that a worker makes its samples once
+    order = [(w, a, s) for w in names for s in seeds for world, a in cells if world == w]
+    todo = [{"params": params, "world": w, "arm": a, "seed": s} for w, a, s in order]
     done = _collected(sweep, todo, "coders", params)
     rows = [row.rows.assign(world=row.world, arm=row.arm, seed=row.seed) for row in done.itertuples()]
     return pd.concat(rows, ignore_index=True), known.drop(columns="params")
@@ -263,7 +265,7 @@ def example(params: Params, arms: tuple[str, ...], seed: int = 0) -> dict[str, A
     return {"dictionary": truth.dictionary.cpu().numpy(), "decoders": found}
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=2)
 def ground_truth(params: Params, world: str, seed: int) -> World:
     """The directions of a world and the law of its samples."""
     device, rng = device_named(params.device), _rng(params, world, "directions", seed)
@@ -279,7 +281,7 @@ def ground_truth(params: Params, world: str, seed: int) -> World:
     return planted_world(law.to(device), site, world == "signed", parent)
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=2)
 def samples(params: Params, world: str, seed: int) -> Data:
     """Training and held-out samples of a world, from streams of their own."""
     truth, parts = ground_truth(params, world, seed), []
@@ -312,6 +314,7 @@ def _bench(params: Params, d: int, rng: torch.Generator) -> Planted:
 def _prepare(coder: SparseCoder, x: Tensor) -> None:
     """Scale and b_dec as training would set them before its first step."""
     coder.scale.fill_((x.shape[1] / x.square().sum(1).mean()).sqrt())
+    coder.target_scale.copy_(coder.scale)
     coder.b_dec.copy_(x.mean(0) * coder.scale)
 
 

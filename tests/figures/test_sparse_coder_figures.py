@@ -29,7 +29,7 @@ def test_frontiers_draw_a_line_per_seed_and_world_over_relative_l0(tables, value
     lines = [line for line in panel.lines if len(line.get_xdata()) == 3]
     assert len(lines) == 4 and list(lines[0].get_xdata()) == [0.5, 1, 2]
     assert panel.get_yscale() == ("log" if log else "linear")
-    assert "— planted" in texts(fig) and "grey: random dictionary" in texts(fig)
+    assert "●— planted" in texts(fig) and "grey: random dictionary" in texts(fig)
     assert [ax.axison for ax in fig.axes[3:]] == [False] * 9
 
 
