@@ -45,6 +45,8 @@ def frontiers(
     _key(axes.flat[len(arms)], names)
     for ax in axes.flat[len(arms) + 1 :]:
         ax.set_axis_off()
+    for ax in axes.flat[max(0, len(arms) - 3) : len(arms)]:  # the lowest panel of each column
+        ax.tick_params(labelbottom=True)
     fig.supylabel(label, fontsize=9.5)
     fig.supxlabel("active latents per sample / active features per sample (l0 / true l0)", fontsize=9.5)
     return fig
