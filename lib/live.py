@@ -54,4 +54,5 @@ class Progress:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self.show(last=True)
+        if self.handle is not None or time.monotonic() - self.start >= self.every:  # what took no time needs no line
+            self.show(last=True)

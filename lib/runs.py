@@ -44,6 +44,7 @@ def reuse(function: Function, *args: Any, **kwargs: Any) -> dict[str, Any]:
         TypeError: the function is not the library's, or an argument or result has no plain form.
     """
     start, library = time.monotonic(), _library(function)
+    args, kwargs = tuple(map(_unwatched, args)), {name: _unwatched(value) for name, value in kwargs.items()}
     run_path(function, args, kwargs, library)  # refuses arguments that are not plain before anything runs
     for fields in _known_reads(function, library):
         result = _read(run_path(function, args, kwargs, library, fields))
@@ -80,6 +81,14 @@ class _Watched:
         fields = type(self._params).model_fields
         self._reads.update([name] if name in fields else fields)
         return getattr(self._params, name)
+
+
+def _unwatched(value: Any) -> Any:
+    """Params handed on from one run to another: the outer run depends on all of them."""
+    if isinstance(value, _Watched):
+        value._reads.update(type(value._params).model_fields)
+        return value._params
+    return value
 
 
 def _known_reads(function: Function, library: str) -> list[list[str]]:
