@@ -182,7 +182,12 @@ def test_calls_are_listed_with_their_seconds(project):
 
 
 def test_a_run_may_call_another_with_its_parameters(project):
-    outer = "\n\ndef outer(params):\n    from lib.runs import reuse\n    return {'sum': 10 * reuse(part, params)['sum']}\n"
+    outer = """
+
+def outer(params):
+    from lib.runs import reuse
+    return {"sum": 10 * reuse(part, params)["sum"]}
+"""
     (project.root / "lib/counted.py").write_text(MODULE + PARAMS + outer)
     done = project("print(*[reuse(counted.outer, counted.Knobs(a=a))['sum'] for a in (1, 2, 1)])")
     assert done.stdout.split() == ["10", "20", "10"] and len(project.made()) == 2
