@@ -50,7 +50,7 @@ def match_modules(model: nn.Module, *patterns: str) -> dict[str, nn.Module]:
 
 @contextmanager
 def capture(
-    model: nn.Module, *patterns: str, where: Where = "output", keep_graph: bool = False
+    model: nn.Module, *patterns: str, where: Where = "output", keep_graph: bool = False, copy: bool = False
 ) -> Iterator[dict[str, Tensor]]:
     """Collect what matching modules return (or receive) while the block runs; hooks go when it ends, however it ends.
 
@@ -58,9 +58,9 @@ def capture(
         model: any module; patterns: as `match_modules` takes them.
         where: "output", or "input" for the first positional argument. Of a tuple the first element is taken.
         keep_graph: keep the tensors in their autograd graph; otherwise they are detached.
+        copy: keep copies, in which a later in-place operation of the model, such as ReLU(inplace=True), does not show.
     Yields:
-        name -> tensor of the latest call, filled during forward passes. The tensors are not copies: a later in-place
-        operation of the model, such as ReLU(inplace=True), would show in them.
+        name -> tensor of the latest call, filled during forward passes.
     Raises:
         ValueError: a pattern matches nothing.
         TypeError: a matching module deals in something else than tensors.
@@ -69,7 +69,8 @@ def capture(
     found: dict[str, Tensor] = {}
 
     def keep(tensor: Tensor, name: str) -> Tensor:
-        found[name] = tensor if keep_graph else tensor.detach()
+        kept = tensor if keep_graph else tensor.detach()
+        found[name] = kept.clone() if copy else kept
         return tensor
 
     with ExitStack() as stack:
@@ -108,7 +109,7 @@ def stream(
         model: put into the mode you want (`model.eval()`) beforehand; name: a pattern that matches one module.
         inputs: arguments of the model, one at a time; call: how to call it, by default model(input).
     Yields:
-        What the module returned for each input, [..., d].
+        What the module returned for each input, [..., d], as it was then: copies, safe from in-place operations.
     Raises:
         ValueError: the name matches several modules, or the model never called the module.
     """
@@ -116,7 +117,7 @@ def stream(
     if len(names) > 1:
         raise ValueError(f"{name!r} matches {len(names)} modules ({', '.join(names[:5])}); a store holds one")
     for each in inputs:
-        with torch.no_grad(), capture(model, names[0], where=where) as found:
+        with torch.no_grad(), capture(model, names[0], where=where, copy=True) as found:
             (call or model)(each)
         if not found:
             raise ValueError(f"the model did not call its module {names[0]}")

@@ -91,6 +91,17 @@ def test_capture_outputs_and_inputs(model):
     assert torch.equal(received["blocks.1"], found["blocks.0"]) and received["head"].requires_grad
 
 
+@pytest.mark.parametrize("where", ["output", "input"])
+def test_what_is_streamed_is_safe_from_in_place_operations(where):
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(inplace=True))
+    x, name = rows(30, 4), "0" if where == "output" else "1"
+    (found,) = stream(model, name, [x], where)
+    assert torch.equal(found, model[0](x)) and (found < 0).any()
+    with capture(model, name, where=where) as shared, capture(model, name, where=where, copy=True) as copied:
+        model(x)
+    assert torch.equal(copied[name], found) and not (shared[name] < 0).any()
+
+
 def test_patch_replaces_a_tensor_or_the_first_of_a_tuple(model):
     x = rows(3, 4)
     with patch(model, {"blocks.*": lambda t, name: torch.zeros_like(t)}):
