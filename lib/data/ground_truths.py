@@ -111,6 +111,18 @@ def small_law(n: int, d: int, hierarchy: bool, rng: torch.Generator) -> plant.Pl
     return plant.planted(dictionary, plant.zipf(n, 0.5, 0.3, 0.03), parent=parent, exclusive=True, std=0.2)
 
 
+def flat_twin(tree: plant.Planted, rng: torch.Generator, n: int = 100_000) -> plant.Planted:
+    """The directions and values of a hierarchy whose features all stand alone, each as frequent as it is in the tree.
+
+    Args:
+        tree: the hierarchy.
+        rng: draws the n samples that count how often each feature fires there, on the tree's device.
+    Chapter: studies/sparse_coders_recovery.
+    """
+    fired = torch.sparse.sum(tree.sample(n, rng, sparse=True)[1].bool().float(), 0).to_dense()
+    return plant.planted(tree.dictionary, (fired / n).clamp(1 / n, 1.0), mean=tree.mean, std=tree.std, bias=tree.bias)
+
+
 def small_forest(n: int) -> Tensor:
     """Parents where a fifth of n features have three children each and the rest stand alone, int64 [n]."""
     return plant.forest(n, n // 5, 3, 1)

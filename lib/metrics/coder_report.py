@@ -21,7 +21,7 @@ METRICS = ("l0", "fvu", "dead_fraction", "shrinkage", "recovery", "cosine", "mmc
 
 @torch.no_grad()
 def report(coder: SparseCoder, world: World, x: Tensor, features: Tensor) -> dict[str, float]:
-    """`METRICS` of a coder on held-out samples; absorption and latents_per_parent too where features have parents.
+    """`METRICS` of a coder on held-out samples; what `splitting` measures too where features have parents.
 
     Args:
         x: what the encoder reads, [n, d + context].
@@ -38,7 +38,7 @@ def report(coder: SparseCoder, world: World, x: Tensor, features: Tensor) -> dic
     found["shrinkage"] = _shrinkage(own, recons, (coder.b_dec / coder.scale).cpu())
     found |= directions(world, decoder, matching)
     found |= _means(recovery.detection(np.abs(scores) if world.signed else scores, active)._asdict())
-    return found | (splitting(world, decoder, scores, features) if (world.parent >= 0).any() else {})
+    return found | (splitting(world, decoder, matching, scores, features) if (world.parent >= 0).any() else {})
 
 
 def directions(world: World, decoder: np.ndarray, matching: recovery.Matching) -> dict[str, float]:
@@ -54,12 +54,24 @@ def directions(world: World, decoder: np.ndarray, matching: recovery.Matching) -
     }  # fmt: skip
 
 
-def splitting(world: World, decoder: np.ndarray, scores: np.ndarray, features: Tensor) -> dict[str, float]:
-    """Absorption, and latents within cosine .5 of a parent's direction; both the mean over parents."""
+def splitting(
+    world: World, decoder: np.ndarray, matching: recovery.Matching, scores: np.ndarray, features: Tensor
+) -> dict[str, float]:
+    """Absorption, what it can be trusted for, and latents within cosine .5 of a parent's direction; means over parents.
+
+    absorption_excess is the silence that goes with the child, with_child - alone. parent_recovery is the share of
+    parents that have a latent at cosine .9: absorption speaks of parents only as far as they were found.
+    """
     parents = world.parent[world.parent >= 0].unique().cpu().numpy()
     absorbed = recovery.absorption(scores, features, world.parent)
     near = recovery.cosines(world.dictionary, decoder)[parents] >= 0.5  # [n_parents, n_latents]
-    return {"absorption": float(np.nanmean(absorbed.score[parents])), "latents_per_parent": float(near.sum(1).mean())}
+    excess = (absorbed.with_child - absorbed.alone)[parents]
+    return {
+        "absorption": float(np.nanmean(absorbed.score[parents])),
+        "absorption_excess": float(np.nanmean(excess)) if np.isfinite(excess).any() else 0.0,
+        "parent_recovery": recovery.recovery_at(matching.similarity[parents]),
+        "latents_per_parent": float(near.sum(1).mean()),
+    }
 
 
 def likeness(x: Tensor, recons: Tensor) -> dict[str, float]:

@@ -15,7 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from lib.data.ground_truths import World, bench_law, planted_world, small_forest, small_law, toy_world
+from lib.data.ground_truths import World, bench_law, flat_twin, planted_world, small_law, toy_world
 from lib.data.planted import Planted
 from lib.ensembles import denormals_flushed, device_named
 from lib.metrics import recovery
@@ -129,7 +129,8 @@ def runs(params: Params) -> tuple[pd.DataFrame, pd.DataFrame]:
     Returns:
         runs: one row per world, arm, seed and setting, with what `lib.metrics.coder_report.report` measures; in toy
         worlds cka, procrustes and rsa too.
-        worlds: one row per world and seed: true_l0, n_features, probe_f1, probe_auc, and null_* of those metrics.
+        worlds: one row per world and seed: true_l0, n_features, probe_f1, probe_auc, and null_* of those metrics; no
+            probe_* where features are signed: a linear probe cannot tell +x and -x, both active, from an inactive 0.
     """
     seeds = range(params.seeds)
     cells = [(world, arm) for world in ("toy", "planted") for arm in RULES]
@@ -188,10 +189,10 @@ def facts(params: Params, world: str, seed: int) -> dict[str, float]:
     x, features, _ = data.held
     active, width = features.cpu().numpy() != 0, truth.dictionary.shape[1]
     found = {"true_l0": float(active.sum(1).mean()), "n_features": len(truth.dictionary)}
-    told_of = data.train[1] != 0
-    probe = recovery.linear_probe(data.train[0][: len(told_of)], told_of, x)
-    told = recovery.detection(probe, active)
-    found |= {"probe_f1": float(np.nanmean(told.f1)), "probe_auc": float(np.nanmean(told.auc))}
+    if not truth.signed:
+        told_of = data.train[1] != 0
+        told = recovery.detection(recovery.linear_probe(data.train[0][: len(told_of)], told_of, x), active)
+        found |= {"probe_f1": float(np.nanmean(told.f1)), "probe_auc": float(np.nanmean(told.auc))}
     draws = []
     for draw in range(params.null_draws):
         own = {"k": max(1, round(found["true_l0"])), "seed": stream_seed(params.seed, SLUG, "null", seed, draw)}
@@ -268,15 +269,18 @@ def example(params: Params, arms: tuple[str, ...], seed: int = 0) -> dict[str, A
 @functools.lru_cache(maxsize=2)
 def ground_truth(params: Params, world: str, seed: int) -> World:
     """The directions of a world and the law of its samples."""
-    device, rng = device_named(params.device), _rng(params, world, "directions", seed)
+    origin = "hierarchy" if world == "flat" else world
+    device, rng = device_named(params.device), _rng(params, origin, "directions", seed)
     if world in TOYS:
         models = reuse(toy_models, params, world == "large toy")
         return toy_world(*(torch.from_numpy(models[name][seed]).to(device) for name in ("W", "b")), params.toy_sparsity)
     if world == "planted":
         law = _bench(params, params.planted_width, rng)
     else:
-        law = small_law(params.small_features, params.small_width, world == "hierarchy", rng)
-    parent = small_forest(params.small_features).to(device) if world == "flat" else None
+        law = small_law(params.small_features, params.small_width, world in ("hierarchy", "flat"), rng)
+    parent = None
+    if world == "flat":  # the twin of that seed's hierarchy
+        law, parent = flat_twin(law, rng), law.parent.to(device)
     site = _rng(params, world, "site", seed, device=device)
     return planted_world(law.to(device), site, world == "signed", parent)
 

@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from lib.data.ground_truths import bench_law, planted_world, small_forest, small_law, toy_world
+from lib.data.ground_truths import bench_law, flat_twin, planted_world, small_forest, small_law, toy_world
 from lib.rng import generator
 
 
@@ -43,6 +43,14 @@ def test_hierarchy_has_children_only_under_their_parents_and_flat_does_not():
         on = world.sample(2000, generator(1, "s"), 2000)[1] > 0
         orphans = on[:, below] & ~on[:, world.parent[below]]
         assert bool(orphans.any()) is not obeys
+
+
+def test_flat_twin_has_the_trees_frequencies_and_no_tree():
+    tree = small_law(20, 10, True, generator(0, "law"))
+    twin = flat_twin(tree, generator(2, "twin"))
+    rates = [(law.sample(50_000, generator(3, "s"))[1] > 0).float().mean(0) for law in (tree, twin)]
+    assert torch.allclose(*rates, rtol=0.15) and float(rates[0].sum()) == pytest.approx(float(rates[1].sum()), rel=0.02)
+    assert torch.equal(tree.dictionary, twin.dictionary) and (twin.parent < 0).all()
 
 
 def test_bench_law_has_the_laws_frequencies():

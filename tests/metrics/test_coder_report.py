@@ -32,7 +32,7 @@ def test_the_true_dictionary_recovers_everything(signed, flip):
     assert {name: found[name] for name in ones} == pytest.approx(dict.fromkeys(ones, 1.0))
     assert found["fvu"] == pytest.approx(0, abs=1e-12) and found["dead_fraction"] == 0
     assert found["l0"] == pytest.approx((features != 0).sum() / 5)
-    assert found["absorption"] == 0 and found["latents_per_parent"] == 1
+    assert found["absorption"] == 0 and found["latents_per_parent"] == 1 and found["parent_recovery"] == 1
 
 
 def test_a_parent_silenced_by_its_child_is_absorbed():
@@ -40,7 +40,16 @@ def test_a_parent_silenced_by_its_child_is_absorbed():
     coder.W_enc.data[1] = torch.tensor([1.0, -3.0, 0.0])  # feature 0's latent is off where feature 1 is on
     found = report(coder, world, x, features)
     assert found["absorption"] == pytest.approx(2 / 3)  # active in samples 0, 1, 3; silent with the child in 0 and 3
+    assert found["absorption_excess"] == 1  # silent in both samples with the child, never alone
     assert found["recovery"] == 1 and found["recall"] == pytest.approx((1 / 3 + 1 + 1) / 3)
+
+
+def test_a_latent_that_misses_its_parent_everywhere_has_no_excess():
+    coder, world, x, features = perfect()
+    coder.W_enc.data[1] = -1  # feature 0's latent never fires
+    coder.W_dec.data[1] = torch.tensor([1.0, 1.0, 0.0])
+    found = report(coder, world, x, features)
+    assert found["absorption"] > 0.5 and found["absorption_excess"] == 0 and found["parent_recovery"] == 0
 
 
 def test_latents_are_turned_to_be_positive_on_average():
