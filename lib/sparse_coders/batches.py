@@ -107,7 +107,8 @@ class Batches:
                 raise ValueError(f"held_out {count} is outside 2 to {n - 1}, for {n} samples; samples may be given too")
             order = torch.randperm(n, generator=generator(0, "held out"))
             self.rows, held = order[count:], order[:count]
-            self.held = self.x[held], None if self.y is None else self.y[held]
+            self.held = self._rows(held)
+            _refuse_nonfinite(self.held, held)
             return
         self.rows = torch.arange(n)
         x, y = held_out if isinstance(held_out, tuple) else (held_out, None)
@@ -116,6 +117,7 @@ class Batches:
         self.held = _all(Rows(x, "held_out"), self.x.width), None if y is None else _all(
             Rows(y, "held_out target"), self.y.width
         )
+        _refuse_nonfinite(self.held, torch.arange(len(self.held[0])), "held_out ")
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor | None]:
         """x [B, width] and y of one step, [B, width of target] or None."""
@@ -126,8 +128,15 @@ class Batches:
         return self._rows(self.order[place * self.batch_size : (place + 1) * self.batch_size])
 
     def first(self) -> tuple[Tensor, Tensor | None]:
-        """Up to `FIRST` training samples."""
-        return self._rows(self.rows[:FIRST])
+        """Up to `FIRST` training samples.
+
+        Raises:
+            ValueError: NaN or infinite values in them; names the row.
+        """
+        ids = self.rows[:FIRST]
+        first = self._rows(ids)
+        _refuse_nonfinite(first, ids)
+        return first
 
     def _rows(self, ids: Tensor) -> tuple[Tensor, Tensor | None]:
         return self.x[ids], None if self.y is None else self.y[ids]
@@ -135,6 +144,14 @@ class Batches:
     def digest(self) -> list[str | None]:
         """What identifies the data in a checkpoint."""
         return [self.x.digest(), self.y and self.y.digest()]
+
+
+def _refuse_nonfinite(pair: tuple[Tensor, Tensor | None], ids: Tensor, kind: str = "") -> None:
+    for name, rows in zip(("data", "target"), pair, strict=True):
+        bad = None if rows is None else ~torch.isfinite(rows).all(1).cpu()
+        if bad is not None and bad.any():
+            raise ValueError(f"{kind}{name} has NaN or infinite values, in row {int(ids[bad].min())} at least; leave "
+                             "such rows out")  # fmt: skip
 
 
 def _all(rows: Rows, width: int) -> Tensor:

@@ -4,11 +4,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 
@@ -59,8 +57,9 @@ def read_tensors(path: Path, read: Callable[[Path], Any]) -> dict[str, Tensor]:
         raise FileNotFoundError(f"{path} is missing; give the folder that holds it")
     try:
         tensors = read(path)
-    except (SafetensorError, UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"{path} is not a whole file of weights ({str(error).splitlines()[0]})") from error
+    except Exception as error:  # bytes that are no pickle raise errors of a dozen kinds
+        said = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(f"{path} is not a whole file of weights ({said}); fetch or save it again") from error
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise ValueError(f"{path} holds no state dict of tensors")
     return tensors

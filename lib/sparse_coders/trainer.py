@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, overload
 
+from torch import Tensor
+
 from lib.live import Progress
 from lib.sparse_coders import checkpoints
 from lib.sparse_coders.batches import Batches
@@ -87,8 +89,9 @@ def fit(
     _check(coders, batches, checkpoint_every)
     path = None if checkpoint is None else Path(checkpoint)
     identity = None if path is None else _identity(coders, plan, batches)
+    first = batches.first()
     for each in coders:
-        start(each, *batches.first(), normalise, b_dec)
+        start(each, *first, normalise, b_dec)
     runs = [Run(each, plan, index) for index, each in enumerate(coders)]
     parts = group(runs)
     done = _resume(path, identity, parts)
@@ -126,7 +129,7 @@ def _resume(path: Path | None, identity: dict[str, Any], parts: list[Run | Table
 def _identity(coders: list[SparseCoder], plan: Plan, batches: Batches) -> dict[str, Any]:
     """What a checkpoint must agree in: options, data, and the weights training starts from."""
     own = {f"coder {i}": json.dumps(coder.config(), sort_keys=True) for i, coder in enumerate(coders)}
-    weights = checkpoints.weights_digest(t for coder in coders for t in coder.state_dict().values())
+    weights = checkpoints.content_digest([dict(coder.state_dict()) for coder in coders])
     data = {"data": batches.digest(), "held-out samples": len(batches.held[0]), "initial weights": weights}
     data["device"] = coders[0].W_dec.device.type
     return asdict(plan) | own | data
@@ -150,3 +153,12 @@ def _check(coders: list[SparseCoder], batches: Batches, checkpoint_every: int) -
             )  # fmt: skip
         if batches.y is not None and batches.y.width != coder.d_out:
             raise ValueError(f"target is {batches.y.width} wide, this coder writes {coder.d_out} columns")
+        _check_held_out(coder, *batches.held)
+
+
+def _check_held_out(coder: SparseCoder, x: Tensor, y: Tensor | None) -> None:
+    """Refuse what `FitResult.metrics` could not be computed of, before training rather than after."""
+    wanted = (x[:, : coder.d_in] if y is None else y).to(coder.W_dec).double()
+    if not (wanted - wanted.mean(0)).square().sum() > 1e-24 * wanted.square().sum():
+        raise ValueError(f"the {len(x)} held-out samples are all the same, so there is no variance to explain; give "
+                         "others with held_out")  # fmt: skip

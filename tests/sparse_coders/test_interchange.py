@@ -209,6 +209,10 @@ def test_broken_and_missing_files_are_named(tmp_path):
     (folder / "ae.pt").write_bytes((folder / "ae.pt").read_bytes()[:200])
     with pytest.raises(ValueError, match=r"ae\.pt is not a whole file"):
         load_dictionary_learning(folder)
+    for content in (b"", b"abc", b"\x80\x02."):
+        (folder / "ae.pt").write_bytes(content)
+        with pytest.raises(ValueError, match=r"ae\.pt is not a whole file of weights .*; fetch or save it again"):
+            load_dictionary_learning(folder)
     hand_written(tmp_path)
     (tmp_path / "sae_weights.safetensors").write_bytes(b"no")
     with pytest.raises(ValueError, match=r"sae_weights\.safetensors is not a whole file"):

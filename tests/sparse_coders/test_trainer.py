@@ -13,7 +13,7 @@ import torch
 from lib.activation_store import build
 from lib.content import ROOT
 from lib.rng import generator
-from lib.sparse_coders import SparseCoder, fit, load, run, table
+from lib.sparse_coders import SparseCoder, checkpoints, fit, load, run, table
 from lib.sparse_coders.batches import Batches
 from lib.sparse_coders.initial import geometric_median
 from lib.sparse_coders.losses import Moment, loss
@@ -377,13 +377,48 @@ def test_a_checkpoint_of_another_run_is_refused(coder, data, options, problem, t
     assert str(path) in str(caught.value) and "use another file or delete it" in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"no checkpoint", None])
+@pytest.mark.parametrize("content", [b"", b"abc", b"no checkpoint", b"\x80\x02.", None])
 def test_a_broken_checkpoint_is_refused(content, tmp_path):
     path = tmp_path / "c.pt"
     fit(SparseCoder(12, 48, k=3), X, checkpoint=path, **QUICK)
     path.write_bytes(path.read_bytes()[:-200] if content is None else content)
-    with pytest.raises(ValueError, match="c.pt is not a whole checkpoint; delete it"):
+    with pytest.raises(ValueError, match="c.pt is not a whole checkpoint .*; delete it"):
         fit(SparseCoder(12, 48, k=3), X, checkpoint=path, **QUICK)
+
+
+def test_a_flipped_bit_in_a_checkpoint_is_never_trained_from(tmp_path):
+    path, states = tmp_path / "c.pt", [{"weights": torch.arange(600.0), "rng": torch.arange(9), "tokens": 5}]
+    checkpoints.write(path, {"seed": 0}, 3, states)
+    whole, refused = path.read_bytes(), 0
+    for place in range(0, len(whole), 23):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        try:
+            step, found = checkpoints.read(path, {"seed": 0})
+        except ValueError as error:
+            refused += "delete it" in str(error)
+        else:  # the padding of the archive
+            assert step == 3 and checkpoints.content_digest(found) == checkpoints.content_digest(states)
+    assert refused > 600 * 4 / 23
+
+
+def test_a_checkpoint_keeps_its_last_good_state_when_training_diverges(tmp_path):
+    path = tmp_path / "c.pt"
+    setting = {"normalise": False, "b_dec": "zero", "held_out": X[:50], "checkpoint": path, "checkpoint_every": 1}
+
+    class Store:
+        reads = 0
+
+        def __len__(self):
+            return len(X)
+
+        def batch(self, indices):
+            self.reads += 1
+            return X[indices] * (torch.nan if self.reads == 13 else 1)
+
+    with pytest.raises(ValueError, match="training diverged by step .*c.pt was not written; lower lr"):
+        fit(SparseCoder(12, 48, k=3), Store(), **QUICK | setting)
+    kept = torch.load(path, weights_only=True)
+    assert kept["step"] >= 5 and all(t.isfinite().all() for t in kept["states"][0]["model"].values())
 
 
 
@@ -395,7 +430,8 @@ def test_a_broken_checkpoint_is_refused(content, tmp_path):
         (X[0], {}, ValueError, r"data must be \[n_samples, width\]"),
         (X.long(), {}, TypeError, "data must be floating point, got torch.int64"),
         ([[1.0]], {}, TypeError, "a NumPy array, a torch tensor or a store with batch"),
-        (torch.zeros(100, 12), {}, ValueError, "all zero"),
+        (torch.zeros(100, 12), {"held_out": X[:50]}, ValueError, "all zero"),
+        (torch.zeros(100, 12), {}, ValueError, "the 5 held-out samples are all the same"),
         (X, {"target": X}, ValueError, "an autoencoder takes no target"),
         (X, {"target": X[:5]}, ValueError, "data has 4000 samples and target 5"),
         (X, {"steps": 0}, ValueError, "steps must be a whole number of at least 1"),
@@ -407,6 +443,8 @@ def test_a_broken_checkpoint_is_refused(content, tmp_path):
         (X, {"precision": "fp8"}, ValueError, "precision 'fp8' is not one of float32, bf16"),
         (X, {"held_out": 4000}, ValueError, "held_out 4000 is outside 2 to 3999"),
         (X, {"held_out": X[:5, :3]}, ValueError, "held_out samples are 3 wide, the training samples 12"),
+        (X, {"held_out": X[:1].expand(9, -1)}, ValueError, "the 9 held-out samples are all the same"),
+        (X, {"held_out": NAN[:20]}, ValueError, "held_out has NaN or infinite values, first in row 17"),
         (X, {"checkpoint_every": 0}, ValueError, "checkpoint_every must be"),
         (X, {"resample_every": 0}, ValueError, "resample_every must be"),
     ],
@@ -428,7 +466,7 @@ def test_coders_that_cannot_train_together_are_refused():
         fit(SparseCoder(12, 48, k=3, d_out=4), X, target=X[:, :3], **QUICK)
 
 
-def test_a_diverged_training_stops_with_its_step():
+def test_a_diverged_training_stops_with_its_step(monkeypatch):
     class Store:
         def __len__(self):
             return 1000
@@ -436,8 +474,23 @@ def test_a_diverged_training_stops_with_its_step():
         def batch(self, indices):
             return torch.where((indices == 500)[:, None], torch.nan, X[indices])
 
+    setting = QUICK | {"held_out": X[:50], "normalise": False, "b_dec": "zero"}
+    with pytest.raises(ValueError, match="data has NaN or infinite values, in row 500"):
+        fit(SparseCoder(12, 48, k=3), Store(), **setting)
+    monkeypatch.setattr("lib.sparse_coders.batches.FIRST", 64)
     with pytest.raises(ValueError, match="training diverged by step .* look for NaN in the data"):
-        fit(SparseCoder(12, 48, k=3), Store(), held_out=X[:50], normalise=False, b_dec="zero", **QUICK)
+        fit(SparseCoder(12, 48, k=3), Store(), **setting)
+
+
+def test_nan_in_a_memory_map_is_named_before_training(tmp_path):
+    x = np.memmap(tmp_path / "x", np.float32, "w+", shape=(600, 12))
+    x[:] = X[:600]
+    held = torch.randperm(600, generator=generator(0, "held out"))[:30]
+    for row in (int(held[3]), next(i for i in range(600) if i not in held)):
+        value, x[row, 2] = x[row, 2], np.inf
+        with pytest.raises(ValueError, match=f"data has NaN or infinite values, in row {row} at least"):
+            fit(SparseCoder(12, 48, k=3), x, **QUICK)
+        x[row, 2] = value
 
 
 def test_a_moment_defaults_to_full_sparsity_at_the_start():
