@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lib.rng import generator
+from lib.sparse_coders.inputs import tensor
 
 FIRST = 1 << 14
 """Samples that measure the scale and the initial b_dec."""
@@ -30,7 +31,7 @@ class Rows:
     """
 
     def __init__(self, data: Any, name: str):
-        self.data, self.is_store = data, callable(getattr(data, "batch", None))
+        self.data, self.name, self.is_store = data, name, callable(getattr(data, "batch", None))
         if not self.is_store:
             self._check_array(name)
         sample = self[torch.arange(min(2, len(data)))]
@@ -49,7 +50,7 @@ class Rows:
         if isinstance(self.data, np.memmap):
             return
         for first in range(0, len(self.data), 1 << 16):
-            bad = ~torch.isfinite(torch.as_tensor(self.data[first : first + (1 << 16)])).all(1)
+            bad = ~torch.isfinite(tensor(self.data[first : first + (1 << 16)], name)).all(1)
             if bad.any():
                 raise ValueError(f"{name} has NaN or infinite values, first in row {first + int(bad.int().argmax())}")
 
@@ -58,10 +59,10 @@ class Rows:
 
     def __getitem__(self, ids: Tensor) -> Tensor:
         if self.is_store:
-            return torch.as_tensor(self.data.batch(ids))
+            return tensor(self.data.batch(ids), self.name)
         if isinstance(self.data, Tensor):
             return self.data[ids.to(self.data.device)]
-        return torch.from_numpy(self.data[ids.numpy()])
+        return tensor(self.data[ids.numpy()], self.name)
 
     def digest(self) -> str:
         """SHA-256 (hex) that identifies the data: of all rows of an array, of what a store calls its own `sha256`.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lib.rng import generator
 from lib.sparse_coders import activations as rules
-from lib.sparse_coders import files, kernels, stochastic
+from lib.sparse_coders import files, inputs, kernels, stochastic
 from lib.sparse_coders.options import check_sizes, resolve
 
 
@@ -208,7 +208,7 @@ class SparseCoder(nn.Module):
             codes = kernels.topk_codes(
                 x, self.W_enc, self.b_enc, self.options["k"], centre=self.centre, absolute=absolute
             )
-            return codes if absolute else codes.with_values(codes.values.relu())
+            return (codes if absolute else codes.with_values(codes.values.relu())).nonzero()
         if self.rule in ("relu", "p_anneal", "jumprelu", "batch_topk", "matryoshka"):
             lowest = self._lowest()
             if lowest is not None:
@@ -226,15 +226,17 @@ class SparseCoder(nn.Module):
         """Activations of latents, x̂ = f W_dec + b_dec (+ x W_skipᵀ) in the data's own units.
 
         Args:
-            latents: [B, n_latents], or codes.
+            latents: torch or NumPy, floating point, [B, n_latents]; or codes.
             x: what they were encoded from; needed with a skip connection.
         Returns:
             recons, [B, d_out].
         Raises:
-            ValueError: latents of another width, or a skip connection without x.
+            ValueError, TypeError: latents of another shape, NaN or infinite ones, or a skip connection without x.
         """
-        if not isinstance(latents, kernels.Codes) and (latents.ndim != 2 or latents.shape[1] != self.n_latents):
-            raise ValueError(f"latents must be [B, {self.n_latents}], got {tuple(latents.shape)}")
+        if isinstance(latents, kernels.Codes):
+            latents = inputs.checked_codes(latents, self.n_latents, self.W_dec.dtype)
+        else:
+            latents = self.checked(latents, self.n_latents, "latents")
         if self.W_skip is not None and x is None:
             raise ValueError("this coder has a skip connection: decode(latents, x) needs x too")
         return self._decode(latents, self._scaled(x) if self.W_skip is not None else None) / self._out_scale
@@ -259,23 +261,8 @@ class SparseCoder(nn.Module):
         return self.checked(x, self.d_in + self.context, "x") * self.scale.to(self.W_dec.dtype)
 
     def checked(self, x: Tensor, width: int, name: str) -> Tensor:
-        """x as a finite tensor [B, width] of the coder's dtype and device.
-
-        Raises:
-            ValueError: another shape, an empty batch, or NaN or infinite values.
-            TypeError: not floating point.
-        """
-        x = torch.as_tensor(x)
-        if x.ndim != 2 or x.shape[1] != width or not len(x):
-            remedy = "; flatten leading dimensions with x.reshape(-1, x.shape[-1])" if x.ndim != 2 else ""
-            raise ValueError(f"{name} must be [B, {width}], got {tuple(x.shape)}{remedy}")
-        if not x.is_floating_point():
-            raise TypeError(f"{name} must be floating point, got {x.dtype}; convert it with x.astype or x.float()")
-        if not torch.isfinite(x).all():
-            bad = (~torch.isfinite(x)).any(1).nonzero()[:, 0]
-            where = f"{len(bad)} of {len(x)} rows, the first of them row {int(bad[0])}"
-            raise ValueError(f"{name} has NaN or infinite values in {where}")
-        return x.to(self.W_dec.device, self.W_dec.dtype)
+        """x as a finite tensor [B, width] of the coder's dtype and device; errors as `inputs.checked`."""
+        return inputs.checked(x, width, name, self.W_dec.dtype, self.W_dec.device)
 
     @torch.no_grad()
     def tidy(self) -> None:
@@ -315,8 +302,16 @@ class SparseCoder(nn.Module):
         return sizes | kind | {"seed": self.seed, "dtype": str(self.W_dec.dtype).removeprefix("torch.")} | self.options
 
     def save(self, path: str | Path) -> Path:
-        """Write the coder to one safetensors file with its configuration inside; `load(path)` gives it back exactly."""
-        return files.save(path, self.config(), self.state_dict())
+        """Write the coder to one safetensors file with its configuration inside; `load(path)` gives it back exactly.
+
+        Raises:
+            ValueError: parameters in half precision, which no coder trains in.
+        """
+        dtype = self.W_dec.dtype
+        if dtype not in (torch.float32, torch.float64):
+            raise ValueError(f"a coder of {dtype} cannot be saved; coder.float().save(path) writes float32")
+        wide = {name: b.double() for name, b in self.named_buffers() if b.is_floating_point()}
+        return files.save(path, self.config(), self.state_dict() | wide)
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value!r}" for name, value in self.config().items())

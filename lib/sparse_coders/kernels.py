@@ -43,6 +43,11 @@ class Codes(NamedTuple):
         """The same latents with other values, [nnz]."""
         return self._replace(values=values)
 
+    def nonzero(self) -> Codes:
+        """These codes without those whose value is 0."""
+        kept = self.values.detach() != 0
+        return Codes(self.values[kept], self.indices[kept], _starts(self.samples[kept], len(self.offsets)))
+
     @property
     def samples(self) -> Tensor:
         """Row of `dense` each value belongs to: the sample, in a table the sample x S + the coder, [nnz]."""

@@ -21,6 +21,10 @@ FUSED_FROM = 1 << 20
 """B x n_latents from which ReLU and JumpReLU losses are computed without storing that matrix."""
 
 
+FULL_PRECISION = ("batch_topk", "matryoshka", "matching_pursuit")
+"""Rules whose search for latents has no bfloat16 form."""
+
+
 class Moment(NamedTuple):
     """Where training stands.
 
@@ -30,7 +34,7 @@ class Moment(NamedTuple):
         dead: ids of dead latents, int64 [n_dead], or None where there can be none yet.
         rng: source of masks and of k per sample, on the coder's device; needed by abs_topk with k_min and stochastic.
         decay: of the running mean of the batch thresholds that inference uses.
-        bf16: multiply in bfloat16.
+        bf16: multiply in bfloat16; not for the rules in `FULL_PRECISION`.
     """
 
     sparsity: float = 1.0
@@ -64,11 +68,22 @@ def loss(coder: SparseCoder, x: Tensor, y: Tensor | None = None, moment: Moment 
         x: scaled input, [B, d_in + context].
         y: scaled target, [B, d_out]; None for an autoencoder, whose target is x without its context.
         moment: where training stands; by default its start, with full sparsity.
+    Raises:
+        ValueError: bfloat16 for a rule that has no use for it.
     Chapter: instruments/sparse_coders.
     """
+    if moment and moment.bf16:
+        check_bf16(coder.rule)
     y = x[:, : coder.d_in] if y is None else y
     moment = moment or Moment()
     return _LOSSES[coder.rule](coder, x, y, moment)
+
+
+def check_bf16(rule: str) -> None:
+    """Refuse bfloat16 for rules that would ignore it; ValueError says which."""
+    if rule in FULL_PRECISION:
+        raise ValueError(f"precision='bf16' would do nothing for rule {rule}, which chooses its latents in full "
+                         "precision; use precision='float32'")  # fmt: skip
 
 
 def reconstruction(recons: Tensor, y: Tensor) -> Tensor:
@@ -272,7 +287,7 @@ def _stochastic(coder, x, y, moment) -> Terms:
 
 def _matching_pursuit(coder, x, y, moment) -> Terms:
     latents = coder._latents(x)
-    recons_loss = reconstruction(coder._decode(latents, x, moment.bf16), y)
+    recons_loss = reconstruction(coder._decode(latents, x), y)
     return _terms(recons_loss, recons_loss.new_zeros(()), (latents != 0).sum(0))
 
 

@@ -58,6 +58,8 @@ def _fill(options: dict[str, Any], n_latents: int, d_out: int) -> None:
     if "k_aux" in options and options["k_aux"] is None:
         options["k_aux"] = max(1, min(d_out // 2, n_latents))
     if "groups" in options:
+        if not isinstance(options["groups"], (Sequence, type(None))):
+            raise ValueError(f"groups must be rising prefix sizes, as (16, {n_latents}) is, got {options['groups']!r}")
         halves = sorted({n_latents >> shift for shift in range(5)} - {0})
         options["groups"] = halves if options["groups"] is None else list(options["groups"])
 

@@ -14,6 +14,7 @@ from lib.live import Progress
 from lib.sparse_coders import checkpoints
 from lib.sparse_coders.batches import Batches
 from lib.sparse_coders.coder import SparseCoder
+from lib.sparse_coders.losses import check_bf16
 from lib.sparse_coders.run import FitResult, Plan, Run, start
 from lib.sparse_coders.table import Table, group
 
@@ -63,8 +64,8 @@ def fit(
         resample_every: reinitialise dead latents after so many steps, their Adam moments zeroed.
         normalise: measure `scale` so that E|x|^2 = d (once; a coder trained before keeps its own).
         b_dec: "mean" or "geometric_median" of the first data, or "zero".
-        precision: "float32", or "bf16" for matrix products in bfloat16 with parameters and sums as they are (topk
-            family: a bfloat16 screen before the exact choice).
+        precision: "float32", or "bf16" for matrix products in bfloat16 with parameters and sums as they are; topk and
+            abs_topk: a bfloat16 screen before the exact choice; batch_topk, matryoshka, matching_pursuit: refused.
         held_out: samples kept from training for evaluation (default a twentieth, at most 8,192), or the samples
             themselves: x, or (x, y) for a transcoder.
         log_every: steps between rows of the history.
@@ -87,6 +88,8 @@ def fit(
     )  # fmt: skip
     batches = Batches(data, target, held_out, batch_size, seed)
     _check(coders, batches, checkpoint_every)
+    for each in coders if precision == "bf16" else ():
+        check_bf16(each.rule)
     path = None if checkpoint is None else Path(checkpoint)
     identity = None if path is None else _identity(coders, plan, batches)
     first = batches.first()

@@ -105,6 +105,26 @@ def test_numpy_input_of_another_precision_is_taken():
     assert torch.equal(coder(x), coder(torch.tensor(x, dtype=torch.float32)))
 
 
+def test_numpy_input_of_any_strides_and_byte_order_is_taken():
+    coder, x = made(), np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
+    for other in (x[::-1][::-1], x.astype(">f4"), np.asfortranarray(x), x.astype(">f8")):
+        assert torch.equal(coder(other), coder(x))
+    assert torch.equal(coder(x[::-1]), coder(x).flip(0))
+    with pytest.raises(TypeError, match="x must be a matrix of floating-point numbers"):
+        coder(np.array([["a"] * 6]))
+
+
+@pytest.mark.parametrize("rule", ["topk", "abs_topk"])
+def test_codes_hold_no_zeros_even_where_fewer_than_k_latents_are_positive(rule):
+    coder = made(rule, k=30)
+    x = torch.cat([samples(coder), torch.zeros(1, 6)])
+    latents, codes = coder.encode(x), coder.encode_sparse(x)
+    assert (codes.values != 0).all() and len(codes.values) == (latents != 0).sum() < 30 * len(x)
+    assert torch.allclose(codes.dense(40), latents) and torch.allclose(coder.decode(codes), coder(x), atol=1e-6)
+    codes.values.sum().backward()
+    assert coder.W_enc.grad.any()
+
+
 def test_negative_latents_of_abs_topk_survive():
     assert (made("abs_topk").encode(samples(made())) < 0).any()
 
@@ -144,6 +164,7 @@ def test_tidying_keeps_rows_at_length_one_and_thresholds_at_zero_or_above():
         ({"rule": "abs_topk", "k": 3, "k_min": 4}, "k_min 4 is larger than k 3"),
         ({"rule": "matryoshka", "groups": (4, 30)}, "rising prefix sizes that end in n_latents = 40"),
         ({"rule": "matryoshka", "groups": (30, 4, 40)}, "rising prefix sizes"),
+        ({"rule": "matryoshka", "groups": 5}, r"groups must be rising prefix sizes, as \(16, 40\) is, got 5"),
         ({"rule": "p_anneal", "p_start": 1.5}, "p_start is a share, 0 to 1, got 1.5"),
         ({"rule": "stochastic", "masked": -0.1}, "masked must be at least 0"),
         ({"rule": "stochastic", "sampling": "coin"}, "sampling 'coin' is not one of noise, bernoulli"),
@@ -185,6 +206,40 @@ def test_decoding_refuses_other_widths_and_a_skip_connection_without_x():
         made().decode(torch.zeros(2, 39))
     with pytest.raises(ValueError, match=r"decode\(latents, x\) needs x too"):
         made(d_out=5, skip=True).decode(torch.zeros(2, 40))
+
+
+def test_decoding_takes_and_refuses_what_encoding_does():
+    coder = made()
+    latents = coder.encode(samples(coder)).detach()
+    for same in (latents.numpy(), latents.double(), latents.double().numpy()[::-1][::-1]):
+        assert torch.equal(coder.decode(same), coder.decode(latents))
+    codes = coder.encode_sparse(samples(coder))
+    assert torch.equal(coder.decode(codes.with_values(codes.values.double())), coder.decode(codes))
+    with pytest.raises(TypeError, match="latents must be floating point, got torch.int64"):
+        coder.decode(latents.long())
+    with pytest.raises(ValueError, match="latents has NaN or infinite values in 50 of 50 rows"):
+        coder.decode(latents / 0)
+    with pytest.raises(ValueError, match="codes have NaN or infinite values"):
+        coder.decode(codes.with_values(codes.values / 0))
+    with pytest.raises(ValueError, match="codes are of latents .* to .*, this coder has 40"):
+        coder.decode(codes._replace(indices=codes.indices + 40))
+
+
+def test_what_does_not_fit_the_coders_precision_is_refused():
+    x = torch.zeros(3, 6, dtype=torch.float64)
+    x[1] = 1e300
+    with pytest.raises(ValueError, match="x is too large for torch.float32 in 1 of 3 rows, the first of them row 1"):
+        made().encode(x)
+    made().double().encode(x / 1e200)
+
+
+def test_a_coder_is_saved_whatever_precision_it_went_through(tmp_path):
+    for rule in ("topk", "batch_topk", "p_anneal"):
+        coder = perturb(made(rule)).double().float()
+        again = load(coder.save(tmp_path / "coder.safetensors"))
+        assert torch.equal(again(samples(coder)), coder(samples(coder)))
+    with pytest.raises(ValueError, match=r"a coder of torch.float16 cannot be saved; coder.float\(\).save"):
+        made().half().save(tmp_path / "coder.safetensors")
 
 
 def rewritten(path, change):

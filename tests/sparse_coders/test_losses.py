@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lib.rng import generator
-from lib.sparse_coders import SparseCoder, losses
+from lib.sparse_coders import SparseCoder, fit, losses
 from lib.sparse_coders import activations as rules
 from lib.sparse_coders.losses import Moment, loss
 
@@ -202,9 +202,27 @@ def test_an_all_zero_batch_trains_nothing_and_breaks_nothing():
     assert coder.inference_threshold == learned > 0
 
 
-@pytest.mark.parametrize(("rule", "options"), [*CASES, ("gated", {}), ("stochastic", {})], ids=str)
-def test_bf16_products_give_nearly_the_same_loss(rule, options):
+HAVE_BF16 = [case for case in [*CASES, ("gated", {}), ("stochastic", {})] if case[0] not in losses.FULL_PRECISION]
+
+
+@pytest.mark.parametrize(("rule", "options"), HAVE_BF16, ids=str)
+def test_bf16_products_are_used_and_give_nearly_the_same_loss(rule, options, monkeypatch):
+    screened, screen = [], losses.kernels.selection.screened_topk
+    monkeypatch.setattr(
+        losses.kernels.selection, "screened_topk", lambda *a, **o: screened.append(1) or screen(*a, **o)
+    )
     coder, x, _ = made(rule, **options)
     exact, rough = (loss(coder, x, moment=Moment(rng=generator(0, "u"), bf16=bf16)) for bf16 in (False, True))
     assert rough.total.dtype == torch.float64
     assert rough.total.item() == pytest.approx(exact.total.item(), rel=0.03)
+    assert screened == [1] if "topk" in rule else rough.total != exact.total  # the flag is not ignored
+
+
+@pytest.mark.parametrize("rule", losses.FULL_PRECISION)
+def test_bf16_is_refused_where_it_would_do_nothing(rule):
+    coder, x, _ = made(rule, k=3)
+    with pytest.raises(ValueError, match=f"precision='bf16' would do nothing for rule {rule}"):
+        loss(coder, x, moment=Moment(bf16=True))
+    with pytest.raises(ValueError, match=f"precision='bf16' would do nothing for rule {rule}"):
+        fit(coder, x, precision="bf16", progress=False)
+    assert coder.scale == 1  # before anything was touched

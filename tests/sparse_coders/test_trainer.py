@@ -230,6 +230,7 @@ def test_arrays_stores_and_half_precision_give_the_same_training():
             return X.half()[indices]
 
     sources = [X.half(), X.half().numpy(), Store(), X.half().numpy().astype(np.float64)]
+    sources += [X.half().numpy().astype(">f4"), X.half().flip(1).numpy()[:, ::-1]]  # big-endian, and read backwards
     weights = [fit(SparseCoder(12, 48, k=3), source, **QUICK).coder.W_enc for source in sources]
     assert all(torch.equal(weights[0], other) for other in weights[1:])
 
@@ -436,6 +437,8 @@ def test_a_checkpoint_keeps_its_last_good_state_when_training_diverges(tmp_path)
         (X, {"target": X[:5]}, ValueError, "data has 4000 samples and target 5"),
         (X, {"steps": 0}, ValueError, "steps must be a whole number of at least 1"),
         (X, {"batch_size": 2.5}, ValueError, "batch_size must be a whole number"),
+        (X, {"lr": "a"}, ValueError, "lr must be a number, got 'a'"),
+        (X, {"clip": "a"}, ValueError, "clip must be a number, got 'a'"),
         (X, {"lr": -1.0}, ValueError, "need lr > 0"),
         (X, {"lr_decay": 2.0}, ValueError, "lr_decay <= 1"),
         (X, {"clip": 0}, ValueError, "clip > 0"),
