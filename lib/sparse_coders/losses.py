@@ -2,23 +2,29 @@
 
 Reconstruction is summed over dimensions and averaged over the batch, mean_b |x̂_b - x_b|^2; penalties are summed over
 latents and averaged over the batch, so nothing depends on the batch size.
+
+Large batches never store the [B, n_latents] matrix, but for two: matching_pursuit, and jumprelu with penalty target_l0
+in bfloat16.
 """
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lib.sparse_coders import activations as rules
-from lib.sparse_coders import dense_kernels, kernels, stochastic
+from lib.sparse_coders import chunks, dense_kernels, kernels, stochastic
+from lib.sparse_coders.resampling import auxk
+from lib.sparse_coders.selection import chunk_size
 
 if TYPE_CHECKING:
     from lib.sparse_coders.coder import SparseCoder
 
 
 FUSED_FROM = 1 << 20
-"""B x n_latents from which ReLU and JumpReLU losses are computed without storing that matrix."""
+"""B x n_latents from which the losses of dense rules are computed without storing that matrix."""
 
 
 FULL_PRECISION = ("batch_topk", "matryoshka", "matching_pursuit")
@@ -152,42 +158,26 @@ def _nested(coder, codes, x, y) -> tuple[Tensor, Tensor]:
     return torch.stack(losses).mean(), recons
 
 
-def auxk(
-    x: Tensor,
-    W_enc: Tensor,
-    b_enc: Tensor,
-    W_dec: Tensor,
-    centre: Tensor | None,
-    residual: Tensor,
-    dead: Tensor,
-    k: int,
-    absolute: bool = False,
-) -> Tensor:
-    """How badly the k strongest dead latents explain what the living missed, |ê - e|^2 / |e - mean e|^2.
+def _is_large(coder, x) -> bool:
+    return x.shape[0] * coder.n_latents >= FUSED_FROM
 
-    e = y - ŷ is detached and ê = f_dead W_dec has no bias, so that the gradient reaches dead latents only.
 
-    Args:
-        x, W_enc, b_enc, W_dec: scaled input [B, d_in] and the parameters of all latents.
-        centre: subtracted from x, [d_in], or None.
-        residual: e, [B, d_out].
-        dead: ids of dead latents, [n_dead]; none gives 0.
-        k: dead latents used per sample, fewer where fewer are dead.
-        absolute: latents are signed and chosen by magnitude.
-    Source: Gao et al. 2024, "Scaling and evaluating sparse autoencoders", 2.4. Chapter: instruments/sparse_coders.
+def _by_chunks(rule_loss, coder, x, y, moment) -> Terms:
+    """`rule_loss(coder, x, y, moment)`, a mean over samples, of a large batch: added up chunk by chunk.
+
+    Gradients are those of the parameters; where the batch itself wants one, it is taken whole.
     """
-    if not len(dead):
-        return residual.new_zeros(())
-    e, centre = residual.detach(), None if centre is None else centre.detach()
-    k = min(k, len(dead))
-    codes = kernels.topk_codes(x, W_enc[dead], b_enc[dead], k, centre=centre, absolute=absolute)
-    codes = codes if absolute else codes.with_values(codes.values.relu())
-    variance = (e - e.mean(0)).square().sum(1).mean().clamp_min(torch.finfo(e.dtype).tiny)
-    return reconstruction(kernels.decode_codes(codes, W_dec[dead]), e) / variance
+    if not _is_large(coder, x) or x.requires_grad or y.requires_grad:
+        return rule_loss(coder, x, y, moment)
+    names, parameters = zip(*coder.named_parameters(), strict=True)
 
+    def part(x_part, y_part, *leaves):
+        stand_in = copy.copy(coder)
+        stand_in._parameters = coder._parameters | dict(zip(names, leaves, strict=True))
+        *terms, fired = rule_loss(stand_in, x_part, y_part, moment)
+        return *(len(x_part) / len(x) * term for term in terms), fired
 
-def _is_fused(coder, x, moment) -> bool:
-    return x.shape[0] * coder.n_latents >= FUSED_FROM and not moment.bf16
+    return Terms(*chunks.chunked_loss(part, (x, y), parameters, chunk_size(coder.n_latents, x.device)))
 
 
 def _own_target(coder, x, y) -> Tensor:
@@ -196,18 +186,26 @@ def _own_target(coder, x, y) -> Tensor:
 
 
 def _relu(coder, x, y, moment) -> Terms:
-    if coder.rule == "relu" and _is_fused(coder, x, moment):
-        lengths = None if coder.has_unit_rows else coder.W_dec.norm(dim=1)
-        weight, own = moment.sparsity * coder.options["l1"], _own_target(coder, x, y)
-        parameters = (coder.W_enc, coder.b_enc, coder.W_dec, coder.b_dec)
-        out = dense_kernels.l1_loss(x, *parameters, weight, target=own, centre=coder.centre, weights=lengths)
-        return Terms(out.loss, out.recon, weight * out.penalty, out.recon.new_zeros(()), out.fired)
+    if not _is_large(coder, x) or moment.bf16:
+        return _by_chunks(_relu_dense, coder, x, y, moment)
+    lengths = None if coder.has_unit_rows else coder.W_dec.norm(dim=1)
+    weight, own = moment.sparsity * coder.options["l1"], _own_target(coder, x, y)
+    parameters = (coder.W_enc, coder.b_enc, coder.W_dec, coder.b_dec)
+    out = dense_kernels.l1_loss(x, *parameters, weight, target=own, centre=coder.centre, weights=lengths)
+    return Terms(out.loss, out.recon, weight * out.penalty, out.recon.new_zeros(()), out.fired)
+
+
+def _p_anneal(coder, x, y, moment) -> Terms:
+    _anneal(coder, x, moment)
+    return _by_chunks(_relu_dense, coder, x, y, moment)
+
+
+def _relu_dense(coder, x, y, moment) -> Terms:
     latents = coder.pre_acts(x, moment.bf16).relu()
-    recons_loss = reconstruction(coder._decode(latents, x, moment.bf16), y)
+    recons_loss, sized = reconstruction(coder._decode(latents, x, moment.bf16), y), _sized(coder, latents)
     if coder.rule == "p_anneal":
-        size = _annealed(coder, _sized(coder, latents), moment.progress)
-    else:
-        size = _sized(coder, latents).sum(1).mean()
+        sized = coder.exponent_weight.to(sized.dtype) * _power(sized, _exponent(coder, moment))
+    size = sized.sum(1).mean()
     return _terms(recons_loss, moment.sparsity * coder.options["l1"] * size, (latents != 0).sum(0))
 
 
@@ -216,26 +214,40 @@ def _sized(coder, latents: Tensor) -> Tensor:
     return latents if coder.has_unit_rows else latents * coder.W_dec.norm(dim=1)
 
 
-def _annealed(coder, sized: Tensor, progress: float) -> Tensor:
-    """w · mean_b sum_j f^p, where w keeps the penalty's value unchanged as p falls.
+def _power(sized: Tensor, exponent: float) -> Tensor:
+    """f^p where f > 0, else 0; the gradient of f^p has no limit at 0."""
+    return sized.clamp_min(1e-8).pow(exponent) * (sized.detach() > 0)
+
+
+def _exponent(coder, moment) -> float:
+    """p: 1 until p_start, then falling linearly to p_end."""
+    start, end = coder.options["p_start"], coder.options["p_end"]
+    return 1 + max(0.0, moment.progress - start) / max(1 - start, 1e-12) * (end - 1)
+
+
+@torch.no_grad()
+def _anneal(coder, x, moment) -> None:
+    """Set p, and the weight w of w · mean_b sum_j f^p so that the penalty of this batch keeps its value as p falls.
 
     Source: Karvonen et al. 2024, "Measuring progress in dictionary learning with board games", p-annealing.
     """
-    start, end = coder.options["p_start"], coder.options["p_end"]
-    share = max(0.0, progress - start) / max(1 - start, 1e-12)
-    before, now = coder.exponent.clone(), 1 + share * (end - 1)
-    positive = sized.clamp_min(1e-8)  # the gradient of f^p has no limit at 0
-    active = sized.detach() > 0
-    penalty = (positive.pow(now) * active).sum(1).mean()
-    with torch.no_grad():
-        old = (positive.pow(before.to(sized.dtype)) * active).sum(1).mean()
-        ratio = torch.where(penalty > 0, old / penalty, 1.0)
-        coder.exponent_weight.mul_(ratio)
-        coder.exponent.fill_(now)
-    return coder.exponent_weight.to(sized.dtype) * penalty
+    before, now = float(coder.exponent), _exponent(coder, moment)
+    if before == now:
+        return
+    old, new = x.new_zeros(()), x.new_zeros(())
+    for part in x.split(chunk_size(coder.n_latents, x.device)):
+        sized = _sized(coder, coder.pre_acts(part, moment.bf16).relu())
+        old += _power(sized, before).sum()
+        new += _power(sized, now).sum()
+    coder.exponent_weight.mul_(torch.where(new > 0, old / new, 1.0))
+    coder.exponent.fill_(now)
 
 
 def _gated(coder, x, y, moment) -> Terms:
+    return _by_chunks(_gated_dense, coder, x, y, moment)
+
+
+def _gated_dense(coder, x, y, moment) -> Terms:
     projection = coder.pre_acts(x, moment.bf16) - coder.b_enc
     latents = rules.gated(projection, coder.b_enc, coder.log_scale, coder.b_mag)
     gate = (projection + coder.b_enc).relu()
@@ -248,21 +260,19 @@ def _gated(coder, x, y, moment) -> Terms:
 
 
 def _jumprelu(coder, x, y, moment) -> Terms:
-    options, weight = coder.options, moment.sparsity * coder.options["l0"]
-    if options["penalty"] == "tanh" or not _is_fused(coder, x, moment):
-        recons_loss, size, fired = _jumprelu_dense(coder, x, y, moment)
-    else:
-        parameters = (coder.W_enc, coder.b_enc, coder.W_dec, coder.b_dec, coder.threshold)
-        recons_loss, size, fired = dense_kernels.jumprelu_loss(
-            x, *parameters, options["bandwidth"], target=_own_target(coder, x, y), centre=coder.centre
-        )
-    if options["penalty"] == "target_l0":
-        size = (size / options["k"] - 1).square()
-    return _terms(recons_loss, weight * size, fired)
+    options, penalty = coder.options, coder.options["penalty"]
+    if penalty == "tanh" or moment.bf16 or not _is_large(coder, x):
+        if penalty == "target_l0":  # no mean over samples
+            return _jumprelu_dense(coder, x, y, moment)
+        return _by_chunks(_jumprelu_dense, coder, x, y, moment)
+    parameters = (coder.W_enc, coder.b_enc, coder.W_dec, coder.b_dec, coder.threshold)
+    recons_loss, size, fired = dense_kernels.jumprelu_loss(
+        x, *parameters, options["bandwidth"], target=_own_target(coder, x, y), centre=coder.centre
+    )
+    return _terms(recons_loss, _jumprelu_penalty(coder, size, moment), fired)
 
 
-def _jumprelu_dense(coder, x, y, moment) -> tuple[Tensor, Tensor, Tensor]:
-    """Reconstruction loss, mean L0 (or sum of tanh) and firings."""
+def _jumprelu_dense(coder, x, y, moment) -> Terms:
     h, options = coder.pre_acts(x, moment.bf16), coder.options
     latents = rules.jumprelu(h, coder.threshold, options["bandwidth"])
     recons_loss = reconstruction(coder._decode(latents, x, moment.bf16), y)
@@ -270,10 +280,20 @@ def _jumprelu_dense(coder, x, y, moment) -> tuple[Tensor, Tensor, Tensor]:
         size = (options["tanh_scale"] * latents * coder.W_dec.norm(dim=1)).tanh()
     else:
         size = rules.step(h, coder.threshold, options["bandwidth"])
-    return recons_loss, size.sum(1).mean(), (latents != 0).sum(0)
+    return _terms(recons_loss, _jumprelu_penalty(coder, size.sum(1).mean(), moment), (latents != 0).sum(0))
+
+
+def _jumprelu_penalty(coder, size: Tensor, moment) -> Tensor:
+    """Of the mean L0 (or sum of tanh) of the batch."""
+    aimed = (size / coder.options["k"] - 1).square() if coder.options["penalty"] == "target_l0" else size
+    return moment.sparsity * coder.options["l0"] * aimed
 
 
 def _stochastic(coder, x, y, moment) -> Terms:
+    return _by_chunks(_stochastic_dense, coder, x, y, moment)
+
+
+def _stochastic_dense(coder, x, y, moment) -> Terms:
     h = coder.pre_acts(x, moment.bf16)
     importance = stochastic.causal_importance(h, coder.gate_scale, coder.b_gate)
     mask, share = stochastic.sample_mask(importance, moment.rng, coder.options["sampling"]), coder.options["masked"]
@@ -293,7 +313,7 @@ def _matching_pursuit(coder, x, y, moment) -> Terms:
 
 _LOSSES = {
     "relu": _relu,
-    "p_anneal": _relu,
+    "p_anneal": _p_anneal,
     "gated": _gated,
     "topk": _topk_family,
     "batch_topk": _topk_family,

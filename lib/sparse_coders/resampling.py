@@ -1,11 +1,46 @@
-"""A second chance for dead latents: point them at samples the coder reconstructs badly."""
+"""A second chance for dead latents: a loss that revives them, or a new start at samples badly reconstructed."""
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lib.sparse_coders import kernels
 from lib.sparse_coders.coder import SparseCoder
+
+
+def auxk(
+    x: Tensor,
+    W_enc: Tensor,
+    b_enc: Tensor,
+    W_dec: Tensor,
+    centre: Tensor | None,
+    residual: Tensor,
+    dead: Tensor,
+    k: int,
+    absolute: bool = False,
+) -> Tensor:
+    """How badly the k strongest dead latents explain what the living missed, |ê - e|^2 / |e - mean e|^2.
+
+    e = y - ŷ is detached and ê = f_dead W_dec has no bias, so that the gradient reaches dead latents only.
+
+    Args:
+        x, W_enc, b_enc, W_dec: scaled input [B, d_in] and the parameters of all latents.
+        centre: subtracted from x, [d_in], or None.
+        residual: e, [B, d_out].
+        dead: ids of dead latents, [n_dead]; none gives 0.
+        k: dead latents used per sample, fewer where fewer are dead.
+        absolute: latents are signed and chosen by magnitude.
+    Source: Gao et al. 2024, "Scaling and evaluating sparse autoencoders", 2.4. Chapter: instruments/sparse_coders.
+    """
+    if not len(dead):
+        return residual.new_zeros(())
+    e, centre = residual.detach(), None if centre is None else centre.detach()
+    k = min(k, len(dead))
+    codes = kernels.topk_codes(x, W_enc[dead], b_enc[dead], k, centre=centre, absolute=absolute)
+    codes = codes if absolute else codes.with_values(codes.values.relu())
+    variance = (e - e.mean(0)).square().sum(1).mean().clamp_min(torch.finfo(e.dtype).tiny)
+    return (kernels.decode_codes(codes, W_dec[dead]) - e).square().sum(1).mean() / variance
 
 
 @torch.no_grad()

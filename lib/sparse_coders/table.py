@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from lib.sparse_coders import kernels
-from lib.sparse_coders.losses import Terms, auxk
+from lib.sparse_coders.losses import Terms
+from lib.sparse_coders.resampling import auxk
 from lib.sparse_coders.run import Run, adam
 
 UP_TO = 1 << 19

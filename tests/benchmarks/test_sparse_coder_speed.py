@@ -101,6 +101,10 @@ STEPS = {
     "JumpReLU": ({"rule": "jumprelu"}, dense_floor),
     "L1, sparse": ({"rule": "relu", "l0": L0_SPARSE}, dense_floor),
     "JumpReLU, sparse": ({"rule": "jumprelu", "l0": L0_SPARSE}, dense_floor),
+    "Gated": ({"rule": "gated"}, dense_floor),
+    "p-annealing": ({"rule": "p_anneal"}, dense_floor),
+    "Stochastic": ({"rule": "stochastic"}, dense_floor),
+    "L1, bfloat16": ({"rule": "relu", "precision": "bf16"}, dense_floor),
     "plain L1": ({"rule": "plain"}, dense_floor),
 }
 

@@ -8,6 +8,7 @@ from lib.rng import generator
 from lib.sparse_coders import SparseCoder, fit, losses
 from lib.sparse_coders import activations as rules
 from lib.sparse_coders.losses import Moment, loss
+from lib.sparse_coders.resampling import auxk
 
 KINDS = {"sae": {}, "transcoder": {"d_out": 5}, "skip": {"d_out": 5, "skip": True}, "context": {"context": 3}}
 D, M, B = 6, 20, 32
@@ -91,6 +92,44 @@ def test_values_and_all_gradients_are_the_references(rule, options, fused, kind,
         assert (needs != 0).any(), name  # a reference that is 0 tests nothing
 
 
+CHUNKED = [
+    (rule, {"l1": 0.3} | options, bf16)
+    for rule, options in [("p_anneal", {"p_start": 0.0}), ("p_anneal", {"l1_norm": "decoder"}), ("gated", {}),
+                          ("stochastic", {}), ("stochastic", {"sampling": "bernoulli"})]
+    for bf16 in (False, True)
+] + [("jumprelu", {"l0": 0.3, "penalty": "tanh"}, False), ("jumprelu", {"l0": 0.3, "bandwidth": 0.2}, True),
+     ("relu", {"l1": 0.3}, True)]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("rule", "options", "bf16"), CHUNKED, ids=str)
+def test_a_loss_in_chunks_is_the_loss_at_once(rule, options, bf16, kind, monkeypatch):
+    monkeypatch.setattr(losses, "chunk_size", lambda n, device: 5)
+    calls, chunked = [], losses.chunks.chunked_loss
+    monkeypatch.setattr(losses.chunks, "chunked_loss", lambda *a: calls.append(1) or chunked(*a))
+
+    def found(fused_from):
+        monkeypatch.setattr(losses, "FUSED_FROM", fused_from)
+        coder, x, y = made(rule, kind, **options)
+        terms = loss(coder, x, y, Moment(sparsity=0.7, progress=0.6, rng=generator(0, "u"), bf16=bf16))
+        parameters = list(coder.parameters())
+        gradients = torch.autograd.grad(2 * terms.total, parameters, allow_unused=True)
+        gradients = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients, strict=True)]
+        return [*terms, *gradients, *coder.buffers()]
+
+    whole, parts = found(math.inf), found(0)
+    assert calls == [1] and all(map(torch.any, whole[5:9]))
+    near = {"rtol": 1e-2, "atol": 1e-2} if bf16 else {"rtol": 1e-9, "atol": 1e-11}
+    for one, other in zip(whole, parts, strict=True):
+        assert torch.allclose(one.double(), other.double(), **near)
+
+
+def test_a_batch_that_wants_a_gradient_gets_it(monkeypatch):
+    monkeypatch.setattr(losses, "FUSED_FROM", 0)
+    coder, x, _ = made("gated")
+    assert torch.autograd.grad(loss(coder, x.requires_grad_()).total, x)[0].any()
+
+
 def test_firings_are_counted_where_latents_are_not_zero():
     for rule, options in CASES:
         coder, x, y = made(rule, **options)
@@ -152,7 +191,7 @@ def test_auxk_and_its_gradients(rule, kind):
 def test_auxk_of_a_perfect_reconstruction_is_finite():
     coder, x, _ = made("topk", k=3)
     weights = (coder.W_enc, coder.b_enc, coder.W_dec, None)
-    assert losses.auxk(x, *weights, torch.zeros(B, D, dtype=torch.float64), torch.arange(4), 2).isfinite()
+    assert auxk(x, *weights, torch.zeros(B, D, dtype=torch.float64), torch.arange(4), 2).isfinite()
 
 
 def test_abs_topk_draws_k_per_sample_from_the_given_stream():
