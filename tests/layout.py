@@ -247,3 +247,14 @@ def _colours(tree: ast.Module) -> Found:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             if found := re.search(r"#(?:[0-9a-fA-F]{6}|[0-9a-fA-F]{3})\b", node.value):
                 yield node.lineno, f"colour {found[0]}: colours belong to lib/figures/style.py"
+
+
+def namesakes(root: Path) -> list[str]:
+    """Test files of one name in two folders: pytest collects only the first."""
+    seen: dict[str, Path] = {}
+    problems = []
+    for path in sorted((root / "tests").rglob("test_*.py")):
+        if other := seen.get(path.name):
+            problems.append(f"{path.relative_to(root)}: {other.relative_to(root)} has that name already; rename one")
+        seen.setdefault(path.name, path)
+    return problems

@@ -52,6 +52,14 @@ def test_only_small_references_are_notebooks_in_git(tracked):
     assert layout.notebook_problems(ROOT, tracked) == []
 
 
+def test_no_two_test_files_share_a_name(tmp_path):
+    assert layout.namesakes(ROOT) == []
+    for folder in ("a", "b"):
+        (tmp_path / "tests" / folder).mkdir(parents=True)
+        (tmp_path / "tests" / folder / "test_x.py").write_text("")
+    assert layout.namesakes(tmp_path) == ["tests/b/test_x.py: tests/a/test_x.py has that name already; rename one"]
+
+
 def test_library_keeps_its_habits():
     assert layout.library_problems(ROOT) == []
 
