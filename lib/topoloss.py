@@ -1,0 +1,243 @@
+"""TopoLoss: the units of a layer on a cortical sheet, and the loss that makes neighbours on it alike.
+
+    topo = TopoLoss(model, "blocks.*.attn.proj", factor=8)
+    loss = task_loss + topo_weight * topo(model)
+
+A sheet is shrunk by `factor` and grown back. Both are bilinear and fixed, so together they are one linear map S = U D
+of the units, of rank r = number of anchors. The loss asks each unit i to point where the map puts it,
+
+    L = 1 - mean_i cos(W_i, (S W)_i),    W [n, e], D [r, n], U [n, r],
+
+and needs only C = D W [r, e]: num_i = (W Cᵀ ∘ U) 1, |(S W)_i|² = (U C Cᵀ ∘ U) 1. S W [n, e] is never formed.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isqrt
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lib.activations import match_modules
+from lib.rng import generator
+
+Factor = float | tuple[float, float]
+Kind = Literal["output", "input", "bias"]
+Form = Literal["low_rank", "interpolate"]
+
+EPS = 1e-8
+"""Shorter rows count as this long, so a zero row has cosine 0 and not NaN."""
+
+
+def sheet_shape(n: int) -> tuple[int, int]:
+    """Height and width of the sheet of n units: h = largest divisor of n with h <= sqrt(n), w = n / h.
+
+    384 units make 16 x 24, 128 make 8 x 16, a prime number a single row. Unit i lies at row i // w, column i % w.
+
+    Raises:
+        ValueError: n < 1.
+    Source: Deb, Deb & Murty 2025, section 3; the authors' code. Chapter: studies/topoloss_hypotheses.
+    """
+    if n < 1:
+        raise ValueError(f"a sheet needs at least one unit, got {n}")
+    h = next(h for h in range(isqrt(n), 0, -1) if n % h == 0)
+    return h, n // h
+
+
+def anchors(h: int, w: int, factor: Factor) -> tuple[int, int]:
+    """Rows and columns of the shrunk sheet, floor(h / factor_h) and floor(w / factor_w).
+
+    Raises:
+        ValueError: a factor below 1, or so large that no row or column is left.
+    """
+    factors = factor if isinstance(factor, tuple) else (factor, factor)
+    if min(factors) < 1:
+        raise ValueError(f"factor must be at least 1, got {factor}")
+    rows, cols = (int(n * (1 / f)) for n, f in zip((h, w), factors, strict=True))  # rounds as interpolate does
+    if not rows or not cols:
+        raise ValueError(f"factor {factor} is larger than the {h} x {w} sheet; take at most {h} x {w}")
+    return rows, cols
+
+
+def operator_rank(h: int, w: int, factor: Factor) -> int:
+    """Rank of S, floor(h / factor_h) · floor(w / factor_w): the number of anchors; Raises as `anchors`."""
+    rows, cols = anchors(h, w, factor)
+    return rows * cols
+
+
+def operator(h: int, w: int, factor: Factor) -> tuple[Tensor, Tensor]:
+    """D and U with S = U D: what shrinking an h x w sheet by `factor` and growing it back does to its units.
+
+    Each row of D picks one anchor: a unit, or the mean of the two or four nearest to a point. Each row of U blends the
+    anchors around one unit. Both are products of one operator per axis, read off by interpolating unit vectors.
+
+    Args:
+        factor: by which the sheet shrinks, one number or (factor_h, factor_w).
+    Returns:
+        D [r, h·w] and U [h·w, r], float64.
+    Raises:
+        ValueError: a factor below 1 or larger than the sheet.
+    Chapter: instruments/topoloss, studies/topoloss_hypotheses.
+    """
+    rows, cols = anchors(h, w, factor)
+    factor_h, factor_w = factor if isinstance(factor, tuple) else (factor, factor)
+    (down_h, up_h), (down_w, up_w) = _axis(h, rows, factor_h), _axis(w, cols, factor_w)
+    return torch.kron(down_h, down_w), torch.kron(up_h, up_w)  # [r, h·w], [h·w, r]
+
+
+def topo_loss(W: Tensor, D: Tensor, U: Tensor, whole: bool = False) -> Tensor:
+    """L = 1 - mean_i cos(W_i, (U D W)_i), in its closed low-rank form.
+
+    0 where every unit agrees with its anchors, 1 for units that have nothing in common with them. L(cW) = L(W), so the
+    gradient is orthogonal to W and falls as 1 / |W|.
+
+    Args:
+        W: [..., n, e], row i what unit i is compared by.
+        D, U: [..., r, n] and [..., n, r] from `operator`, in W's dtype and on its device.
+        whole: compare the sheet as one vector of n·e numbers, as the source does for biases.
+    Returns:
+        [...].
+    Source: Deb, Deb & Murty 2025, section 3, rewritten. Chapter: studies/topoloss_hypotheses.
+    """
+    C = D @ W  # [..., r, e]
+    num = ((W @ C.mT) * U).sum(-1)  # [..., n]
+    up_square = ((U @ (C @ C.mT)) * U).sum(-1)  # [..., n]
+    return _one_minus_cosine(num, W.square().sum(-1), up_square, whole)
+
+
+def interpolated_loss(W: Tensor, h: int, w: int, factor: Factor, whole: bool = False) -> Tensor:
+    """The same L as published: the sheet interpolated down by 1 / factor and back up.
+
+    Args, Returns: as `topo_loss`; `factor` as in `operator`.
+    Raises:
+        ValueError: a factor below 1 or larger than the sheet.
+    Source: Deb, Deb & Murty 2025, section 3. Chapter: studies/topoloss_hypotheses.
+    """
+    anchors(h, w, factor)
+    factor_h, factor_w = factor if isinstance(factor, tuple) else (factor, factor)
+    sheet = W.reshape(-1, h, w, W.shape[-1]).permute(0, 3, 1, 2)  # [layers, e, h, w]
+    down = F.interpolate(sheet, scale_factor=(1 / factor_h, 1 / factor_w), mode="bilinear")
+    up = F.interpolate(down, size=(h, w), mode="bilinear").permute(0, 2, 3, 1).reshape(W.shape)  # [..., n, e]
+    return _one_minus_cosine((W * up).sum(-1), W.square().sum(-1), up.square().sum(-1), whole)
+
+
+class TopoLoss:
+    """The mean topographic loss of chosen layers of a model, L = mean_layers (1 - mean_i cos(W_i, (S W)_i)).
+
+    Layers of one shape are computed together. Weights are read at each call, in float32 at least.
+
+    Args:
+        model: holds the layers; the loss may be called with any model in which they have the same shapes.
+        layers: dotted module name or names whose parts may be globs; all must be Linear or Conv2d.
+        factor: by which sheets shrink, one number or (factor_h, factor_w).
+        kind: which units lie on the sheet. "output": rows of the weight, [out, in] or [out, in·kh·kw]; "input": its
+            columns, [in, out] or [in, out·kh·kw]; "bias": its entries, compared as one vector.
+        form: "low_rank", or "interpolate" as published.
+        permute: None, or a seed: each layer's units are laid on the sheet in a fixed random order of its own (stream
+            "topoloss", "places", name). The same rank and pressure, without neighbours: the control for locality.
+    Attributes:
+        names: of the layers, in the model's order.
+        places: name -> int64 [n], where on the sheet each unit lies, row · w + column.
+        shapes: name -> (height, width) of the sheet.
+    Raises:
+        ValueError: no layer matches, one is not Linear or Conv2d or lacks what `kind` needs, or the factor is larger
+            than a sheet.
+    Source: Deb, Deb & Murty 2025, "TopoNets". Chapter: studies/topoloss_hypotheses.
+    """
+
+    def __init__(
+        self, model: nn.Module, layers: str | Sequence[str], factor: Factor = 8.0, kind: Kind = "output",
+        form: Form = "low_rank", permute: int | None = None,
+    ) -> None:  # fmt: skip
+        if kind not in ("output", "input", "bias") or form not in ("low_rank", "interpolate"):
+            raise ValueError(f"kind is output, input or bias, form low_rank or interpolate; got {kind!r}, {form!r}")
+        self.factor, self.kind, self.form = factor, kind, form
+        found = match_modules(model, *([layers] if isinstance(layers, str) else layers))
+        self.names = list(found)
+        self.places: dict[str, Tensor] = {}
+        self.shapes: dict[str, tuple[int, int]] = {}
+        self._groups: dict[tuple[int, int], list[str]] = {}
+        for name, layer in found.items():
+            n, e = _sheet(name, layer, kind).shape
+            self.shapes[name] = sheet_shape(n)
+            try:
+                anchors(*self.shapes[name], factor)
+            except ValueError as error:
+                raise ValueError(f"{name} ({n} units): {error}") from None
+            rng = None if permute is None else generator(permute, "topoloss", "places", name)
+            self.places[name] = torch.arange(n) if rng is None else torch.randperm(n, generator=rng)
+            self._groups.setdefault((n, e), []).append(name)
+        self._is_permuted = permute is not None
+        self._operators: dict[tuple[int, torch.device, torch.dtype], tuple[Tensor, ...]] = {}
+
+    def __call__(self, model: nn.Module) -> Tensor:
+        """The loss of `model`, a scalar with its graph."""
+        return torch.cat(self._losses(model)).mean()
+
+    @torch.no_grad()
+    def per_layer(self, model: nn.Module) -> dict[str, Tensor]:
+        """The loss of each layer by name, scalars without a graph."""
+        names = [name for group in self._groups.values() for name in group]
+        values = dict(zip(names, torch.cat(self._losses(model)), strict=True))
+        return {name: values[name] for name in self.names}
+
+    def _losses(self, model: nn.Module) -> list[Tensor]:
+        """Losses of each group of layers of one shape, [layers] each."""
+        losses = []
+        for group in self._groups.values():
+            W = torch.stack([_sheet(name, model.get_submodule(name), self.kind) for name in group])  # [layers, n, e]
+            with torch.autocast(W.device.type, enabled=False):
+                losses.append(self._loss(W.to(torch.promote_types(W.dtype, torch.float32)), group))
+        return losses
+
+    def _loss(self, W: Tensor, group: list[str]) -> Tensor:
+        whole, key = self.kind == "bias", (*W.shape[1:], W.device, W.dtype)
+        if key not in self._operators:
+            self._operators[key] = self._operator(group, W)
+        if self.form == "low_rank":
+            return topo_loss(W, *self._operators[key], whole)
+        if self._is_permuted:
+            W = W.gather(1, self._operators[key][0][..., None].expand_as(W))  # row p: the unit at place p
+        return interpolated_loss(W, *self.shapes[group[0]], self.factor, whole)
+
+    def _operator(self, group: list[str], W: Tensor) -> tuple[Tensor, ...]:
+        """D and U of a group, [layers, r, n] and [layers, n, r] where permuted; or the unit at each place."""
+        places = torch.stack([self.places[name] for name in group])  # [layers, n]
+        if self.form == "interpolate":
+            return (places.argsort(1).to(W.device),)
+        D, U = operator(*self.shapes[group[0]], self.factor)
+        if self._is_permuted:
+            D, U = D.T[places].mT.contiguous(), U[places]
+        return D.to(W.device, W.dtype), U.to(W.device, W.dtype)
+
+
+def _axis(n: int, n_anchors: int, factor: float) -> tuple[Tensor, Tensor]:
+    """One axis of D and U: [n_anchors, n] and [n, n_anchors]."""
+    down = F.interpolate(torch.eye(n, dtype=torch.float64)[None], scale_factor=1 / factor, mode="linear")[0].T
+    up = F.interpolate(torch.eye(n_anchors, dtype=torch.float64)[None], size=n, mode="linear")[0].T
+    return down, up
+
+
+def _one_minus_cosine(num: Tensor, x_square: Tensor, y_square: Tensor, whole: bool) -> Tensor:
+    """1 - mean_i num_i / (|x_i| |y_i|) from [..., n] dot products and squares, or of their sums over i."""
+    if whole:
+        num, x_square, y_square = (t.sum(-1, keepdim=True) for t in (num, x_square, y_square))
+    squares = x_square.clamp_min(EPS**2) * y_square.clamp_min(EPS**2)
+    return 1 - (num * squares.rsqrt()).mean(-1)
+
+
+def _sheet(name: str, layer: nn.Module, kind: Kind) -> Tensor:
+    """What the loss compares of one layer, [n, e]: row i belongs to unit i."""
+    if not isinstance(layer, (nn.Linear, nn.Conv2d)):
+        raise ValueError(f"{name} is a {type(layer).__name__}; a cortical sheet needs a Linear or a Conv2d")
+    if kind == "bias":
+        if layer.bias is None:
+            raise ValueError(f"{name} has no bias to lay on a sheet; choose kind output or input")
+        return layer.bias.unsqueeze(1)  # [out, 1]
+    if kind == "output":
+        return layer.weight.flatten(1)  # [out, in·kh·kw]
+    if getattr(layer, "groups", 1) > 1:
+        raise ValueError(f"{name} is a convolution in {layer.groups} groups, whose inputs share no sheet")
+    return layer.weight.transpose(0, 1).flatten(1)  # [in, out·kh·kw]
