@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import statsmodels.formula.api as smf
-from patsy import PatsyError
 from scipy import stats
 from statsmodels.tools.sm_exceptions import ConvergenceWarning, SingularMatrixWarning
 
@@ -58,6 +57,8 @@ def mixed_effects(runs: pd.DataFrame, formula: str, components: Sequence[str], l
     levels = {name: _levels(runs, name) for name in components}
     if not levels:
         raise ValueError("mixed_effects needs at least one component, such as 'seed'; without one use least squares")
+    if absent := [name for name in runs if str(name) in formula and runs[name].isna().any()]:
+        raise ValueError(f"mixed_effects: missing values in {', '.join(absent)}; decide what they mean first")
     fitted = _fit(runs, formula, levels)
     df = min(len(np.unique(codes)) for codes in levels.values()) - 1
     errors = _standard_errors(fitted)
@@ -85,14 +86,11 @@ def _levels(runs: pd.DataFrame, name: str) -> np.ndarray:
 def _fit(runs: pd.DataFrame, formula: str, levels: dict[str, np.ndarray]):
     """statsmodels' fit with all rows in one group and one variance component per name, in alphabetical order."""
     table = runs.assign(**{f"level_{i}": levels[name] for i, name in enumerate(sorted(levels))})
-    parts = {f"c{i}": f"0 + C(level_{i})" for i in range(len(levels))}
+    parts = {f"c{i:02}": f"0 + C(level_{i})" for i in range(len(levels))}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # it also warns of a variance of 0, which is an answer
         warnings.simplefilter("ignore", SingularMatrixWarning)
-        try:
-            model = smf.mixedlm(formula, table, groups=np.zeros(len(table)), vc_formula=parts, missing="raise")
-        except PatsyError as error:
-            raise ValueError(f"mixed_effects: {' '.join(str(error).split())}") from None
+        model = smf.mixedlm(formula, table, groups=np.zeros(len(table)), vc_formula=parts)
         # L-BFGS stops early and calls it converged, so two other searches run and the likelier end counts
         fitted = max((model.fit(reml=True, method=[way]) for way in ("bfgs", "powell")), key=attrgetter("llf"))
     if not fitted.converged:
