@@ -1,0 +1,93 @@
+"""How many dimensions a matrix or a cloud of activations really uses: effective rank, participation ratio, d95."""
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lib.metrics.recovery import as_array
+from lib.metrics.statistics import checked_generator
+
+
+def effective_rank(W: ArrayLike) -> np.ndarray:
+    """exp of the entropy of the singular values' shares, exp(-Σ p_i log p_i), p_i = σ_i / Σσ.
+
+    The rank for equal singular values, less where a few dominate.
+
+    Args:
+        W: [..., m, n]; not centred.
+    Returns:
+        [...].
+    Raises:
+        ValueError: not a matrix, non-finite, or all 0.
+    Source: Roy & Vetterli 2007, "The effective rank". Chapter: studies/topoloss_hypotheses.
+    """
+    s = np.linalg.svd(_checked(W, "W"), compute_uv=False)  # [..., min(m, n)]
+    total = s.sum(-1, keepdims=True)
+    if not (total > 0).all():
+        raise ValueError("effective_rank is undefined for a matrix of zeros")
+    p = s / total
+    return np.exp(-(p * np.log(p, out=np.zeros_like(p), where=p > 0)).sum(-1))
+
+
+def variances(x: ArrayLike) -> np.ndarray:
+    """Variance along each principal axis, largest first; [min(n_samples, d)].
+
+    Args:
+        x: [n_samples, d], at least two samples that differ.
+    Raises:
+        ValueError: not such a matrix, or non-finite.
+    """
+    x = _checked(x, "x")
+    if x.ndim != 2 or len(x) < 2:
+        raise ValueError(f"x must be [n_samples >= 2, d], got {x.shape}")
+    found = np.square(np.linalg.svd(x - x.mean(0), compute_uv=False)) / (len(x) - 1)
+    if not found.sum() > 1e-24 * np.square(x).sum():
+        raise ValueError("x is the same for every sample, so it has no dimension")
+    return found
+
+
+def participation_ratio(x: ArrayLike) -> float:
+    """(Σλ)² / Σλ² of the variances λ along the principal axes; d for a round cloud, 1 for a line.
+
+    Args:
+        x: [n_samples, d].
+    Raises:
+        ValueError: as `variances`.
+    Chapter: studies/topoloss_hypotheses.
+    """
+    found = variances(x)
+    return float(found.sum() ** 2 / np.square(found).sum())
+
+
+def principal_dimension(x: ArrayLike, share: float = 0.95) -> int:
+    """Fewest principal axes that hold `share` of the variance (d95 for .95).
+
+    Args:
+        x: [n_samples, d].
+        share: in (0, 1].
+    Raises:
+        ValueError: as `variances`, or a share outside (0, 1].
+    Source: TopoSAE, EXP_011. Chapter: studies/topoloss_hypotheses.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"principal_dimension: share must be in (0, 1], got {share}")
+    held = np.cumsum(variances(x))
+    return int(np.searchsorted(held, share * held[-1] * (1 - 1e-12)) + 1)
+
+
+def unrelated(x: ArrayLike, rng: np.random.Generator) -> np.ndarray:
+    """x with the samples permuted within each dimension: the null of a low dimension, same spreads, no correlation.
+
+    Args:
+        x: [n_samples, d].
+    """
+    return checked_generator(rng).permuted(_checked(x, "x"), axis=0)
+
+
+def _checked(values: ArrayLike, name: str) -> np.ndarray:
+    values = np.asarray(as_array(values), dtype=np.float64)
+    if values.ndim < 2 or not values.size:
+        raise ValueError(f"{name} must be a matrix with rows and columns, got shape {values.shape}")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} has {(~np.isfinite(values)).sum()} non-finite values")
+    return values
