@@ -1,0 +1,16 @@
+"""The one training loop of image classifiers.
+
+    recipe = Recipe(steps=300, batch=128, lr=1e-3)
+    history = train(image_model("tiny_vit", 28, 1, 10, seed=0, patch=7), images, labels, recipe, seed=0)
+    evaluate(model, test_images, test_labels)
+
+`prepare` turns uint8 images into what a model reads.
+"""
+from lib.training.augmentation import prepare
+from lib.training.batches import image_tensor
+from lib.training.evaluation import evaluate, logits
+from lib.training.recipe import Recipe
+from lib.training.steps import History
+from lib.training.trainer import train
+
+__all__ = ["History", "Recipe", "evaluate", "image_tensor", "logits", "prepare", "train"]

@@ -1,0 +1,84 @@
+"""What a trained classifier says of images."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lib.training.augmentation import prepare
+from lib.training.batches import image_tensor, labelled
+
+
+@torch.no_grad()
+def logits(
+    model: nn.Module, images: np.ndarray | Tensor, *, batch: int = 500, image_size: int | None = None,
+    precision: str = "float32",
+) -> Tensor:  # fmt: skip
+    """The model's outputs for images, in evaluation mode, on the model's device; the model's mode stays as it was.
+
+    Args:
+        model: [B, C, H, W] -> [B, classes].
+        images: uint8, [n, H, W], [n, H, W, 3] or [n, C, H, W].
+        batch: images at once.
+        image_size: side of the middle part the model sees; None: all.
+        precision: of products on CUDA, as in `Recipe`.
+    Returns:
+        float32, [n, classes].
+    Raises:
+        ValueError: images of another type or shape.
+    Chapter: studies/topoloss_hypotheses.
+    """
+    device = next(model.parameters()).device
+    with evaluating(model), autocast(device, precision):
+        parts = image_tensor(images).split(batch)
+        return torch.cat([model(prepare(part.to(device), image_size)).float() for part in parts])
+
+
+def evaluate(
+    model: nn.Module, images: np.ndarray | Tensor, labels: np.ndarray | Tensor, *, batch: int = 500,
+    image_size: int | None = None, precision: str = "float32",
+) -> float:  # fmt: skip
+    """Share of images whose largest logit is their label's.
+
+    Args:
+        images, batch, image_size, precision: as in `logits`.
+        labels: whole numbers, [n].
+    Raises:
+        ValueError: as in `logits`; labels that are no class.
+    Chapter: studies/topoloss_hypotheses.
+    """
+    images, labels = labelled(images, labels)
+    scores = logits(model, images, batch=batch, image_size=image_size, precision=precision)
+    check_labels(labels, scores.shape[1])
+    return float((scores.argmax(1) == labels.to(scores.device)).double().mean())
+
+
+def check_labels(labels: Tensor, classes: int) -> None:
+    """Refuse labels the model has no output for.
+
+    Raises:
+        ValueError: a label of `classes` or more.
+    """
+    if int(labels.max()) >= classes:
+        raise ValueError(f"label {int(labels.max())} needs {int(labels.max()) + 1} classes, the model has {classes}")
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the block; every module's own mode after it."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Mixed precision on CUDA; on a CPU, products in float32."""
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.bfloat16)
+    return torch.autocast(device.type, dtype, enabled=device.type == "cuda" and precision != "float32")

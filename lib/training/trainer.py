@@ -1,0 +1,179 @@
+"""`train`: the one training loop of image classifiers, in one process or in several that share gradients."""
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from lib.ensembles import device_named
+from lib.live import Progress
+from lib.sparse_coders import checkpoints
+from lib.training.augmentation import prepare
+from lib.training.batches import Batches, labelled
+from lib.training.evaluation import check_labels, evaluating
+from lib.training.recipe import Recipe
+from lib.training.steps import ExtraLoss, History, Run
+
+
+def train(
+    model: nn.Module,
+    images: np.ndarray | Tensor,
+    labels: np.ndarray | Tensor,
+    recipe: Recipe,
+    seed: int,
+    extra_loss: ExtraLoss | None = None,
+    *,
+    log_every: int = 50,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int = 500,
+    device: str = "auto",
+    resident: bool = True,
+    progress: bool = True,
+) -> History:
+    """Train a classifier in place, cross-entropy + extra_loss(model, step), on uint8 images scaled on the device.
+
+    Everything drawn is a function of `seed` and the step, epoch or image it is drawn for; the global random generators
+    stay as they are. Where torch.distributed is initialised, every process takes its share of each batch.
+
+    Args:
+        model: [B, C, H, W] floats as `prepare` gives them -> logits [B, classes]; moved to the device.
+        images: uint8, [n, H, W], [n, H, W, 3] or [n, C, H, W], or a memory map.
+        labels: whole numbers in 0 .. classes - 1, [n].
+        recipe: how.
+        seed: of the order of images, augmentation and dropout; the model's own seed drew its weights.
+        extra_loss: (model, step) -> a scalar to add, with its weight; computed in float32. Its gradient is clipped
+            together with the cross-entropy's.
+        log_every: steps between rows of the history; the last step has one too.
+        checkpoint: file to write every `checkpoint_every` steps and at the end, and to resume from if it exists, bit
+            for bit on CPU.
+        device: "auto" (CUDA where there is one), "cpu" or "cuda".
+        resident: hold the data set on the device; False: fetch batches from the host, one ahead.
+        progress: show one line of progress with images per second and the time left.
+    Returns:
+        The History.
+    Raises:
+        ValueError: images, labels, model or a checkpoint that cannot be; a loss that is not finite, with its step.
+    Chapter: studies/topoloss_hypotheses.
+    """
+    images, labels = labelled(images, labels)
+    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    where = _place(device, rank)
+    model.to(where)
+    _check(model, images, labels, recipe, world, {"log_every": log_every, "checkpoint_every": checkpoint_every})
+    batches = Batches(images, labels, recipe, seed, where, rank, world, resident)
+    path = None if checkpoint is None else Path(checkpoint)
+    cuda = [where] if where.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        forward = nn.parallel.DistributedDataParallel(model, cuda or None) if world > 1 else model
+        run = Run(model, forward, recipe, seed, len(images), extra_loss, rank)
+        identity = None if path is None else _identity(run, batches, log_every)
+        done = _resume(path, identity, run)
+        try:
+            rate = _loop(run, batches, done, path, identity, log_every, checkpoint_every, progress and rank == 0)
+        finally:
+            batches.close()
+    steps = recipe.total_steps(len(images))
+    return History(run.table(_logged(steps, log_every)), rate, steps)
+
+
+def _loop(run, batches, done, path, identity, log_every, checkpoint_every, progress) -> float:
+    """The steps from `done` on; images per second, the first step apart."""
+    steps, batch = len(run.losses), run.recipe.batch
+    was_training, start = run.module.training, time.monotonic()
+    run.module.train()
+    with _Line(steps, batch, done) if progress else nullcontext() as line:
+        for step in range(done, steps):
+            log, end = step % log_every == 0 or step == steps - 1, step + 1
+            run.step(step, *batches[step], log)
+            if log:
+                _agree(run)
+                run.check(end)
+            if path and (end % checkpoint_every == 0 or end == steps):
+                run.check(end)
+                if run.rank == 0:
+                    checkpoints.write(path, identity, end, [run.state(end)])
+            if step == done:
+                start = time.monotonic()
+            if line:
+                line.advance()
+    run.module.train(was_training)
+    return max(0, steps - done - 1) * batch / max(time.monotonic() - start, 1e-9)
+
+
+class _Line(Progress):
+    """Progress in steps, with images per second."""
+
+    def __init__(self, steps: int, batch: int, done: int):
+        super().__init__(steps, "training", done)
+        self.batch = batch
+
+    @property
+    def text(self) -> str:
+        elapsed = time.monotonic() - self.start
+        made = (self.done - self.reused) * self.batch
+        return super().text + (f", {made / elapsed:,.0f} images/s" if made and elapsed else "")
+
+
+def _agree(run: Run) -> None:
+    """The loss of a logged step, averaged over all processes."""
+    if run.forward is not run.module:
+        dist.all_reduce(run.rows[-1][:1], op=dist.ReduceOp.SUM)
+        run.rows[-1][:1] /= dist.get_world_size()
+
+
+def _logged(steps: int, log_every: int) -> list[int]:
+    return sorted({*range(0, steps, log_every), steps - 1})
+
+
+def _resume(path: Path | None, identity: dict[str, Any] | None, run: Run) -> int:
+    """Continue from a checkpoint if there is one; the number of steps done."""
+    if path is None or not path.is_file():
+        return 0
+    done, [state] = checkpoints.read(path, identity)
+    run.restore(state)
+    return done
+
+
+def _identity(run: Run, batches: Batches, log_every: int) -> dict[str, Any]:
+    """What a checkpoint must agree in: recipe, seed, data, first weights, and what the extra loss says of those."""
+    extra = []
+    if run.extra_loss is not None:
+        steps = len(run.losses)
+        extra = [float(run.extra_loss(run.module, step).detach()) for step in (0, steps // 2, steps - 1)]
+    return {
+        **asdict(run.recipe), "seed": run.seed, "log_every": log_every, "data": batches.digest(),
+        "initial weights": checkpoints.content_digest(dict(run.module.state_dict())), "extra loss": extra,
+        "device": run.device.type, "processes": batches.world,
+    }  # fmt: skip
+
+
+def _place(device: str, rank: int) -> torch.device:
+    """The device of this process: on a machine of several GPUs the one of its rank there."""
+    where = device_named(device)
+    return torch.device("cuda", rank % torch.cuda.device_count()) if where.type == "cuda" else where
+
+
+def _check(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe, world: int, counts: dict) -> None:
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+    if recipe.batch % world:
+        raise ValueError(f"a batch of {recipe.batch} cannot be shared evenly by {world} processes")
+    recipe.steps_per_epoch(len(images))
+    size = recipe.image_size
+    x = prepare(images[:2].to(next(model.parameters()).device), size)
+    with evaluating(model), torch.no_grad():
+        try:
+            out = model(x)
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(f"the model cannot take images of {list(x.shape[1:])}: {error}") from error
+    if out.ndim != 2:
+        raise ValueError(f"the model must give logits [B, classes], it gives {list(out.shape)}")
+    check_labels(labels, out.shape[1])
