@@ -162,7 +162,8 @@ def random_means_null(
     """
     rng = checked_generator(rng)
     draws = [np.maximum(rng.normal(size=(n_classes, n_units)), 0) for _ in range(n)]
-    return np.nanmean(_moving(np.stack([entropy_selectivity(m, published) for m in draws]), "random_means_null"), axis=1)
+    scores = np.stack([entropy_selectivity(m, published) for m in draws])  # [n, n_units]
+    return np.nanmean(_moving(scores, "random_means_null"), axis=1)
 
 
 def selectivity_report(

@@ -2,7 +2,8 @@
 
 A sheet is (h, w); place i is row i // w, column i % w, and a step to the next row or column has length 1. Unit i stands
 at place i. Where the units were laid out otherwise (the permuted-sheet control), `places[i]` is the place of unit i:
-give `places[sets]` to what takes sets, `arrange(values, places)` to what takes maps.
+give `places[sets]` to what takes sets, `arrange(values, places)` to what takes maps; `np.argsort(places)[sets]` are the
+units of a set of places.
 """
 from __future__ import annotations
 
