@@ -134,7 +134,7 @@ def mean_effects(
 
 @torch.no_grad()
 def alone_effects(net: TwoLayers, x: Tensor, inputs: Sequence[int], outputs: Sequence[int]) -> Tensor:
-    """The dual of ablation: a2_j with i as the only component minus a2_j with none (bias kept, delta off), [n, I, J]."""
+    """The dual of ablation: a2_j with only i minus a2_j with no component (bias kept, delta off), [n, I, J]."""
     a, V2 = x @ net.V1, net.V2[:, list(outputs)]
     parts = [(net.b1 + a[:, i, None] * net.U1[i]).relu() - net.b1.relu() for i in inputs]  # each [n, d_hidden]
     return torch.stack(parts, dim=1) @ V2
@@ -190,8 +190,9 @@ def interactions(net: TwoLayers, x: Tensor, inputs: Sequence[int], outputs: Sequ
 
 
 def edges(
-    values: Tensor, on: Tensor, rng: np.random.Generator, level: float = 0.95, n_resamples: int = 2000, fdr: float = 0.05
-) -> Edges:
+    values: Tensor, on: Tensor, rng: np.random.Generator, level: float = 0.95, n_resamples: int = 2000,
+    fdr: float = 0.05,
+) -> Edges:  # fmt: skip
     """Mean, median, interval and significance of each effect over the images where its output matters.
 
     Args:

@@ -6,11 +6,18 @@ import pytest
 import torch
 
 from lib.causal.effects import (
-    TwoLayers, ablation_effects, alone_effects, edges, false_discoveries, interactions, mean_effects, shapley_effects,
+    TwoLayers,
+    ablation_effects,
+    alone_effects,
+    edges,
+    false_discoveries,
+    interactions,
+    mean_effects,
+    shapley_effects,
 )  # fmt: skip
 from lib.rng import generator, numpy_generator
 
-I, J = [0, 2, 3], [1, 4]
+INS, OUTS = [0, 2, 3], [1, 4]
 
 
 def network(seed: int = 0, dtype: torch.dtype = torch.float64, bias: float = 0.3) -> TwoLayers:
@@ -28,7 +35,7 @@ def images(n: int = 11, seed: int = 1) -> torch.Tensor:
 
 def literal(net: TwoLayers, x: torch.Tensor, replaced: torch.Tensor, published: bool = False) -> torch.Tensor:
     """[n, I, J] by loops: layer 1 is summed component by component, with component i at `replaced`[n, i]."""
-    found = torch.zeros(len(x), len(I), len(J), dtype=x.dtype)
+    found = torch.zeros(len(x), len(INS), len(OUTS), dtype=x.dtype)
 
     def a2(row, j, instead=None):
         total = torch.zeros(7, dtype=x.dtype)
@@ -40,8 +47,8 @@ def literal(net: TwoLayers, x: torch.Tensor, replaced: torch.Tensor, published: 
         return (total + net.delta1 @ row + net.b1).relu() @ net.V2[:, j]
 
     for b, row in enumerate(x):
-        for p, i in enumerate(I):
-            for q, j in enumerate(J):
+        for p, i in enumerate(INS):
+            for q, j in enumerate(OUTS):
                 found[b, p, q] = a2(row, j) - a2(row, j, (i, float(replaced[b, i])))
     return found
 
@@ -62,27 +69,27 @@ def test_ablation_is_the_literal_loop(baseline, form):
     net, x = network(), images()
     a = x @ net.V1
     replaced = torch.zeros_like(a) if baseline == "zero" else a.mean(0).expand_as(a)
-    found = ablation_effects(net, x, I, J, baseline, form)
+    found = ablation_effects(net, x, INS, OUTS, baseline, form)
     torch.testing.assert_close(found, literal(net, x, replaced, form == "published"))
 
 
 def test_ci_baseline_works_in_the_masked_network():
     net, x = network(), images()
     ci = torch.rand(11, 5, generator=generator(4), dtype=x.dtype)
-    found = ablation_effects(net, x, I, J, "ci", ci1=ci)
+    found = ablation_effects(net, x, INS, OUTS, "ci", ci1=ci)
     masked = ci * (x @ net.V1)
     without = masked.clone()
     without[:, 2] = 0
     wanted = (masked @ net.U1 + net.b1).relu() - (without @ net.U1 + net.b1).relu()
-    torch.testing.assert_close(found[:, 1], wanted @ net.V2[:, J])
+    torch.testing.assert_close(found[:, 1], wanted @ net.V2[:, OUTS])
 
 
 def test_the_published_form_differs_only_where_bias_and_delta_move_gates():
     x = images()
     plain = network()._replace(delta1=torch.zeros(7, 6, dtype=x.dtype), b1=torch.zeros(7, dtype=x.dtype))
-    torch.testing.assert_close(*(ablation_effects(plain, x, I, J, form=form) for form in ("exact", "published")))
+    torch.testing.assert_close(*(ablation_effects(plain, x, INS, OUTS, form=form) for form in ("exact", "published")))
     net = network(bias=3.0)
-    exact, published = (ablation_effects(net, x, I, J, form=form) for form in ("exact", "published"))
+    exact, published = (ablation_effects(net, x, INS, OUTS, form=form) for form in ("exact", "published"))
     assert (exact - published).abs().max() > 0.1
 
 
@@ -99,25 +106,25 @@ def test_means_of_all_pairs_are_the_means_of_single_effects():
 def test_alone_is_one_component_and_the_bias():
     net, x = network(), images()
     one = (net.b1 + (x @ net.V1)[:, [2]] * net.U1[2]).relu() - net.b1.relu()
-    torch.testing.assert_close(alone_effects(net, x, I, J)[:, 1], one @ net.V2[:, J])
+    torch.testing.assert_close(alone_effects(net, x, INS, OUTS)[:, 1], one @ net.V2[:, OUTS])
 
 
 def test_shapley_values_sum_to_everything_minus_nothing():
     """With every component and delta a player, sum_i phi_i + phi_delta is exact; without delta phi_delta is 0."""
     x = images()
     net = network()._replace(delta1=torch.zeros(7, 6, dtype=x.dtype))
-    phi = shapley_effects(net, x, range(5), J, 3, generator(6))
-    wanted = (net.pre(x).relu() - net.b1.relu()) @ net.V2[:, J]
+    phi = shapley_effects(net, x, range(5), OUTS, 3, generator(6))
+    wanted = (net.pre(x).relu() - net.b1.relu()) @ net.V2[:, OUTS]
     torch.testing.assert_close(phi.sum(1), wanted)
 
 
 def test_where_no_gate_moves_all_effects_agree_and_nothing_interacts():
     x = images()
     net = network()._replace(b1=torch.full((7,), 100.0, dtype=x.dtype))
-    ablated = ablation_effects(net, x, I, J)
-    torch.testing.assert_close(ablated, alone_effects(net, x, I, J))
-    torch.testing.assert_close(ablated, shapley_effects(net, x, I, J, 2, generator(7)))
-    mixed = interactions(net, x, I, J, torch.ones(11, 2, dtype=torch.bool))
+    ablated = ablation_effects(net, x, INS, OUTS)
+    torch.testing.assert_close(ablated, alone_effects(net, x, INS, OUTS))
+    torch.testing.assert_close(ablated, shapley_effects(net, x, INS, OUTS, 2, generator(7)))
+    mixed = interactions(net, x, INS, OUTS, torch.ones(11, 2, dtype=torch.bool))
     assert mixed.abs().max() < 1e-12
 
 
@@ -128,7 +135,7 @@ def test_interactions_are_the_second_difference():
     drop = {c: a[:, [c]] * net.U1[c] for c in (0, 3)}
     mixed = pre.relu() - (pre - drop[0]).relu() - (pre - drop[3]).relu() + (pre - drop[0] - drop[3]).relu()
     wanted = (mixed @ net.V2[:, 4])[on[:, 1]].mean()
-    found = interactions(net, x, I, J, on)
+    found = interactions(net, x, INS, OUTS, on)
     torch.testing.assert_close(found[0, 2, 1], wanted)
     torch.testing.assert_close(found, found.transpose(0, 1))
     assert (found[range(3), range(3)] == 0).all()
@@ -172,8 +179,8 @@ def test_false_discoveries_by_hand():
 def test_refusals():
     net, x = network(), images()
     with pytest.raises(ValueError, match="baseline 'none' is not one of zero, mean, ci"):
-        ablation_effects(net, x, I, J, "none")
+        ablation_effects(net, x, INS, OUTS, "none")
     with pytest.raises(ValueError, match="form 'other' is not one of"):
         mean_effects(net, x, torch.ones(11, 8, dtype=torch.bool), form="other")
     with pytest.raises(ValueError, match="give ci1"):
-        ablation_effects(net, x, I, J, "ci")
+        ablation_effects(net, x, INS, OUTS, "ci")

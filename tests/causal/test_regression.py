@@ -6,7 +6,13 @@ import pytest
 from sklearn.metrics import r2_score
 
 from lib.causal.regression import (
-    forward_order, lasso, permuted_stepwise, refit, stability_selection, stepwise, top2_residuals,
+    forward_order,
+    lasso,
+    permuted_stepwise,
+    refit,
+    stability_selection,
+    stepwise,
+    top2_residuals,
 )  # fmt: skip
 from lib.rng import numpy_generator
 
