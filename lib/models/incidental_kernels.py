@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lib.data.correlated_groups import N_FEATURES
+from lib.data.noise import unit_noise
 from lib.ensembles import Layout
 from lib.rng import generator
 
@@ -141,33 +142,16 @@ def network_noise(
     Raises:
         ValueError: another kind.
     """
-    laws = {"bipolar": _bipolar, "positive_kurtosis": _student_3}
-    if kind not in laws:
-        raise ValueError(f"noise {kind!r} is not one of {sorted(laws)}")
-    law, rngs = laws[kind], [generator(seed, "noise", kind, device=device) for seed in seeds]
+    if kind not in ("bipolar", "positive_kurtosis"):
+        raise ValueError(f"noise {kind!r} is not bipolar or positive_kurtosis")
+    rngs = [generator(seed, "noise", kind, device=device) for seed in seeds]
     ahead = 1 if torch.device(device).type == "cpu" else 32  # a GPU would spend its time on launching small draws
     drawn: list[Tensor] = []
 
     def step() -> Tensor:
         if not drawn:
-            block = torch.stack([law((ahead, *shape), rng) for rng in rngs], 1).mul_(sigma)  # [ahead, S, h, n]
-            drawn.extend(block.unbind(0)[::-1])
+            block = torch.stack([unit_noise(kind, (ahead, *shape), rng) for rng in rngs], 1)  # [ahead, S, h, n]
+            drawn.extend(block.mul_(sigma).unbind(0)[::-1])
         return drawn.pop()
 
     return step
-
-
-def _bipolar(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
-    """±1 with equal probability."""
-    return torch.rand(shape, generator=rng, device=rng.device).sub_(0.5).sign_().add_(0.5).sign_()
-
-
-def _student_3(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
-    """t(3)/sqrt(3), of unit variance, by Bailey's polar form cos(2 pi V) sqrt(U^(-2/3) - 1).
-
-    Source: Bailey 1994, "Polar generation of random variates with the t-distribution".
-    """
-    u = torch.rand(shape, generator=rng, device=rng.device).neg_().add_(1)  # (0, 1]
-    v = torch.rand(shape, generator=rng, device=rng.device)
-    radius = u.log_().mul_(-2 / 3).expm1_().sqrt_()
-    return v.mul_(2 * torch.pi).cos_().mul_(radius)
