@@ -12,13 +12,15 @@ and needs only C = D W [r, e]: num_i = (W Cᵀ ∘ U) 1, |(S W)_i|² = (U C Cᵀ
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from math import isqrt
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from lib.activations import match_modules
 from lib.rng import generator
@@ -42,7 +44,7 @@ def sheet_shape(n: int) -> tuple[int, int]:
     """
     if n < 1:
         raise ValueError(f"a sheet needs at least one unit, got {n}")
-    h = next(h for h in range(isqrt(n), 0, -1) if n % h == 0)
+    h = next(h for h in range(math.isqrt(n), 0, -1) if n % h == 0)
     return h, n // h
 
 
@@ -84,27 +86,24 @@ def operator(h: int, w: int, factor: Factor) -> tuple[Tensor, Tensor]:
     rows, cols = anchors(h, w, factor)
     factor_h, factor_w = factor if isinstance(factor, tuple) else (factor, factor)
     (down_h, up_h), (down_w, up_w) = _axis(h, rows, factor_h), _axis(w, cols, factor_w)
-    return torch.kron(down_h, down_w), torch.kron(up_h, up_w)  # [r, h·w], [h·w, r]
+    return _kron(down_h, down_w), _kron(up_h, up_w)  # [r, h·w], [h·w, r]
 
 
 def topo_loss(W: Tensor, D: Tensor, U: Tensor, whole: bool = False) -> Tensor:
-    """L = 1 - mean_i cos(W_i, (U D W)_i), in its closed low-rank form.
+    """L = 1 - mean_i cos(W_i, (U D W)_i), in its closed low-rank form, with its closed gradient.
 
-    0 where every unit agrees with its anchors, 1 for units that have nothing in common with them. L(cW) = L(W), so the
-    gradient is orthogonal to W and falls as 1 / |W|.
+    0 where every unit agrees with its anchors, about 1 for units that have nothing in common with them. L(cW) = L(W),
+    so the gradient is orthogonal to W and falls as 1 / |W|.
 
     Args:
         W: [..., n, e], row i what unit i is compared by.
         D, U: [..., r, n] and [..., n, r] from `operator`, in W's dtype and on its device.
         whole: compare the sheet as one vector of n·e numbers, as the source does for biases.
     Returns:
-        [...].
+        [...]; differentiable once in W, and not in D and U.
     Source: Deb, Deb & Murty 2025, section 3, rewritten. Chapter: studies/topoloss_hypotheses.
     """
-    C = D @ W  # [..., r, e]
-    num = ((W @ C.mT) * U).sum(-1)  # [..., n]
-    up_square = ((U @ (C @ C.mT)) * U).sum(-1)  # [..., n]
-    return _one_minus_cosine(num, W.square().sum(-1), up_square, whole)
+    return _LowRank.apply(W, D, U, whole)
 
 
 def interpolated_loss(W: Tensor, h: int, w: int, factor: Factor, whole: bool = False) -> Tensor:
@@ -120,7 +119,7 @@ def interpolated_loss(W: Tensor, h: int, w: int, factor: Factor, whole: bool = F
     sheet = W.reshape(-1, h, w, W.shape[-1]).permute(0, 3, 1, 2)  # [layers, e, h, w]
     down = F.interpolate(sheet, scale_factor=(1 / factor_h, 1 / factor_w), mode="bilinear")
     up = F.interpolate(down, size=(h, w), mode="bilinear").permute(0, 2, 3, 1).reshape(W.shape)  # [..., n, e]
-    return _one_minus_cosine((W * up).sum(-1), W.square().sum(-1), up.square().sum(-1), whole)
+    return 1 - _cosines((W * up).sum(-1), W.square().sum(-1), up.square().sum(-1), whole)[1].mean(-1)
 
 
 class TopoLoss:
@@ -213,6 +212,59 @@ class TopoLoss:
         return D.to(W.device, W.dtype), U.to(W.device, W.dtype)
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """The weight of a loss by training step: ramps one after another, then the last value for good.
+
+    Attributes:
+        ramps: (start, end, steps, shape) each; shape "linear" or "cosine" (half a wave: flat at both ends).
+    Chapter: studies/topoloss_hypotheses.
+    """
+
+    ramps: tuple[tuple[float, float, int, str], ...]
+
+    def __call__(self, step: int) -> float:
+        """The weight at `step`, counted from 0."""
+        for start, end, steps, shape in self.ramps:
+            if step < steps:
+                done = step / steps
+                return start + (end - start) * (done if shape == "linear" else (1 - math.cos(math.pi * done)) / 2)
+            step -= steps
+        return self.ramps[-1][1]
+
+
+def constant(weight: float, steps: int = 1) -> Schedule:
+    """`weight` at every step; `steps` matters only before another schedule in `chained`."""
+    return linear(weight, weight, steps)
+
+
+def linear(start: float, end: float, steps: int) -> Schedule:
+    """From `start` at step 0 to `end` at step `steps` in equal increments."""
+    return Schedule(((start, end, _positive(steps), "linear"),))
+
+
+def cosine(start: float, end: float, steps: int) -> Schedule:
+    """From `start` at step 0 to `end` at step `steps` along half a cosine."""
+    return Schedule(((start, end, _positive(steps), "cosine"),))
+
+
+def chained(*schedules: Schedule) -> Schedule:
+    """Schedules one after another, each for its own number of steps.
+
+    Raises:
+        ValueError: none is given.
+    """
+    if not schedules:
+        raise ValueError("chained needs at least one schedule")
+    return Schedule(tuple(ramp for schedule in schedules for ramp in schedule.ramps))
+
+
+def _positive(steps: int) -> int:
+    if steps < 1:
+        raise ValueError(f"a schedule takes at least one step, got {steps}")
+    return steps
+
+
 def _axis(n: int, n_anchors: int, factor: float) -> tuple[Tensor, Tensor]:
     """One axis of D and U: [n_anchors, n] and [n, n_anchors]."""
     down = F.interpolate(torch.eye(n, dtype=torch.float64)[None], scale_factor=1 / factor, mode="linear")[0].T
@@ -220,12 +272,49 @@ def _axis(n: int, n_anchors: int, factor: float) -> tuple[Tensor, Tensor]:
     return down, up
 
 
-def _one_minus_cosine(num: Tensor, x_square: Tensor, y_square: Tensor, whole: bool) -> Tensor:
-    """1 - mean_i num_i / (|x_i| |y_i|) from [..., n] dot products and squares, or of their sums over i."""
+def _kron(a: Tensor, b: Tensor) -> Tensor:
+    """a ⊗ b of [m, n] and [p, q], [m·p, n·q]; torch.kron refuses some of the strides that transposing leaves."""
+    return torch.einsum("mn,pq->mpnq", a, b).reshape(a.shape[0] * b.shape[0], a.shape[1] * b.shape[1])
+
+
+class _LowRank(torch.autograd.Function):
+    """L and its gradient, four passes over W where automatic differentiation takes a dozen.
+
+    With y = U C, a_i = 1 / (|W_i| |y_i|), c_i = cos(W_i, y_i) and Z = a W - (c / |y|²) y (both factors along rows),
+    dL/dW = -(a y - (c / |W|²) W + Dᵀ Uᵀ Z) / n, where Uᵀ Z = (a U)ᵀ W - Uᵀ (c / |y|²) U C is only [r, e].
+    """
+
+    @staticmethod
+    def forward(ctx: Any, W: Tensor, D: Tensor, U: Tensor, whole: bool) -> Tensor:
+        C = D @ W  # [..., r, e]
+        num = ((W @ C.mT) * U).sum(-1)  # [..., n]
+        y_square = ((U @ (C @ C.mT)) * U).sum(-1)  # [..., n]
+        x_square = torch.linalg.vector_norm(W, dim=-1).square()  # [..., n]
+        a, c, x_square, y_square = _cosines(num, x_square, y_square, whole)  # [..., n], or [..., 1] of the whole
+        aU = a.unsqueeze(-1) * U  # [..., n, r]
+        UZ = aU.mT @ W - (U.mT @ ((c / y_square).unsqueeze(-1) * U)) @ C  # [..., r, e]
+        ctx.save_for_backward(W, C, UZ, aU, c / x_square, D)
+        return 1 - c.mean(-1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
+        W, C, UZ, aU, shrink, D = ctx.saved_tensors
+        scale = upstream.unsqueeze(-1) / shrink.shape[-1]  # [..., 1]
+        left = torch.cat([aU, D.mT.expand_as(aU)], -1) * scale.unsqueeze(-1)  # [..., n, 2r]
+        along = W * (shrink * scale).unsqueeze(-1)  # [..., n, e]
+        if W.ndim == 3:
+            return along.baddbmm_(left, torch.cat([C, UZ], -2), alpha=-1), None, None, None
+        return along - left @ torch.cat([C, UZ], -2), None, None, None
+
+
+def _cosines(num: Tensor, x_square: Tensor, y_square: Tensor, whole: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """1 / (|x| |y|), num / (|x| |y|), |x|² and |y|², all [..., n]; or of the sums over n, [..., 1]."""
     if whole:
         num, x_square, y_square = (t.sum(-1, keepdim=True) for t in (num, x_square, y_square))
-    squares = x_square.clamp_min(EPS**2) * y_square.clamp_min(EPS**2)
-    return 1 - (num * squares.rsqrt()).mean(-1)
+    x_square, y_square = x_square.clamp_min(EPS**2), y_square.clamp_min(EPS**2)
+    a = (x_square * y_square).rsqrt()
+    return a, num * a, x_square, y_square
 
 
 def _sheet(name: str, layer: nn.Module, kind: Kind) -> Tensor:
