@@ -41,7 +41,7 @@ def test_training_learns_digits_and_repeats():
     data = digits()
     images = (data.images.astype(int) * 255 // data.peak).astype(np.uint8)
     before = torch.get_rng_state()
-    (model, _), (again, _) = (train_mlp(images[:1400], data.labels[:1400], (64, 32, 10), 3, 150, device="cpu")
+    (model, _), (again, _) = (train_mlp(images[:1400], data.labels[:1400], (64, 32, 10), 3, 300, lr=3e-3, device="cpu")
                               for _ in range(2))  # fmt: skip
     assert torch.equal(model.fc1.weight, again.fc1.weight) and torch.equal(torch.get_rng_state(), before)
     right = model(pixels(images[1400:], 255)).argmax(1).numpy() == data.labels[1400:]
