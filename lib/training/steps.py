@@ -15,7 +15,7 @@ from lib.training.evaluation import autocast
 from lib.training.recipe import Recipe
 
 ExtraLoss = Callable[[nn.Module, int], Tensor]
-"""(model, step) -> a scalar to add to the loss, its weight and schedule included."""
+"""(model, step) -> a scalar to add to the loss, its weight and schedule included; see `weighted`."""
 COLUMNS = ("step", "epoch", "lr", "loss", "grad_norm", "extra", "extra_grad_norm")
 
 
@@ -67,9 +67,9 @@ class Run:
         self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
-        self.losses[step] = loss.detach()
         norm = self.norm() if log else None
-        extra = self.add_extra(step, log)
+        extra, extra_norm = self.add_extra(step, log)
+        self.losses[step] = loss.detach() + extra
         if self.recipe.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
         for part in self.optimizer.param_groups:
@@ -77,21 +77,23 @@ class Run:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if log:
-            self.rows.append(torch.stack((self.losses[step], norm, *extra)))
+            self.rows.append(torch.stack((loss.detach(), norm, extra, extra_norm)))
 
-    def add_extra(self, step: int, log: bool) -> tuple[Tensor, ...]:
-        """Add the extra loss's gradient, in float32, to that of the cross-entropy; (value, gradient norm) if logged."""
+    def add_extra(self, step: int, log: bool) -> tuple[Tensor, Tensor]:
+        """Add the extra loss's gradient, in float32, to that of the cross-entropy; its value and its gradient's norm.
+
+        The norm is 0 where it is not logged.
+        """
+        zero = torch.zeros((), device=self.device)
         if self.extra_loss is None:
-            return ()
+            return zero, zero
         extra = self.extra_loss(self.module, step)
         grads = torch.autograd.grad(extra, self.parameters, allow_unused=True) if extra.requires_grad else ()
-        pairs = [(p.grad, g) for p, g in zip(self.parameters, grads, strict=False) if g is not None]
-        if pairs:
-            torch._foreach_add_([into for into, _ in pairs], [g for _, g in pairs])
-        if not log:
-            return ()
-        zero = torch.zeros((), device=self.device)
-        return extra.detach().to(zero), torch.nn.utils.get_total_norm([g for _, g in pairs]) if pairs else zero
+        reached = [(p, g) for p, g in zip(self.parameters, grads, strict=False) if g is not None]
+        for p, g in reached:
+            p.grad = g if p.grad is None else p.grad.add_(g)
+        norm = torch.nn.utils.get_total_norm([g for _, g in reached]) if reached and log else zero
+        return extra.detach().to(zero), norm
 
     def norm(self) -> Tensor:
         """Norm of the gradient as it stands."""
@@ -114,11 +116,9 @@ class Run:
         per_epoch = self.recipe.steps_per_epoch(self.n)
         known = [[step, step // per_epoch, self.recipe.lr_at(step, self.n)] for step in logged]
         values = [row.double().tolist() for row in self.rows]
-        names = COLUMNS if self.extra_loss is not None else COLUMNS[:5]
-        table = pd.DataFrame([a + b for a, b in zip(known, values, strict=True)], columns=list(names))
-        if self.extra_loss is not None:
-            table["pressure"] = table["extra_grad_norm"] / table["grad_norm"]
-        return table.astype({"step": int, "epoch": int})
+        table = pd.DataFrame([a + b for a, b in zip(known, values, strict=True)], columns=list(COLUMNS))
+        table["pressure"] = table["extra_grad_norm"] / table["grad_norm"]
+        return table.astype({"step": int, "epoch": int}) if self.extra_loss is not None else table[list(COLUMNS[:5])]
 
     def state(self, done: int) -> dict[str, Any]:
         """All that continuing bit for bit needs; random draws are functions of (seed, step), so none are kept."""
@@ -137,6 +137,19 @@ class Run:
             self.scaler.load_state_dict(state["scaler"])
         self.losses.copy_(state["losses"])
         self.rows = [row.to(self.device) for row in state["rows"]]
+
+
+def weighted(loss: Callable[[nn.Module], Tensor], weight: float | Callable[[int], float]) -> ExtraLoss:
+    """weight · loss(model), as `train` takes it.
+
+    Args:
+        weight: a number, or a schedule: step -> number.
+    """
+
+    def extra_loss(model: nn.Module, step: int) -> Tensor:
+        return (weight(step) if callable(weight) else weight) * loss(model)
+
+    return extra_loss
 
 
 def adamw(module: nn.Module, recipe: Recipe) -> torch.optim.AdamW:

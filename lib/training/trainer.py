@@ -75,6 +75,7 @@ def train(
         run = Run(model, forward, recipe, seed, len(images), extra_loss, rank)
         identity = None if path is None else _identity(run, batches, log_every)
         done = _resume(path, identity, run)
+        _all_at(done, where, path)
         try:
             rate = _loop(run, batches, done, path, identity, log_every, checkpoint_every, progress and rank == 0)
         finally:
@@ -139,6 +140,16 @@ def _resume(path: Path | None, identity: dict[str, Any] | None, run: Run) -> int
     done, [state] = checkpoints.read(path, identity)
     run.restore(state)
     return done
+
+
+def _all_at(done: int, where: torch.device, path: Path | None) -> None:
+    """Refuse processes that do not start from the same step: each must see the same checkpoint."""
+    if dist.is_initialized():
+        span = torch.tensor([done, -done], device=where)
+        dist.all_reduce(span, op=dist.ReduceOp.MAX)
+        if int(span[0]) != -int(span[1]):
+            raise ValueError(f"processes resume from steps {-int(span[1])} to {int(span[0])}; put {path} in a folder "
+                             "all of them see")  # fmt: skip
 
 
 def _identity(run: Run, batches: Batches, log_every: int) -> dict[str, Any]:
