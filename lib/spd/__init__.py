@@ -1,0 +1,14 @@
+"""Stochastic parameter decomposition: weights as sums of rank-one components, few of them needed on any one input.
+
+    result = decompose(target, data, SPDConfig(n_components=20), seed=0)
+    importance = result.decomposition.causal_importance(x)["linear1"]  # [B, C]
+
+Source: Bushnaq, Braun and Sharkey 2025, "Stochastic parameter decomposition", arXiv 2506.20790.
+"""
+from lib.spd.components import Routed, TiedLinear, plain
+from lib.spd.decompose import Result, decompose
+from lib.spd.decomposition import Capture, Decomposition
+from lib.spd.masks import Mask
+from lib.spd.options import SPDConfig
+
+__all__ = ["Capture", "Decomposition", "Mask", "Result", "Routed", "SPDConfig", "TiedLinear", "decompose", "plain"]

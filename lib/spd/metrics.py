@@ -1,0 +1,163 @@
+"""What a decomposition found: alive components, their number per input, and the distance to a known answer.
+
+Where the features are known, a one-hot input of each shows which components it needs. All counts are over every position
+of a layer: samples, places of an image, tokens.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from lib.spd.decomposition import Decomposition
+
+
+class Recovery(NamedTuple):
+    """How a layer's components match the columns of its weight.
+
+    Attributes:
+        mmcs: mean over features of the largest |cosine| with a component's part for that feature.
+        ml2r: mean over features of that part's length over the feature's.
+        whole: mean over features of the largest |cosine| between a whole component and the feature's part of the weight,
+            which a component that serves a second feature cannot have.
+    """
+
+    mmcs: float
+    ml2r: float
+    whole: float
+
+
+def recovery(V: Tensor, U: Tensor, W: Tensor) -> Recovery:
+    """Match components u_c v_cᵀ with the columns W_i of a weight [d_out, d_in], one feature per input.
+
+    The part of component c for feature i is V_ic u_c. With few outputs many components have a large cosine by chance: in
+    two dimensions the best of 20 random ones reads about .99, so compare with `random_recovery` and `whole`.
+
+    Args:
+        V: [d_in, C]; U: [C, d_out]; W: [d_out, d_in]. For a layer that writes features, pass its transpose:
+            recovery(U.T, V.T, W.T).
+    Raises:
+        ValueError: shapes that do not fit, or a feature the weight does not store (a zero column).
+    Source: Bushnaq, Braun and Sharkey 2025, section 3.1 (MMCS, ML2R). Chapters: instruments/spd,
+        studies/spd_causal_graphs.
+    """
+    if V.shape[1] != U.shape[0] or W.shape != (U.shape[1], V.shape[0]):
+        raise ValueError(f"recovery: V {tuple(V.shape)} and U {tuple(U.shape)} do not make W {tuple(W.shape)}")
+    V, U, W = (t.detach().double() for t in (V, U, W))
+    length = W.norm(dim=0)  # [d_in]
+    if not bool((length > 0).all()):
+        raise ValueError("recovery: a column of W is zero, so no component can match it")
+    tiny = torch.finfo(torch.float64).tiny
+    directions = U / U.norm(dim=1, keepdim=True).clamp_min(tiny)  # [C, d_out]
+    cosine = (directions @ (W / length)).abs().T  # [d_in, C]
+    best, index = cosine.max(1)
+    part = V.gather(1, index[:, None])[:, 0].abs() * U.norm(dim=1)[index]  # [d_in]
+    whole = cosine * V.abs() / V.norm(dim=0).clamp_min(tiny)  # [d_in, C]
+    return Recovery(float(best.mean()), float((part / length).mean()), float(whole.max(1).values.mean()))
+
+
+def random_recovery(C: int, W: Tensor, rng: torch.Generator) -> Recovery:
+    """The null: `recovery` of C components with normal V and U."""
+    return recovery(torch.randn(W.shape[1], C, generator=rng), torch.randn(C, W.shape[0], generator=rng), W)
+
+
+def one_hot_importance(dec: Decomposition, n_features: int, value: float = 0.75) -> dict[str, np.ndarray]:
+    """Causal importances on one input per feature, `value` times the identity, [n_features, C] by site.
+
+    Positions other than samples are averaged over.
+    """
+    first = next(iter(dec.sites.values())).weight
+    found = dec.causal_importance(value * torch.eye(n_features, dtype=first.dtype, device=first.device))
+    return {name: g.flatten(1, -2).mean(1).cpu().numpy() if g.ndim > 2 else g.cpu().numpy() for name, g in found.items()}
+
+
+def permutation(importance: np.ndarray) -> np.ndarray:
+    """Order of components that brings importance [n_features, C] closest to the identity; the unmatched come last.
+
+    Raises:
+        ValueError: fewer components than features.
+    """
+    n, C = importance.shape
+    if C < n:
+        raise ValueError(f"{C} components cannot be matched with {n} features one to one")
+    _, matched = linear_sum_assignment(-importance)
+    return np.concatenate([matched, np.setdiff1d(np.arange(C), matched)])
+
+
+def identity_error(importance: np.ndarray, tolerance: float = 0.1) -> int:
+    """Entries off the best one-to-one match: below 1 - tolerance on its diagonal, above tolerance anywhere else.
+
+    Args:
+        importance: on one-hot inputs, [n_features, C].
+    Returns:
+        0 where every feature needs exactly one component, its own.
+    Source: the identity error of the method's reference implementation. Chapter: instruments/spd.
+    """
+    ordered = importance[:, permutation(importance)]
+    diagonal = np.eye(*ordered.shape, dtype=bool)
+    return int((ordered[diagonal] < 1 - tolerance).sum() + (ordered[~diagonal] > tolerance).sum())
+
+
+def dense_error(importance: np.ndarray, k: int, tolerance: float = 0.1) -> int:
+    """How far from exactly k components being used at all: the k largest that never reach 1 - tolerance, plus entries
+    above tolerance among the rest.
+
+    Args:
+        importance: on one-hot inputs, [n_features, C].
+    Source: as `identity_error`. Chapter: studies/spd_causal_graphs.
+    """
+    ordered = importance[:, np.argsort(-importance.sum(0), kind="stable")]
+    missing = (ordered[:, :k] < 1 - tolerance).all(0).sum()
+    return int(missing + (ordered[:, k:] > tolerance).sum())
+
+
+class ImportanceTally:
+    """Counts of causal importances over any number of batches, by site; nothing is stored but counts.
+
+    Args:
+        thresholds: τ at which components count as on.
+        bins: of the histograms on [0, 1].
+    """
+
+    def __init__(self, thresholds: Iterable[float] = (0.0, 0.1, 0.5), bins: int = 50):
+        self.thresholds, self.bins = tuple(thresholds), bins
+        self.positions: dict[str, int] = {}
+        self._on: dict[str, Tensor] = {}
+        self._sum: dict[str, Tensor] = {}
+        self._histogram: dict[str, Tensor] = {}
+
+    def add(self, importances: Mapping[str, Tensor]) -> ImportanceTally:
+        """Count a batch: importance [..., C] by site, every leading axis a position."""
+        for name, g in importances.items():
+            g = g.detach().reshape(-1, g.shape[-1])
+            on = torch.stack([(g > t).sum(0) for t in self.thresholds]).cpu()
+            histogram = torch.histc(g.float(), self.bins, 0, 1).cpu().double()
+            for total, new in ((self._on, on), (self._sum, g.double().sum(0).cpu()), (self._histogram, histogram)):
+                total[name] = total.get(name, 0) + new
+            self.positions[name] = self.positions.get(name, 0) + len(g)
+        return self
+
+    def frequency(self, site: str, threshold: float = 0.1) -> np.ndarray:
+        """Share of positions at which each component's importance lies above τ, [C]."""
+        return (self._on[site][self.thresholds.index(threshold)] / self.positions[site]).numpy()
+
+    def mean(self, site: str) -> np.ndarray:
+        """Mean importance of each component, [C]."""
+        return (self._sum[site] / self.positions[site]).numpy()
+
+    def l0(self, site: str, threshold: float = 0.0) -> float:
+        """Mean number of components above τ at a position."""
+        return float(self.frequency(site, threshold).sum())
+
+    def alive(self, site: str, threshold: float = 0.1, least: float = 1e-3) -> np.ndarray:
+        """Which components are above τ at more than a share `least` of positions, bool [C]."""
+        return self.frequency(site, threshold) > least
+
+    def histogram(self, site: str) -> np.ndarray:
+        """Share of entries in each of the equal bins of [0, 1]."""
+        counts = self._histogram[site]
+        return (counts / counts.sum()).numpy()
