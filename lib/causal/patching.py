@@ -6,6 +6,8 @@
 """
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 import torch
@@ -13,7 +15,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from lib.causal.sites import Site, other_class_means, unit_activity
-from lib.metrics.discs import rank_p
+from lib.metrics.discs import MatchedDisc, rank_p
 from lib.metrics.recovery import as_array
 from lib.metrics.topography import random_sets
 
@@ -182,6 +184,40 @@ def causal_scores(
         found = {name: table.effect / below for name, below in ratios.items()}
         logs = {f"log_{name}": np.log(ratio) for name, ratio in found.items()}
     return table.assign(**found, **logs)
+
+
+def disc_effects(
+    site: Site, matches: Mapping[int, MatchedDisc], values: Tensor | None = None, places: ArrayLike | None = None,
+    batch: int = 1024,
+) -> pd.DataFrame:  # fmt: skip
+    """E_c of each class's contiguous disc against its scattered equals: does lying together matter?
+
+    Args:
+        site: of the patching split.
+        matches: class -> `matched_disc` of its scores on the selection split; classes without one are left out.
+        values, batch: as in `causal_scores`.
+        places: place of each unit, where units do not stand in order (`TopoLoss.places[name]`).
+    Returns:
+        Index class; columns disc, E_c of the disc; scattered, mean of E_c over the scattered sets; log_ratio of the
+        two; log_matched, the same with the scattered sets scaled to the disc's rms push; p_value, one-sided rank of
+        the disc among the scattered sets; rank and gap (largest |gap|) of the match.
+    Raises:
+        ValueError: no matches, or as `logit_changes`.
+    Chapter: studies/topoloss_hypotheses.
+    """
+    if not matches:
+        raise ValueError("disc_effects: no class has a disc with scattered equals")
+    values, rows = other_class_means(site) if values is None else values, {}
+    units = np.arange(site.n_units) if places is None else np.argsort(as_array(places))  # of each place
+    for c, match in matches.items():
+        own, apart = units[match.disc][None], units[match.scattered]
+        gains = push(site, own, values, c) / push(site, apart, values, c)
+        whole = effects(site, own, values, c, batch=batch)[0]
+        plain, pushed = (effects(site, apart, values, c, scale, batch) for scale in (None, gains))
+        rows[c] = (whole, plain.mean(), np.log(whole / plain.mean()), np.log(whole / pushed.mean()),
+                   rank_p(whole, plain), match.rank, np.abs(match.gaps).max())  # fmt: skip
+    names = ["disc", "scattered", "log_ratio", "log_matched", "p_value", "rank", "gap"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=names).rename_axis("class")
 
 
 def _images_of(site: Site, c: int) -> Tensor:

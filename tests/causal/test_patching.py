@@ -6,8 +6,9 @@ from torch import nn
 
 from lib.causal import patching
 from lib.causal.sites import open_site, other_class_means, replaced, tail_of, unit_activity
+from lib.metrics.discs import matched_disc
 from lib.metrics.nulls import against_null
-from lib.metrics.topography import random_sets
+from lib.metrics.topography import disc, random_sets
 from lib.models.torchvision_import import import_torchvision
 from lib.rng import generator, numpy_generator
 
@@ -187,6 +188,44 @@ def test_the_published_ratio_selects_where_it_patches_and_one_control_makes_it_j
     assert np.std(again) > 0.2 and against_null(np.mean(again), again).p_value > 0.3
 
 
+@pytest.fixture
+def sheet_site():
+    """A 4 x 8 sheet whose head reads every unit alike, or reads a corner thrice: 2 classes, equal spreads."""
+    labels = np.repeat([0, 1], 30)
+    images = rng("sheet").normal(size=(60, 32)) + np.where(labels[:, None] == 0, 0.5, -0.5)
+
+    def build(weights):
+        head = torch.tensor(np.stack([weights, -weights]))
+        return open_site(linear_model(head).double(), "0", torch.tensor(images), torch.tensor(labels))
+
+    return build
+
+
+def matches(n=20):
+    scores = 0.5 * rng("scores").random(32)
+    scores[disc(0, 5, (4, 8))] += 1
+    scores[[3, 7, 12, 15, 18, 21, 23, 24, 26, 28, 31]] += 1  # as selective as the corner, but scattered
+    return {c: matched_disc(scores, 5, (4, 8), n, rng=rng("matches", str(c)), n_discs=1) for c in (0, 1)}
+
+
+def test_a_disc_counts_only_where_lying_together_does(sheet_site):
+    alike = patching.disc_effects(sheet_site(np.ones(32)), matches())
+    assert (alike[["log_ratio", "log_matched"]].abs() < 0.3).to_numpy().all() and (alike.p_value > 0.05).all()
+    weights = np.ones(32)
+    weights[disc(0, 5, (4, 8))] = 3
+    corner = patching.disc_effects(sheet_site(weights), matches())
+    assert corner.log_ratio.to_numpy() == pytest.approx(np.log(3), abs=0.3) and (corner.p_value == 1 / 21).all()
+
+
+def test_a_disc_on_a_permuted_sheet_patches_the_units_that_stand_there(sheet_site):
+    places = rng("places").permutation(32)
+    weights, found = np.ones(32), matches()
+    weights[np.isin(places, found[0].disc)] = 3  # the units in the disc
+    site = sheet_site(weights)
+    assert (patching.disc_effects(site, found, places=torch.tensor(places)).log_ratio > 0.7).all()
+    assert (patching.disc_effects(site, found).log_ratio < 0.7).all()
+
+
 @pytest.mark.parametrize("what, message", [
     (lambda site: patching.effects(site, [[3]], other_class_means(site), 0),
      r"sets must be ints \[n_sets, k\] below 3"),
@@ -194,6 +233,7 @@ def test_the_published_ratio_selects_where_it_patches_and_one_control_makes_it_j
      r"value must be \(3,\), got \(2,\)"),
     (lambda site: patching.effects(site, [[0]], torch.zeros(9, 3), 5), "no image of class 5"),
     (lambda site: patching.causal_scores(site, [[0]], rng=rng()), "one set for each of 2 classes"),
+    (lambda site: patching.disc_effects(site, {}), "no class has a disc"),
     (lambda site: other_class_means(site._replace(labels=torch.zeros(4))), "at least two classes"),
     (lambda site: open_site(linear_model().train(), "0", IMAGES, LABELS), "training mode"),
     (lambda site: open_site(linear_model(), "*", IMAGES, LABELS), "must name one module"),
