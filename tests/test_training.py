@@ -1,0 +1,366 @@
+"""The training loop of image classifiers: by-hand steps, keyed randomness, exact resume, and what it refuses."""
+import copy
+import math
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from training_parts import EVERY, RECIPE, STEPS, images, parts, vit
+
+from lib.rng import generator
+from lib.training import Recipe, evaluate, image_tensor, logits, prepare, train, weighted
+from lib.training.augmentation import _boxes, _jittered, _resized, augment, epoch_key, uniform
+from lib.training.batches import Batches
+from lib.training.steps import adamw
+
+SCRIPT = Path(__file__).with_name("training_parts.py")
+QUIET = {"progress": False, "device": "cpu"}
+CPU = torch.device("cpu")
+ONE_STEP = Recipe(steps=1, batch=16)
+
+
+def linear_model(seed=0):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    with torch.no_grad():
+        model[1].weight.copy_(0.1 * torch.randn(3, 64, generator=generator(seed, "weights")))
+        model[1].bias.zero_()
+    return model
+
+
+def squares(model, step=0):
+    return sum(p.square().sum() for p in model.parameters())
+
+
+def test_a_model_learns_what_can_be_learned_and_nothing_from_shuffled_labels():
+    x, labels = images(n=480)
+    test = images(n=300, seed=1)
+    recipe = Recipe(epochs=5, batch=16, lr=3e-3, warmup=10)
+    model, fooled = vit(), vit()
+    history = train(model, x, labels, recipe, 0, **QUIET)
+    shuffled = labels[torch.randperm(len(labels), generator=generator(0, "shuffle"))]
+    train(fooled, x, shuffled, recipe, 0, **QUIET)
+    assert evaluate(model, *test) > 0.95
+    assert abs(evaluate(fooled, *test) - 1 / 3) < 0.15
+    assert history.steps == 150 and list(history.table["step"]) == [0, 50, 100, 149]
+    assert history.table["loss"].iloc[-1] < 0.2 < history.table["loss"].iloc[0] and history.images_per_second > 0
+
+
+def test_steps_are_those_of_a_plain_loop():
+    x, labels = images()
+    recipe = Recipe(steps=9, batch=16, lr=1e-2, weight_decay=0.1, clip=0.5, label_smoothing=0.1, schedule="constant")
+    model, plain = linear_model(), linear_model()
+    history = train(model, x, labels, recipe, 3, weighted(squares, 0.02), log_every=1, **QUIET)
+    decayed = {"params": [plain[1].weight], "weight_decay": 0.1}
+    optimizer = torch.optim.AdamW([decayed, {"params": [plain[1].bias], "weight_decay": 0.0}], lr=1e-2)
+    for step in range(9):
+        order = torch.randperm(96, generator=generator(3, "order", step // 6))
+        at = order[step % 6 * 16 : step % 6 * 16 + 16]
+        task = F.cross_entropy(plain(x[at] / 127.5 - 1), labels[at], label_smoothing=0.1)
+        weights = list(plain.parameters())
+        grads = [torch.autograd.grad(term, weights, retain_graph=True) for term in (task, 0.02 * squares(plain))]
+        norms = [math.sqrt(sum(float(g.square().sum()) for g in each)) for each in grads]
+        row = history.table.iloc[step]
+        assert row["loss"] == pytest.approx(task.item(), rel=1e-4)
+        assert row["extra"] == pytest.approx(0.02 * squares(plain).item(), rel=1e-4)
+        assert [row["grad_norm"], row["extra_grad_norm"]] == pytest.approx(norms, rel=1e-4)
+        assert row["pressure"] == pytest.approx(norms[1] / norms[0], rel=1e-4)
+        optimizer.zero_grad()
+        (task + 0.02 * squares(plain)).backward()
+        nn.utils.clip_grad_norm_(plain.parameters(), 0.5)
+        optimizer.step()
+    assert torch.allclose(model[1].weight, plain[1].weight, atol=1e-5)
+
+
+def test_learning_rates_by_hand():
+    cosine = Recipe(steps=10, batch=4, lr=1.0, warmup=2)
+    assert [cosine.lr_at(s, 8) for s in (0, 1, 2, 6)] == pytest.approx([0.5, 1.0, 1.0, 0.5])  # 6: half of the last 8
+    assert cosine.lr_at(9, 8) == pytest.approx(0.5 * (1 + math.cos(math.pi * 7 / 8)))
+    stepped = Recipe(epochs=2, batch=4, lr=1.0, schedule="cosine_per_epoch")
+    assert [stepped.lr_at(s, 11) for s in range(4)] == pytest.approx([1.0, 1.0, 0.5, 0.5])  # 11 images: two batches
+    assert Recipe(steps=5, batch=4, lr=0.3, schedule="constant").lr_at(4, 8) == 0.3
+
+
+def test_only_matrices_and_kernels_decay():
+    model = vit()
+    decayed, spared = adamw(model, Recipe(steps=1, weight_decay=0.05)).param_groups
+    assert decayed["weight_decay"] == 0.05 and spared["weight_decay"] == 0
+    names = {id(p): name for name, p in model.named_parameters()}
+    assert {names[id(p)] for p in spared["params"]} == {
+        name for name in names.values() if name.endswith("bias") or "norm" in name or name in ("cls_token", "pos_embed")
+    }
+    assert len(decayed["params"]) + len(spared["params"]) == len(names)
+
+
+def test_the_callers_generators_stay_and_do_not_matter():
+    x, labels = images()
+    ends = []
+    for seed in (1, 2):
+        torch.manual_seed(seed), random.seed(seed), np.random.seed(seed)
+        before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1]
+        model = vit(dropout=0.3, drop_path=0.2)
+        train(model, x, labels, RECIPE, 0, **QUIET)
+        assert torch.equal(torch.get_rng_state(), before[0]) and random.getstate() == before[1]
+        assert np.array_equal(np.random.get_state()[1], before[2])
+        ends.append(model.head.weight)
+    assert torch.equal(*ends)
+    other = vit(dropout=0.3, drop_path=0.2)
+    train(other, x, labels, RECIPE, 1, **QUIET)
+    assert not torch.equal(other.head.weight, ends[0])
+
+
+def test_an_epoch_takes_each_image_once_and_processes_divide_a_batch():
+    x, labels = images(n=40)
+    recipe = Recipe(epochs=2, batch=8)
+    one, *two = (Batches(x, labels, recipe, 0, CPU, r, w, True) for r, w in ((0, 1), (0, 2), (1, 2)))
+    epochs = [[i for step in range(e * 5, e * 5 + 5) for i in one.index(step).tolist()] for e in (0, 1)]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(40)) and epochs[0] != epochs[1]
+    for step in (0, 3, 7):
+        shares = [each.index(step).tolist() for each in two]
+        assert [len(s) for s in shares] == [4, 4] and sorted(sum(shares, [])) == sorted(one.index(step).tolist())
+
+
+def test_an_images_changes_depend_on_seed_epoch_and_index_alone():
+    x, _ = images(n=30, channels=3)
+    names = ("shift", "flip", "colour_jitter")
+    index = torch.arange(30)
+    whole = augment(x, index, names, epoch_key(0, 2))
+    order = torch.randperm(30, generator=generator(0, "order"))[:7]
+    assert torch.equal(augment(x[order], index[order], names, epoch_key(0, 2)), whole[order])
+    for other in (epoch_key(0, 3), epoch_key(1, 2)):
+        changed = augment(x, index, names, other)
+        assert sum(not torch.equal(a, b) for a, b in zip(changed, whole, strict=True)) > 25
+
+
+def test_draws_are_uniform_and_unlike_each_other():
+    u = uniform(epoch_key(0, 0), "flip", torch.arange(20_000), 2)
+    assert u.min() >= 0 and u.max() < 1 and u.unique().numel() > 39_800
+    for column in u.T:
+        counts = torch.histc(column, 10, 0, 1)
+        assert (counts - 2000).abs().max() < 5 * math.sqrt(2000 * 0.9)  # five standard deviations
+    later = uniform(epoch_key(0, 1), "flip", torch.arange(19_999), 1)[:, 0]
+    pairs = torch.stack((u[:-1, 0], u[1:, 0], u[:-1, 1], later))
+    assert (torch.corrcoef(pairs) - torch.eye(4)).abs().max() < 5 / math.sqrt(20_000)
+
+
+def test_pixels_are_scaled_and_the_middle_is_taken():
+    x = torch.arange(16, dtype=torch.uint8).reshape(1, 1, 4, 4) * 17
+    assert prepare(x).flatten().tolist() == pytest.approx([-1 + 2 * i / 15 for i in range(16)], abs=1e-6)
+    assert prepare(x, 2).flatten().tolist() == pytest.approx([-1 + 2 * i / 15 for i in (5, 6, 9, 10)], abs=1e-6)
+    with pytest.raises(ValueError, match="middle 5 pixels of images of 4 x 4"):
+        prepare(x, 5)
+
+
+def test_a_shift_moves_a_dot_by_up_to_an_eighth_and_leaves_black():
+    n = 400
+    x = torch.zeros(n, 1, 16, 16, dtype=torch.uint8)
+    x[:, 0, 8, 5] = 255
+    moved = (augment(x, torch.arange(n), ("shift",), epoch_key(0, 0)) > 0).nonzero()[:, 2:] - torch.tensor([8, 5])
+    assert len(moved) == n
+    assert {tuple(m) for m in moved.tolist()} == {(i, j) for i in range(-2, 3) for j in range(-2, 3)}
+
+
+def test_a_flip_turns_about_half_of_the_images_round():
+    x, _ = images(n=200)
+    out = augment(x, torch.arange(200), ("flip",), epoch_key(0, 0))
+    turned = [torch.equal(o, prepare(i[None])[0].flip(-1)) for o, i in zip(out, x, strict=True)]
+    kept = [torch.equal(o, prepare(i[None])[0]) for o, i in zip(out, x, strict=True)]
+    assert sum(turned) + sum(kept) == 200 and 65 < sum(turned) < 135
+
+
+def test_boxes_are_within_the_image_and_the_ranges():
+    x, y, w, h = _boxes(uniform(epoch_key(0, 0), "place", torch.arange(2000), 22), 24, 48).unbind(1)
+    assert min(x.min(), y.min()) >= 0 and max((x + w).max(), (y + h).max()) <= 1 + 1e-6
+    area, ratio = w * h, w * 48 / (h * 24)
+    fits = (w < 1) | (h < 1)
+    assert area.min() >= 0.08 - 1e-6 and area.min() < 0.1 and area.max() > 0.6
+    assert ratio[fits].min() >= 3 / 4 - 1e-5 and ratio[fits].max() <= 4 / 3 + 1e-5
+
+
+def test_a_box_is_resized_from_its_place():
+    x, _ = images(n=2, side=8, channels=3)
+    whole = torch.tensor([[0.0, 0, 1, 1]] * 2)
+    assert torch.allclose(_resized(x, whole, (8, 8)), prepare(x), atol=1e-5)
+    quarter = torch.tensor([[0.5, 0.25, 0.5, 0.5]] * 2)  # columns 4 to 7, rows 2 to 5
+    assert torch.allclose(_resized(x, quarter, (4, 4)), prepare(x[:, :, 2:6, 4:]), atol=1e-5)
+    assert augment(x, torch.arange(2), ("random_resized_crop",), 0, 6).shape == (2, 3, 6, 6)
+
+
+def test_colours_change_as_said():
+    x = prepare(images(n=4, channels=3)[0])
+    still = torch.zeros(4, 4)
+    assert torch.allclose(_jittered(x, still), x, atol=1e-6)
+    darker = _jittered(x, still + torch.tensor([-0.5, 0, 0, 0]))
+    assert torch.allclose((darker + 1) / 2, 0.8 * (x + 1) / 2, atol=1e-6)
+    mild = 0.2 * x  # away from the limits, so that nothing is cut
+    hue = _jittered(mild, still + torch.tensor([0.0, 0, 0, 1.0]))
+    assert torch.allclose(hue.sum(1), mild.sum(1), atol=1e-5) and not torch.allclose(hue, mild, atol=1e-2)
+    grey = mild[:, :1].expand(-1, 3, -1, -1)
+    assert torch.allclose(_jittered(grey, still + torch.tensor([0.0, 0, 0.7, 1.0])), grey, atol=1e-6)
+    flat = _jittered(mild, still + torch.tensor([0.0, -1, 0, 0]))
+    assert torch.allclose(flat.std((1, 2, 3)) / mild.std((1, 2, 3)), torch.full((4,), 0.6), atol=1e-4)
+
+
+def test_evaluate_counts_and_leaves_the_modes_as_they_were():
+    x, labels = images()
+    model = vit(dropout=0.5)
+    model.train(), model.blocks[0].eval()
+    out = logits(model, x, batch=17)
+    assert model.training and not model.blocks[0].training and model.blocks[1].training
+    with torch.no_grad():
+        assert torch.allclose(out, copy.deepcopy(model).eval()(prepare(x)), atol=1e-5)
+    hits = sum(int(row.argmax() == label) for row, label in zip(out, labels, strict=True))
+    assert evaluate(model, x.numpy()[:, 0], labels.numpy()) == hits / 96
+
+
+def test_images_come_in_the_forms_data_sets_have(tmp_path):
+    x, _ = images(channels=3)
+    stored = np.ascontiguousarray(x.permute(0, 2, 3, 1).numpy())
+    assert torch.equal(image_tensor(stored), x) and torch.equal(image_tensor(x), x)
+    assert torch.equal(image_tensor(stored[..., 0]), x[:, :1])
+    np.save(tmp_path / "images.npy", stored)
+    assert torch.equal(image_tensor(np.load(tmp_path / "images.npy", mmap_mode="r")), x)
+
+
+def finished(path, out, delay=0.0):
+    subprocess.run([sys.executable, SCRIPT, str(path), str(out), str(delay)], check=True)
+    return torch.load(out, weights_only=True)
+
+
+@pytest.mark.slow
+def test_a_training_killed_and_resumed_is_the_training_undisturbed_bit_for_bit(tmp_path):
+    whole = finished(tmp_path / "a.pt", tmp_path / "whole.pt")
+    path = tmp_path / "b.pt"
+    process = subprocess.Popen([sys.executable, SCRIPT, str(path), str(tmp_path / "never.pt"), "0.2"])
+    while not path.exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "never.pt").exists()
+    stored = torch.load(path, weights_only=True)
+    assert EVERY <= stored["step"] < STEPS
+    [state] = stored["states"]
+    assert {"model", "optimizer", "scaler", "epoch", "cursor"} <= set(state)
+    assert (state["epoch"], state["cursor"]) == divmod(stored["step"] * 16, 96)
+    resumed = finished(path, tmp_path / "resumed.pt")
+    assert all(torch.equal(a, b) for a, b in zip(whole, resumed, strict=True))
+
+
+def test_a_finished_training_is_not_repeated(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    for _ in range(2):
+        model, x, labels, extra = parts()
+        history = train(model, x, labels, RECIPE, 0, extra, checkpoint=path, **QUIET)
+    assert history.images_per_second == 0 and len(history.table) == 2
+    first, *_ = parts()
+    train(first, x, labels, RECIPE, 0, extra, **QUIET)
+    assert torch.equal(model.head.weight, first.head.weight)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"recipe": replace(RECIPE, lr=1e-3)}, "lr (0.003 there)"),
+        ({"recipe": replace(RECIPE, augment=("flip",))}, "augment"),
+        ({"seed": 1}, "seed (0 there)"),
+        ({"images": "other"}, "data"),
+        ({"topo_weight": 0.6}, "extra loss"),
+        ({"model": 1}, "initial weights"),
+    ],
+)
+def test_a_checkpoint_of_another_training_is_refused(tmp_path, change, field):
+    model, x, labels, extra = parts()
+    path = tmp_path / "checkpoint.pt"
+    train(model, x, labels, RECIPE, 0, extra, checkpoint=path, **QUIET)
+    model, x, labels, extra = parts(topo_weight=change.get("topo_weight", 0.5))
+    model = vit(seed=1) if "model" in change else model
+    x = x + 1 if "images" in change else x
+    with pytest.raises(ValueError, match="belongs to another run: it differs in .*") as error:
+        train(model, x, labels, change.get("recipe", RECIPE), change.get("seed", 0), extra, checkpoint=path, **QUIET)
+    assert field in str(error.value)
+
+
+def test_a_loss_that_is_not_finite_names_its_step_and_keeps_the_last_good_checkpoint(tmp_path):
+    x, labels = images()
+    path = tmp_path / "checkpoint.pt"
+
+    def extra(model, step):
+        return squares(model) * (math.inf if step == 9 else 0.0)
+
+    with pytest.raises(ValueError, match="the loss of step 9 is inf"):
+        train(linear_model(), x, labels, RECIPE, 0, extra, checkpoint=path, checkpoint_every=4, log_every=7, **QUIET)
+    stored = torch.load(path, weights_only=True)
+    assert stored["step"] == 8 and torch.isfinite(stored["states"][0]["model"]["1.weight"]).all()
+
+
+X, LABELS = images()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((X, LABELS + 1), "label 3 needs 4 classes, the model has 3"),
+        ((X, LABELS - 1), "labels must lie in 0 .. classes - 1, got -1"),
+        ((X, LABELS[:-1]), "96 images and 95 labels"),
+        ((X, LABELS / 2), "labels must be whole numbers"),
+        ((X.float(), LABELS), "images must be uint8 as stored, got torch.float32"),
+        ((X[:, :, :6], LABELS), "the model cannot take images of"),
+        ((X[0, 0], LABELS), "images must be .n, H, W."),
+        ((X[:8], LABELS[:8]), "a batch of 16 needs as many images, there are 8"),
+    ],
+)
+def test_data_that_cannot_be_trained_on_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        train(vit(), *arguments, ONE_STEP, 0, **QUIET)
+
+
+def test_other_things_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match="logits .B, classes., it gives .2, 1, 8, 8."):
+        train(nn.Conv2d(1, 1, 1), X, LABELS, ONE_STEP, 0, **QUIET)
+    with pytest.raises(ValueError, match="log_every must be a whole number of at least 1, got 0"):
+        train(vit(), X, LABELS, ONE_STEP, 0, log_every=0, **QUIET)
+    with pytest.raises(ValueError, match="label 3 needs 4 classes"):
+        evaluate(vit(), X, LABELS + 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "give steps or epochs"),
+        ({"steps": 1, "epochs": 1}, "give steps or epochs"),
+        ({"steps": 0}, "steps must be a whole number of at least 1, got 0"),
+        ({"steps": 2.5}, "steps must be a whole number"),
+        ({"steps": 1, "batch": True}, "batch must be a whole number"),
+        ({"steps": 1, "lr": -1.0}, "lr must be a number of at least 0"),
+        ({"steps": 1, "lr": math.nan}, "lr must be a number of at least 0"),
+        ({"steps": 1, "clip": 0}, "need label_smoothing < 1 and clip > 0"),
+        ({"steps": 1, "schedule": "linear"}, "schedule 'linear' is not one of cosine"),
+        ({"steps": 1, "precision": "tf32"}, "precision 'tf32' is not one of bf16"),
+        ({"steps": 1, "augment": ("flip", "blur")}, "augment has blur; accepted: random_resized_crop"),
+        ({"steps": 1, "augment": ("shift", "random_resized_crop")}, "both choose the place"),
+    ],
+)
+def test_recipes_that_cannot_be_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        Recipe(**options)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "float32"])
+def test_a_gpu_learns_the_same(precision):
+    x, labels = images(n=480)
+    recipe = Recipe(epochs=5, batch=16, lr=3e-3, warmup=10, precision=precision, augment=("shift",))
+    for resident in (True, False):
+        model = vit()
+        before = torch.cuda.get_rng_state()
+        train(model, x, labels, recipe, 0, weighted(squares, 1e-4), device="cuda", resident=resident, progress=False)
+        assert evaluate(model, *images(n=300, seed=1)) > 0.9 and torch.equal(torch.cuda.get_rng_state(), before)
