@@ -144,13 +144,24 @@ def opposite_sign_share(W: Tensor, bounds: tuple[float, float] = UNIT_WEIGHT) ->
 
 
 def expected_collisions(n: int, m: int, any_sign: bool = False) -> float:
-    """Expected polysemantic units, n^2/4m: n^2/2m pairs share their largest unit, and half of them differ in sign.
+    """Published expectation of polysemantic units, n^2/4m: half the n^2/2m pairs that share their largest unit.
 
     Args:
         any_sign: count all pairs, n^2/2m.
     Source: Lecomte et al. 2023. Chapter: studies/incidental_polysemanticity.
     """
     return n * n / ((2 if any_sign else 4) * m)
+
+
+def expected_shared_units(n: int, m: int) -> float:
+    """Expected units chosen with both signs when n features choose at random, m (1 - 2 (1 - 1/2m)^n + (1 - 1/m)^n).
+
+    A unit chosen by three features counts once here and as up to two pairs in n^2/4m, which this tends to for n << m.
+    Features that lose a unit to one of their own sign choose again, which is left out.
+
+    Chapter: studies/incidental_polysemanticity.
+    """
+    return m * (1 - 2 * (1 - 0.5 / m) ** n + (1 - 1 / m) ** n)
 
 
 def concentration(W: Tensor) -> Tensor:

@@ -60,8 +60,8 @@ def _one_seed(cells: Sequence[Cell], seed: int, steps: int, device: str | torch.
         rng.set_state(after_data)
         starts[kind] = incidental_mlp.initial_row(kind, cells[0].hidden_dim, rng)
         streams[kind] = rng.get_state()
-    noise = {f"bipolar {kind}": _Bipolar(state) for kind, state in streams.items()}
-    noise["positive_kurtosis"] = _Student(seed)
+    noise = {f"bipolar {kind}": LegacyBipolar(state) for kind, state in streams.items()}
+    noise["positive_kurtosis"] = LegacyStudent(seed)
     sources = [f"bipolar {cell.init}" if cell.noise == "bipolar" else cell.noise for cell in cells]
     data = Samples(x.to(device), weighted_targets(x).to(device), torch.zeros(1, SAMPLES, len(GROUPS), dtype=torch.bool))
     start = torch.stack([starts[cell.init] for cell in cells])[:, None].to(device)  # [C, 1, P]
@@ -94,7 +94,7 @@ def legacy_data(rng: torch.Generator) -> Tensor:
     return compose(active.bool(), strength, common, own, mask)
 
 
-class _Bipolar:
+class LegacyBipolar:
     """±.1 as the published loop draws it from torch's stream, [1, 12, 820] a step."""
 
     def __init__(self, state: Tensor):
@@ -106,7 +106,7 @@ class _Bipolar:
         return torch.where(high, 0.1, -0.1).T[None]
 
 
-class _Student:
+class LegacyStudent:
     """t(3) * .1 / sqrt(3) as the published loop draws it from NumPy's stream, [1, 12, 820] a step."""
 
     def __init__(self, seed: int):

@@ -95,6 +95,18 @@ def test_training_fits_and_noise_of_each_step_differs():
     torch.testing.assert_close(first.abs(), torch.full_like(first, 0.1))
 
 
+@pytest.mark.parametrize("kind", ["bipolar", "positive_kurtosis"])
+def test_expected_loss_under_noise_knows_its_variance_and_not_its_law(kind):
+    """A linear map and a squared error follow the noise: E loss = clean loss + sigma^2 |W4|^2 / 8 whatever the law."""
+    done = mlp.train([Cell(act="gelu")], [0], steps=50)
+    hidden, target = done.acts[0, 0], correlated_groups([0]).y[0, :820]
+    W, b = done.weights["W4"][0, 0], done.weights["b4"][0, 0]
+    source = network_noise(kind, [0], 0.1, (12, 820), "cpu")
+    losses = [F.mse_loss((hidden + source()[0].T) @ W.T + b, target) for _ in range(400)]
+    excess = torch.stack(losses).mean() - done.train_mse[0, 0]
+    assert float(excess) == pytest.approx(float(0.01 * W.square().sum() / 8), rel=0.05)
+
+
 @pytest.mark.parametrize(
     "wrong", [{"init": "zero"}, {"noise": "gaussian"}, {"reg": "l1"}, {"act": "tanh"}, {"penalty": -1.0}, {"clip": 0.0}]
 )
