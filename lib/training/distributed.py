@@ -94,9 +94,9 @@ def work(job: Path) -> None:
     """One process's part of a job, as torch.distributed.run starts it; alone, all of it."""
     content = json.loads(Path(job).read_text(encoding="utf-8"))
     module, _, function = content["make"].partition(":")
-    _end_with_parent()
     shared = "WORLD_SIZE" in os.environ
     if shared:
+        _end_with_parent()
         cuda = device_named(content["options"].get("device", "auto")).type == "cuda"
         if cuda:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
