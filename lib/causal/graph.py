@@ -94,23 +94,26 @@ def joint_share(
 
 
 def build(
-    effects: Edges, keep: np.ndarray, inputs: Sequence[int], outputs: Sequence[int], unit: np.ndarray | None = None
+    effects: Edges, keep: np.ndarray, inputs: Sequence[int], outputs: Sequence[int], unit: np.ndarray, level: np.ndarray
 ) -> nx.DiGraph:
     """The kept edges as a directed graph from ("in", i) to ("out", j).
 
     Args:
         effects: of I inputs on J outputs; keep: bool, [I, J]; inputs, outputs: names of the components.
         unit: [J], what effects are divided by, such as a standard deviation and the sign of each output.
+        level: mean activation of each output over its images, [J].
     Returns:
-        Graph whose nodes have `layer` (0 or 1) and whose edges have effect, low, high, n and significant.
+        Graph whose nodes have `layer` (0 or 1) and whose edges have effect, low, high, on and off (the output's mean
+        with and without the input), n and significant.
     Chapter: studies/spd_causal_graphs.
     """
-    graph, unit = nx.DiGraph(), np.ones(len(outputs)) if unit is None else unit
+    graph = nx.DiGraph()
     graph.add_nodes_from((("in", int(i)) for i in inputs), layer=0)
     graph.add_nodes_from((("out", int(j)) for j in outputs), layer=1)
     for i, j in zip(*np.nonzero(keep), strict=True):
         ends = sorted((effects.low[i, j] / unit[j], effects.high[i, j] / unit[j]))
         graph.add_edge(("in", int(inputs[i])), ("out", int(outputs[j])), effect=float(effects.mean[i, j] / unit[j]),
-                       low=float(ends[0]), high=float(ends[1]), n=int(effects.n[j]),
+                       low=float(ends[0]), high=float(ends[1]), on=float(level[j] / unit[j]),
+                       off=float((level[j] - effects.mean[i, j]) / unit[j]), n=int(effects.n[j]),
                        significant=bool(effects.significant[i, j]))  # fmt: skip
     return graph

@@ -67,6 +67,10 @@ def train_mlp(
     Chapter: studies/spd_causal_graphs.
     """
     model = MLP(sizes, seed)
-    recipe = Recipe(steps=steps, batch=batch, lr=lr, weight_decay=0.0, precision="float32")
-    history = train(model, images, labels, recipe, seed, device=device, progress=False)
+    history = train(model, images, labels, mlp_recipe(steps, batch, lr), seed, device=device, progress=False)
     return model.eval().requires_grad_(False), history
+
+
+def mlp_recipe(steps: int, batch: int, lr: float) -> Recipe:
+    """Adam with a cosine to 0, without decay and clipping."""
+    return Recipe(steps=steps, batch=batch, lr=lr, weight_decay=0.0, clip=None, precision="float32")

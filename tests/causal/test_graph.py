@@ -72,9 +72,10 @@ def test_graph_carries_what_the_figure_tells():
     on = torch.ones(30, 2, dtype=torch.bool)
     found = edges(ablation_effects(net, x, INS, OUTS), on, numpy_generator(0))
     keep = strongest(found.mean)
-    graph = build(found, keep, INS, OUTS, unit=np.array([2.0, -1.0]))
+    graph = build(found, keep, INS, OUTS, unit=np.array([2.0, -1.0]), level=np.array([5.0, 7.0]))
     assert graph.number_of_nodes() == 5 and graph.number_of_edges() == keep.sum()
     for (_, i), (_, j), edge in graph.edges(data=True):
         p, q = INS.index(i), OUTS.index(j)
         assert edge["effect"] == pytest.approx(found.mean[p, q] / (2.0, -1.0)[q]) and edge["n"] == 30
+        assert edge["on"] == (2.5, -7.0)[q] and edge["off"] == pytest.approx(edge["on"] - edge["effect"])
         assert edge["low"] <= edge["effect"] <= edge["high"]
