@@ -5,6 +5,7 @@ Tensors are [rows, units, samples], so that every layer is one batched product o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 import torch
@@ -19,7 +20,6 @@ from lib.rng import generator
 N_LAYERS = 5
 NoiseStream = Callable[[], Tensor]
 """() -> the next step's noise, [seeds, hidden_dim, samples]."""
-_threshold_backward, _gelu_backward = torch.ops.aten.threshold_backward, torch.ops.aten.gelu_backward
 
 
 def layout(hidden_dim: int) -> Layout:
@@ -39,37 +39,69 @@ class Penalties(NamedTuple):
     clip: Tensor | None
 
 
+class Tile(NamedTuple):
+    """Neighbouring rows of the table that share activation and noise: some seeds of one cell, or all of several.
+
+    Attributes:
+        act: `relu` or `gelu`; source: of the noise, or `none`.
+        rows: of the table; seeds: which of the data sets they walk through, in turn.
+    """
+
+    act: str
+    source: str
+    rows: slice
+    seeds: slice
+
+
+def tiles(cells: Sequence[tuple[str, str]], n_seeds: int, at_most: int) -> list[Tile]:
+    """Cut a table [cells, seeds] into tiles of at most `at_most` rows, so that one tile's work fits the cache.
+
+    Args:
+        cells: (act, source of noise) of each cell, equal ones next to each other.
+    """
+    found, first = [], 0
+    for (act, source), members in groupby(cells):
+        last = first + len(list(members))
+        together = max(1, at_most // n_seeds)  # cells whose seeds all fit
+        width = n_seeds if n_seeds <= at_most else at_most
+        for cell in range(first, last, together):
+            end = min(cell + together, last)
+            for seed in range(0, n_seeds, width):
+                seeds = slice(seed, min(seed + width, n_seeds))
+                rows = slice(cell * n_seeds + seeds.start, (end - 1) * n_seeds + seeds.stop)
+                found.append(Tile(act, source, rows, seeds))
+        first = last
+    return found
+
+
 class Gradient:
     """(theta [I, P], grad [I, P]) -> mean squared error [I] under noise; grad gets error, penalties and clipping.
 
     The order is torch's: the L1 term is part of the loss, the gradient is clipped, and Adam's decay is added last.
 
     Args:
-        x, y: [I, 8, n].
-        relu_rows: the first rows use ReLU, the others GELU.
-        noisy: (kind, rows) for every run of neighbouring rows; kind `none` receives nothing.
-        noise: kind to its source; a draw [S, hidden_dim, n] serves every S rows of the run in turn.
+        x, y: one data set per seed, [S, 8, n].
+        work: the tiles that make up the table, in its order.
+        noise: each source's draws, [S, hidden_dim, n] a step; one draw serves all cells of a seed.
     """
 
     def __init__(
-        self, hidden_dim: int, x: Tensor, y: Tensor, relu_rows: int, penalties: Penalties,
-        noisy: Sequence[tuple[str, slice]], noise: dict[str, NoiseStream],
+        self, hidden_dim: int, x: Tensor, y: Tensor, penalties: Penalties, work: Sequence[Tile],
+        noise: dict[str, NoiseStream],
     ):  # fmt: skip
-        self.names, self.x, self.y, self.relu_rows = layout(hidden_dim), x, y, relu_rows
-        self.penalties, self.noisy, self.noise = penalties, noisy, noise
-        rows, _, samples = x.shape
+        self.names, self.penalties, self.noise = layout(hidden_dim), penalties, noise
         weights = {k: torch.full(s, float(k[0] == "W"), device=x.device) for k, s in self.names.shapes.items()}
         self.l1 = penalties.l1 * self.names.pack(**weights)  # [I, P]
-        hidden = [x.new_empty(rows, hidden_dim, samples) for _ in range(2 * N_LAYERS)]
-        self.pre, self.out, self.noisy_out, self.back = hidden[:4], hidden[4:8], hidden[8], hidden[9]
-        self.residual, self.seen = torch.empty_like(y), None
+        space = Workspace(hidden_dim, x, max(tile.rows.stop - tile.rows.start for tile in work))
+        self.passes, self.seen = [TilePass(tile, x, y, space) for tile in work], None
 
     def __call__(self, theta: Tensor, grad: Tensor) -> Tensor:
         if self.seen is not theta:  # the table is updated in place, so its views are made once
-            self.seen, self.at, self.grads = theta, self.names.views(theta), self.names.views(grad)
-        self._forward()
-        loss = torch.linalg.vector_norm(self.residual, dim=(1, 2)).square_() / self.y[0].numel()
-        self._backward()
+            self.seen = theta
+            for part in self.passes:
+                part.bind(self.names.views(theta[part.tile.rows]), self.names.views(grad[part.tile.rows]))
+        drawn = {source: draw() for source, draw in self.noise.items()}
+        loss = torch.cat([part(drawn) for part in self.passes])
         grad.addcmul_(theta.sign(), self.l1)
         if self.penalties.clip is not None:
             norm = torch.linalg.vector_norm(grad, dim=1, keepdim=True)  # [I, 1]
@@ -77,57 +109,74 @@ class Gradient:
         grad.addcmul_(theta, self.penalties.l2)
         return loss
 
-    def _forward(self) -> None:
+
+class Workspace:
+    """Buffers of the largest tile, shared by all: they stay in the cache from one tile to the next."""
+
+    def __init__(self, hidden_dim: int, x: Tensor, rows: int):
+        shape = (rows, hidden_dim, x.shape[2])
+        self.out, self.pre, self.back = ([x.new_empty(shape) for _ in range(k)] for k in (5, 4, 2))
+        self.residual = x.new_empty(rows, N_FEATURES, x.shape[2])
+
+    def first(self, rows: int) -> tuple[list[Tensor], list[Tensor], list[Tensor], Tensor]:
+        """Outputs (the fifth under noise), pre-activations, gradients and residual of that many rows."""
+        out, pre, back = ([buffer[:rows] for buffer in buffers] for buffers in (self.out, self.pre, self.back))
+        return out, pre, back, self.residual[:rows]
+
+
+class TilePass:
+    """Forward and backward pass of one tile. ReLU works in place; GELU keeps what went in."""
+
+    def __init__(self, tile: Tile, x: Tensor, y: Tensor, space: Workspace):
+        rows, seeds = tile.rows.stop - tile.rows.start, tile.seeds.stop - tile.seeds.start
+        self.tile, self.seeds, self.relu = tile, seeds, tile.act == "relu"
+        self.x, self.y = (part[tile.seeds].repeat(rows // seeds, 1, 1) if rows > seeds else part[tile.seeds]
+                          for part in (x, y))  # fmt: skip
+        self.out, self.pre, self.back, self.residual = space.first(rows)
+
+    def bind(self, at: dict[str, Tensor], into: dict[str, Tensor]) -> None:
+        """Parameters to read and gradients to fill, views of the tile's rows."""
+        self.W, self.b = ([at[f"W{i}"] for i in range(N_LAYERS)], [at[f"b{i}"].unsqueeze(2) for i in range(N_LAYERS)])
+        self.gW, self.gb = ([into[f"{kind}{i}"] for i in range(N_LAYERS)] for kind in "Wb")
+
+    def __call__(self, drawn: dict[str, Tensor]) -> Tensor:
+        last = self._hidden(drawn)
+        residual, size = torch.bmm(self.W[4], last, out=self.residual).add_(self.b[4]).sub_(self.y), self.y[0].numel()
+        loss = torch.linalg.vector_norm(residual, dim=(1, 2)).square_() / size
+        d, inputs = residual.mul_(2.0 / size), [self.x, *self.out[:3], last]
+        for i in range(N_LAYERS - 1, -1, -1):
+            self.gW[i].copy_(torch.bmm(d, inputs[i].mT))
+            torch.sum(d, 2, out=self.gb[i])
+            if i:
+                d = self._slope(torch.bmm(self.W[i].mT, d, out=self.back[i % 2]), i - 1)
+        return loss
+
+    def _hidden(self, drawn: dict[str, Tensor]) -> Tensor:
         h = self.x
         for i in range(N_LAYERS - 1):
-            torch.bmm(self.at[f"W{i}"], h, out=self.pre[i]).add_(self.at[f"b{i}"].unsqueeze(2))
-            h = _activate(self.pre[i], self.out[i], self.relu_rows)
-        drawn = {kind: source() for kind, source in self.noise.items()}
-        for kind, rows in self.noisy:
-            if kind == "none":
-                self.noisy_out[rows].copy_(h[rows])
-            else:
-                seeds = len(drawn[kind])
-                clean, result = (part[rows].unflatten(0, (-1, seeds)) for part in (h, self.noisy_out))
-                torch.add(clean, drawn[kind], out=result)  # one draw for all cells of a seed
-        W, b = self.at["W4"], self.at["b4"].unsqueeze(2)
-        torch.bmm(W, self.noisy_out, out=self.residual).add_(b).sub_(self.y)
+            pre = torch.bmm(self.W[i], h, out=(self.out if self.relu else self.pre)[i]).add_(self.b[i])
+            h = pre.clamp_min_(0) if self.relu else torch.ops.aten.gelu.out(pre, out=self.out[i])
+        if self.tile.source == "none":
+            return h
+        clean, noisy = (part.unflatten(0, (-1, self.seeds)) for part in (h, self.out[4]))
+        torch.add(clean, drawn[self.tile.source][self.tile.seeds], out=noisy)
+        return self.out[4]
 
-    def _backward(self) -> None:
-        d = self.residual.mul_(2.0 / self.y[0].numel())
-        inputs = [self.x, *self.out[:-1], self.noisy_out]
-        for i in range(N_LAYERS - 1, -1, -1):
-            self.grads[f"W{i}"].copy_(torch.bmm(d, inputs[i].mT))
-            torch.sum(d, 2, out=self.grads[f"b{i}"])
-            if i:
-                torch.bmm(self.at[f"W{i}"].mT, d, out=self.back)
-                d = _activate_backward(self.back, self.pre[i - 1], self.relu_rows)
-
-
-def _activate(pre: Tensor, out: Tensor, relu_rows: int) -> Tensor:
-    torch.clamp_min(pre[:relu_rows], 0, out=out[:relu_rows])
-    if relu_rows < len(pre):
-        torch.ops.aten.gelu.out(pre[relu_rows:], out=out[relu_rows:])
-    return out
-
-
-def _activate_backward(d: Tensor, pre: Tensor, relu_rows: int) -> Tensor:
-    """d times the activation's slope at `pre`; a multiplication by a mask would pay for the mask too."""
-    result = torch.empty_like(d)
-    _threshold_backward.grad_input(d[:relu_rows], pre[:relu_rows], 0, grad_input=result[:relu_rows])
-    if relu_rows < len(d):
-        _gelu_backward.grad_input(d[relu_rows:], pre[relu_rows:], grad_input=result[relu_rows:])
-    return result
+    def _slope(self, d: Tensor, i: int) -> Tensor:
+        """d times the slope of activation i, in place; multiplying by a mask would cost the mask too."""
+        if self.relu:
+            return torch.ops.aten.threshold_backward.grad_input(d, self.out[i], 0, grad_input=d)
+        return torch.ops.aten.gelu_backward.grad_input(d, self.pre[i], grad_input=d)
 
 
 @torch.no_grad()
-def hidden_and_output(theta: Tensor, hidden_dim: int, x: Tensor, relu_rows: int) -> tuple[Tensor, Tensor]:
+def hidden_and_output(theta: Tensor, hidden_dim: int, x: Tensor, act: str) -> tuple[Tensor, Tensor]:
     """Last hidden layer [I, hidden_dim, n] and output [I, 8, n] without noise; x [I, 8, n]."""
     at, h = layout(hidden_dim).views(theta), x
     for i in range(N_LAYERS):
         pre = torch.baddbmm(at[f"b{i}"].unsqueeze(2), at[f"W{i}"], h)
         if i < N_LAYERS - 1:
-            h = torch.cat([pre[:relu_rows].relu(), F.gelu(pre[relu_rows:])])
+            h = pre.relu() if act == "relu" else F.gelu(pre)
     return h, pre
 
 

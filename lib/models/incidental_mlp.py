@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -17,7 +16,15 @@ from torch import Tensor
 
 from lib.data.correlated_groups import TRAIN, Samples, correlated_groups
 from lib.ensembles import fit
-from lib.models.incidental_kernels import Gradient, NoiseStream, Penalties, hidden_and_output, layout, network_noise
+from lib.models.incidental_kernels import (
+    Gradient,
+    NoiseStream,
+    Penalties,
+    hidden_and_output,
+    layout,
+    network_noise,
+    tiles,
+)
 from lib.rng import generator
 
 Init = Literal["random", "orthogonal"]
@@ -90,7 +97,7 @@ class Trained(NamedTuple):
 
 def train(
     cells: Sequence[Cell], seeds: Sequence[int], steps: int = 2000, device: str | torch.device = "cpu",
-    lr: float = 1e-3, sigma: float = 0.1, rows_at_once: int | None = None,
+    lr: float = 1e-3, sigma: float = 0.1, tile_rows: int | None = None,
 ) -> Trained:  # fmt: skip
     """Train every cell on every seed by full-batch Adam, mean squared error on the first 820 of 1024 samples.
 
@@ -102,29 +109,23 @@ def train(
         seeds: distinct.
         steps: Adam updates; 0 gives the untrained networks.
         sigma: standard deviation of the noise.
-        rows_at_once: models held in the working set; as many seeds as fit are trained together with all cells. None:
-            48 on a CPU, whose cache is small, and all of them elsewhere.
+        tile_rows: models whose work is done together within a step. None: 16 on a CPU, whose cache is small, and all
+            elsewhere.
     Raises:
         ValueError: no cells or seeds, a repeated seed, cells of different widths, or a model that diverged.
     Source: ngugi_taming, main.py and models.py. Chapter: studies/incidental_polysemanticity.
     """
     width = _one_width(cells, seeds)
-    if rows_at_once is None:
-        rows_at_once = 48 if torch.device(device).type == "cpu" else len(cells) * len(seeds)
-    together = max(1, rows_at_once // len(cells))
-    parts = []
-    for first in range(0, len(seeds), together):
-        part = seeds[first : first + together]
-        data = correlated_groups(part, device=device)
-        start = torch.stack([initial(cell.init, part, width) for cell in cells]).to(device)  # [C, part, P]
-        noise = {kind: network_noise(kind, part, sigma, (width, TRAIN), device) for kind in _noises(cells)}
-        parts.append(train_rows(cells, start, data, noise, steps, lr))
-    return joined(parts)
+    data = correlated_groups(seeds, device=device)
+    start = torch.stack([initial(cell.init, seeds, width) for cell in cells]).to(device)  # [C, S, P]
+    kinds = sorted({cell.noise for cell in cells} - {"none"})
+    noise = {kind: network_noise(kind, seeds, sigma, (width, TRAIN), device) for kind in kinds}
+    return train_rows(cells, start, data, noise, steps, lr, tile_rows=tile_rows)
 
 
 def train_rows(
     cells: Sequence[Cell], start: Tensor, data: Samples, noise: dict[str, NoiseStream], steps: int, lr: float = 1e-3,
-    sources: Sequence[str] | None = None,
+    sources: Sequence[str] | None = None, tile_rows: int | None = None,
 ) -> Trained:  # fmt: skip
     """Train given starts on given data with given noise.
 
@@ -133,6 +134,7 @@ def train_rows(
         data: one data set per seed, whose first 820 samples are trained on.
         noise: for each source but `none`, what gives one step's draws, [S, hidden_dim, 820].
         sources: each cell's source, a key of `noise` or `none`; by default its kind of noise.
+        tile_rows: as in `train`.
     """
     (n_cells, n_seeds), width = start.shape[:2], cells[0].hidden_dim
     sources = sources or [cell.noise for cell in cells]
@@ -140,16 +142,15 @@ def train_rows(
     sorted_cells = [cells[c] for c in order]
     fitted, held_out = data.split()
     theta = start[order].flatten(0, 1)  # [C*S, P]
-    relu_rows = n_seeds * sum(cell.act == "relu" for cell in cells)
     if steps:
-        x, y = (part.mT.repeat(n_cells, 1, 1) for part in (fitted.x, fitted.y))  # [C*S, 8, n]
-        penalties = _penalties(sorted_cells, n_seeds, theta)
-        gradient = Gradient(width, x, y, relu_rows, penalties, _slices([sources[c] for c in order], n_seeds), noise)
+        x, y = (part.mT.contiguous() for part in (fitted.x, fitted.y))  # [S, 8, n]
+        work = tiles([(cells[c].act, sources[c]) for c in order], n_seeds, tile_rows or _tile_rows(theta))
+        gradient = Gradient(width, x, y, _penalties(sorted_cells, n_seeds, theta), work, noise)
         theta = fit(gradient, theta, steps, lr).theta
     back = torch.tensor(order).argsort().to(theta.device)
     shaped = partial(_cells_first, n_seeds=n_seeds, back=back)
     (acts, error), (val_acts, val_error) = (
-        _evaluated(theta, width, part, relu_rows, n_cells) for part in (fitted, held_out)
+        _evaluated(theta, sorted_cells, part) for part in (fitted, held_out)
     )
     table = shaped(theta)
     return Trained(
@@ -185,18 +186,9 @@ def _one_width(cells: Sequence[Cell], seeds: Sequence[int]) -> int:
     return widths.pop()
 
 
-def _noises(cells: Sequence[Cell]) -> list[str]:
-    return sorted({cell.noise for cell in cells} - {"none"})
-
-
-def _slices(sources: Sequence[str], n_seeds: int) -> list[tuple[str, slice]]:
-    """Runs of neighbouring rows that receive noise of one source."""
-    found, first = [], 0
-    for kind, members in groupby(sources):
-        last = first + n_seeds * len(list(members))
-        found.append((kind, slice(first, last)))
-        first = last
-    return found
+def _tile_rows(theta: Tensor) -> int:
+    """Rows whose work fits a CPU's cache; elsewhere few large steps are faster."""
+    return 16 if theta.device.type == "cpu" else len(theta)
 
 
 def _penalties(cells: Sequence[Cell], n_seeds: int, like: Tensor) -> Penalties:
@@ -214,13 +206,11 @@ def _cells_first(rows: Tensor, n_seeds: int, back: Tensor) -> Tensor:
     return rows.unflatten(0, (-1, n_seeds))[back]  # [C, S, ...]
 
 
-def _evaluated(theta: Tensor, width: int, data: Samples, relu_rows: int, n_cells: int) -> tuple[Tensor, Tensor]:
+def _evaluated(theta: Tensor, cells: Sequence[Cell], data: Samples) -> tuple[Tensor, Tensor]:
     """Clean last hidden layer [C*S, n, width] and mean squared error [C*S], one cell at a time."""
-    n_seeds, acts, errors = len(data.x), [], []
-    for cell in range(n_cells):
-        rows = slice(cell * n_seeds, (cell + 1) * n_seeds)
-        relu = n_seeds if rows.stop <= relu_rows else 0
-        hidden, output = hidden_and_output(theta[rows], width, data.x.mT, relu)
+    acts, errors = [], []
+    for cell, rows in zip(cells, theta.split(len(data.x)), strict=True):
+        hidden, output = hidden_and_output(rows, cell.hidden_dim, data.x.mT, cell.act)
         acts.append(hidden.mT)
         errors.append((output - data.y.mT).square().mean((1, 2)))
     return torch.cat(acts), torch.cat(errors)

@@ -60,8 +60,8 @@ def _one_seed(cells: Sequence[Cell], seed: int, steps: int, device: str | torch.
         rng.set_state(after_data)
         starts[kind] = incidental_mlp.initial_row(kind, cells[0].hidden_dim, rng)
         streams[kind] = rng.get_state()
-    noise = {f"bipolar {kind}": LegacyBipolar(state) for kind, state in streams.items()}
-    noise["positive_kurtosis"] = LegacyStudent(seed)
+    noise = {f"bipolar {kind}": LegacyBipolar(state, device) for kind, state in streams.items()}
+    noise["positive_kurtosis"] = LegacyStudent(seed, device)
     sources = [f"bipolar {cell.init}" if cell.noise == "bipolar" else cell.noise for cell in cells]
     data = Samples(x.to(device), weighted_targets(x).to(device), torch.zeros(1, SAMPLES, len(GROUPS), dtype=torch.bool))
     start = torch.stack([starts[cell.init] for cell in cells])[:, None].to(device)  # [C, 1, P]
@@ -97,21 +97,21 @@ def legacy_data(rng: torch.Generator) -> Tensor:
 class LegacyBipolar:
     """±.1 as the published loop draws it from torch's stream, [1, 12, 820] a step."""
 
-    def __init__(self, state: Tensor):
-        self.rng = torch.Generator()
+    def __init__(self, state: Tensor, device: str | torch.device = "cpu"):
+        self.rng, self.device = torch.Generator(), device
         self.rng.set_state(state)
 
     def __call__(self) -> Tensor:
         high = torch.rand(TRAIN, 12, generator=self.rng) > 0.5
-        return torch.where(high, 0.1, -0.1).T[None]
+        return torch.where(high, 0.1, -0.1).T[None].to(self.device)
 
 
 class LegacyStudent:
     """t(3) * .1 / sqrt(3) as the published loop draws it from NumPy's stream, [1, 12, 820] a step."""
 
-    def __init__(self, seed: int):
-        self.rng = np.random.RandomState(seed)
+    def __init__(self, seed: int, device: str | torch.device = "cpu"):
+        self.rng, self.device = np.random.RandomState(seed), device
 
     def __call__(self) -> Tensor:
         drawn = torch.from_numpy(self.rng.standard_t(3, size=(TRAIN, 12))).float()
-        return (drawn * 0.1 / np.sqrt(3)).T[None]
+        return (drawn * 0.1 / np.sqrt(3)).T[None].to(self.device)

@@ -51,10 +51,10 @@ def test_what_is_returned_is_the_clean_network(small):
         assert torch.equal(small.weights["W2"][c, s], net[4].weight) and torch.equal(small.features, data.x[:, :820])
 
 
-@pytest.mark.parametrize("rows_at_once", [1, 16])
-def test_a_run_is_the_same_alone_and_among_others(small, rows_at_once):
+@pytest.mark.parametrize("tile_rows", [1, 3])
+def test_a_run_is_the_same_alone_and_among_others(small, tile_rows):
     alone = mlp.train([PUBLISHED[6]], [5], steps=30)
-    again = mlp.train(PUBLISHED, [2, 5], steps=30, rows_at_once=rows_at_once)
+    again = mlp.train(PUBLISHED, [2, 5], steps=30, tile_rows=tile_rows)
     torch.testing.assert_close(alone.theta[0, 0], small.theta[6, 1], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(again.theta, small.theta, rtol=1e-4, atol=1e-5)
 
