@@ -140,6 +140,16 @@ def test_an_images_changes_depend_on_seed_epoch_and_index_alone():
         assert sum(not torch.equal(a, b) for a, b in zip(changed, whole, strict=True)) > 25
 
 
+def test_batches_are_the_images_of_their_order_changed_for_their_epoch():
+    x, labels = images()
+    batches = Batches(x, labels, RECIPE, 5, CPU, 0, 1, True)
+    for step in (1, 8):  # of epochs 0 and 1
+        found, its_labels = batches[step]
+        at = batches.index(step)
+        assert torch.equal(found, augment(x[at], at, RECIPE.augment, epoch_key(5, step // 6)))
+        assert torch.equal(its_labels, labels[at])
+
+
 def test_draws_are_uniform_and_unlike_each_other():
     u = uniform(epoch_key(0, 0), "flip", torch.arange(20_000), 2)
     assert u.min() >= 0 and u.max() < 1 and u.unique().numel() > 39_800

@@ -2,8 +2,8 @@
 
 On a CPU: TinyViT on 28 x 28 images with patches of 7, batch 128, float32, one thread; the floor is the same model's
 forward pass, cross-entropy and backward pass on a batch that is ready. The loop adds the batch (drawn, gathered,
-scaled, shifted and flipped), clipping, AdamW and the record. Times are CPU-milliseconds, measured in turns with the floor; a
-second measurement adds the topographic loss on the four attention projections.
+scaled, shifted and flipped), clipping, AdamW and the record. Times are CPU-milliseconds, measured in turns with the
+floor; a second measurement adds the topographic loss on the four attention projections.
 
 On a GPU: ViT-S/16 on 224 x 224 images in bfloat16, images per second with and without the topographic loss.
 """
