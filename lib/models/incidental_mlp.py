@@ -214,13 +214,3 @@ def _evaluated(theta: Tensor, cells: Sequence[Cell], data: Samples) -> tuple[Ten
         acts.append(hidden.mT)
         errors.append((output - data.y.mT).square().mean((1, 2)))
     return torch.cat(acts), torch.cat(errors)
-
-
-def joined(parts: Sequence[Trained]) -> Trained:
-    """Parts of the seeds as one; all fields but the features have the seeds on their second axis."""
-    weights = {name: torch.cat([part.weights[name] for part in parts], 1) for name in parts[0].weights}
-    rest = {
-        name: torch.cat([getattr(part, name) for part in parts], 0 if "features" in name else 1)
-        for name in Trained._fields[1:]
-    }
-    return Trained(weights, **rest)

@@ -47,35 +47,49 @@ def train_published(
         seeds: theirs are 0 to 9.
     Source: ngugi_taming, main.py, models.py, utils.py.
     """
-    parts = [_one_seed(cells, seed, steps, device) for seed in seeds]
-    networks, starts = zip(*parts, strict=True)
-    return Replica(incidental_mlp.joined(networks), torch.stack(starts, 1))
-
-
-def _one_seed(cells: Sequence[Cell], seed: int, steps: int, device: str | torch.device) -> tuple[Trained, Tensor]:
-    rng = torch.Generator().manual_seed(seed)
-    x = legacy_data(rng)[None]  # [1, n, 8]
-    after_data, starts, streams = rng.get_state(), {}, {}
-    for kind in {cell.init for cell in cells}:
-        rng.set_state(after_data)
-        starts[kind] = incidental_mlp.initial_row(kind, cells[0].hidden_dim, rng)
-        streams[kind] = rng.get_state()
-    noise = {f"bipolar {kind}": LegacyBipolar(state, device) for kind, state in streams.items()}
-    noise["positive_kurtosis"] = LegacyStudent(seed, device)
+    draws = [_Draws({cell.init for cell in cells}, cells[0].hidden_dim, seed) for seed in seeds]
     sources = [f"bipolar {cell.init}" if cell.noise == "bipolar" else cell.noise for cell in cells]
-    data = Samples(x.to(device), weighted_targets(x).to(device), torch.zeros(1, SAMPLES, len(GROUPS), dtype=torch.bool))
-    start = torch.stack([starts[cell.init] for cell in cells])[:, None].to(device)  # [C, 1, P]
-    used = {name: noise[name] for name in set(sources) - {"none"}}
-    networks = incidental_mlp.train_rows(cells, start, data, used, steps, sources=sources)
-    after = {name: source.rng.get_state() for name, source in used.items() if name.startswith("bipolar")}
-    sae = [_sae_start(after.get(name, streams[cell.init])) for cell, name in zip(cells, sources, strict=True)]
-    return networks, torch.stack(sae)
+    used = sorted(set(sources) - {"none"})
+    noise = {name: _Together([drawn.noise[name] for drawn in draws], device) for name in used}
+    x = torch.stack([drawn.x for drawn in draws])  # [S, n, 8]
+    active = torch.zeros(*x.shape[:2], len(GROUPS), dtype=torch.bool)
+    data = Samples(*(part.to(device) for part in (x, weighted_targets(x), active)))
+    start = torch.stack([torch.stack([drawn.starts[cell.init] for drawn in draws]) for cell in cells])  # [C, S, P]
+    networks = incidental_mlp.train_rows(cells, start.to(device), data, noise, steps, sources=sources)
+    sae = [[drawn.sae_start(cell.init, name) for drawn in draws] for cell, name in zip(cells, sources, strict=True)]
+    return Replica(networks, torch.stack([torch.stack(row) for row in sae]))
 
 
-def _sae_start(state: Tensor) -> Tensor:
-    rng = torch.Generator()
-    rng.set_state(state)
-    return leaky_sae.initial_row(12, rng)
+class _Draws:
+    """What one seed gives: features, a start per kind, and noise; the autoencoder is drawn after training."""
+
+    def __init__(self, inits: set[str], hidden_dim: int, seed: int):
+        rng = torch.Generator().manual_seed(seed)
+        self.x, self.starts, self.after_init = legacy_data(rng), {}, {}
+        self.noise: dict[str, LegacyBipolar | LegacyStudent] = {"positive_kurtosis": LegacyStudent(seed)}
+        after_data = rng.get_state()
+        for kind in inits:
+            rng.set_state(after_data)
+            self.starts[kind] = incidental_mlp.initial_row(kind, hidden_dim, rng)
+            self.after_init[kind] = rng.get_state()
+            self.noise[f"bipolar {kind}"] = LegacyBipolar(self.after_init[kind])
+
+    def sae_start(self, init: str, source: str) -> Tensor:
+        """The autoencoder's start: torch's stream goes on where training left it, or after the network's weights."""
+        rng = torch.Generator()
+        noise = self.noise.get(source)
+        rng.set_state(noise.rng.get_state() if isinstance(noise, LegacyBipolar) else self.after_init[init])
+        return leaky_sae.initial_row(12, rng)
+
+
+class _Together:
+    """One step's noise of every seed, [S, 12, 820]."""
+
+    def __init__(self, sources: Sequence[LegacyBipolar | LegacyStudent], device: str | torch.device):
+        self.sources, self.device = sources, device
+
+    def __call__(self) -> Tensor:
+        return torch.stack([source() for source in self.sources]).mT.contiguous().to(self.device)
 
 
 def legacy_data(rng: torch.Generator) -> Tensor:
@@ -95,23 +109,21 @@ def legacy_data(rng: torch.Generator) -> Tensor:
 
 
 class LegacyBipolar:
-    """±.1 as the published loop draws it from torch's stream, [1, 12, 820] a step."""
+    """±.1 as the published loop draws it from torch's stream, [820, 12] a step."""
 
-    def __init__(self, state: Tensor, device: str | torch.device = "cpu"):
-        self.rng, self.device = torch.Generator(), device
+    def __init__(self, state: Tensor):
+        self.rng = torch.Generator()
         self.rng.set_state(state)
 
     def __call__(self) -> Tensor:
-        high = torch.rand(TRAIN, 12, generator=self.rng) > 0.5
-        return torch.where(high, 0.1, -0.1).T[None].to(self.device)
+        return torch.where(torch.rand(TRAIN, 12, generator=self.rng) > 0.5, 0.1, -0.1)
 
 
 class LegacyStudent:
-    """t(3) * .1 / sqrt(3) as the published loop draws it from NumPy's stream, [1, 12, 820] a step."""
+    """t(3) * .1 / sqrt(3) as the published loop draws it from NumPy's stream, [820, 12] a step."""
 
-    def __init__(self, seed: int, device: str | torch.device = "cpu"):
-        self.rng, self.device = np.random.RandomState(seed), device
+    def __init__(self, seed: int):
+        self.rng = np.random.RandomState(seed)
 
     def __call__(self) -> Tensor:
-        drawn = torch.from_numpy(self.rng.standard_t(3, size=(TRAIN, 12))).float()
-        return (drawn * 0.1 / np.sqrt(3)).T[None].to(self.device)
+        return torch.from_numpy(self.rng.standard_t(3, size=(TRAIN, 12))).float() * 0.1 / np.sqrt(3)
