@@ -57,7 +57,7 @@ def decompose(
         config: every option of the method.
         seed: of initial values, noise and batches; a list trains all at once (linear sites only) and gives a list.
         sites, ties: as `Decomposition`.
-        checkpoint: file to continue from and to write every `checkpoint_every` steps; None: none.
+        checkpoint: file to continue from, written every `checkpoint_every` steps and at the end; None: none.
         snapshot_at: steps 0..steps after which the trained values are kept.
         log_every: steps between rows of the history.
         report: called with the number of steps done whenever a row is logged.
@@ -74,7 +74,7 @@ def decompose(
     with denormals_flushed():
         while training.done < training.steps:
             training.step()
-            if path is not None and training.done % checkpoint_every == 0 and training.done < training.steps:
+            if path is not None and (training.done % checkpoint_every == 0 or training.done == training.steps):
                 checkpoints.write(path, training.identity(), training.done, [training.state()])
             if report is not None and training.logged:
                 report(training.done)
@@ -91,8 +91,8 @@ class _Training:
         self.device = next(target.parameters()).device
         self.streams = [generator(s, "spd", "data", device=self.device) for s in self.seeds]
         self.noise = Noise(self.seeds, not self.single, self.device)
-        example = data[:2] if isinstance(data, Tensor) else data(generator(0, "example", device=self.device), 2)
-        example = example.to(self.device)
+        drawn = data if isinstance(data, Tensor) else data(generator(0, "example", device=self.device), 256)
+        self.data_digest, example = checkpoints.content_digest(drawn), drawn[:2].to(self.device)
         options = config.n_components, config.gate, config.width, seed, sites, ties, config.leak
         self.dec = Decomposition(target, example, *options)
         named = self.dec.named_parameters()
@@ -134,9 +134,10 @@ class _Training:
 
     def _update(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        # panels share no parameter, so the gradient of the sum is each panel's own
+        # panels share no parameter, so the gradient of the sum is each panel's own; the fused kernel reads memory in
+        # order and does not look at strides
         for p, g in zip(parameters, torch.autograd.grad(loss.sum(), parameters), strict=True):
-            p.grad = g
+            p.grad = g.contiguous()
         optimizer.step()
 
     def _batch(self) -> tuple[Tensor, Tensor | None]:
@@ -157,10 +158,10 @@ class _Training:
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must agree with."""
         weights = {name: place.weight for name, place in self.dec.sites.items()}
-        data = checkpoints.content_digest(self.data) if isinstance(self.data, Tensor) else repr(self.data)
         return {
-            **self.config.identity(), "seeds": self.seeds, "target": checkpoints.content_digest(weights), "data": data,
-            "ties": self.dec.ties, "snapshot_at": sorted(self.snapshot_at), "log_every": self.log_every,
+            **self.config.identity(), "seeds": self.seeds, "target": checkpoints.content_digest(weights),
+            "data": self.data_digest, "ties": self.dec.ties, "snapshot_at": sorted(self.snapshot_at),
+            "log_every": self.log_every,
         }  # fmt: skip
 
     def state(self) -> dict[str, Any]:

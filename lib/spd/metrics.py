@@ -1,7 +1,7 @@
 """What a decomposition found: alive components, their number per input, and the distance to a known answer.
 
-Where the features are known, a one-hot input of each shows which components it needs. All counts are over every position
-of a layer: samples, places of an image, tokens.
+Where the features are known, a one-hot input of each shows which components it needs. All counts are over every
+position of a layer: samples, places of an image, tokens.
 """
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ class Recovery(NamedTuple):
 
     Attributes:
         mmcs: mean over features of the largest |cosine| with a component's part for that feature.
-        ml2r: mean over features of that part's length over the feature's.
-        whole: mean over features of the largest |cosine| between a whole component and the feature's part of the weight,
-            which a component that serves a second feature cannot have.
+        ml2r: mean over features of the length of a component's part over the feature's, of the component that adds most
+            along the feature (a dead one can have the largest cosine by chance).
+        whole: mean over features of the largest |cosine| between a whole component and the feature's part of the
+            weight, which a component that serves a second feature cannot have.
     """
 
     mmcs: float
@@ -34,8 +35,8 @@ class Recovery(NamedTuple):
 def recovery(V: Tensor, U: Tensor, W: Tensor) -> Recovery:
     """Match components u_c v_cᵀ with the columns W_i of a weight [d_out, d_in], one feature per input.
 
-    The part of component c for feature i is V_ic u_c. With few outputs many components have a large cosine by chance: in
-    two dimensions the best of 20 random ones reads about .99, so compare with `random_recovery` and `whole`.
+    The part of component c for feature i is V_ic u_c. With few outputs many components have a large cosine by chance:
+    in two dimensions the best of 20 random ones reads about .99, so compare with `random_recovery` and `whole`.
 
     Args:
         V: [d_in, C]; U: [C, d_out]; W: [d_out, d_in]. For a layer that writes features, pass its transpose:
@@ -54,10 +55,11 @@ def recovery(V: Tensor, U: Tensor, W: Tensor) -> Recovery:
     tiny = torch.finfo(torch.float64).tiny
     directions = U / U.norm(dim=1, keepdim=True).clamp_min(tiny)  # [C, d_out]
     cosine = (directions @ (W / length)).abs().T  # [d_in, C]
-    best, index = cosine.max(1)
-    part = V.gather(1, index[:, None])[:, 0].abs() * U.norm(dim=1)[index]  # [d_in]
+    parts = V.abs() * U.norm(dim=1)  # lengths of V_ic u_c, [d_in, C]
+    most = (cosine * parts).argmax(1, keepdim=True)
     whole = cosine * V.abs() / V.norm(dim=0).clamp_min(tiny)  # [d_in, C]
-    return Recovery(float(best.mean()), float((part / length).mean()), float(whole.max(1).values.mean()))
+    ratio = parts.gather(1, most)[:, 0] / length
+    return Recovery(float(cosine.max(1).values.mean()), float(ratio.mean()), float(whole.max(1).values.mean()))
 
 
 def random_recovery(C: int, W: Tensor, rng: torch.Generator) -> Recovery:
@@ -72,7 +74,7 @@ def one_hot_importance(dec: Decomposition, n_features: int, value: float = 0.75)
     """
     first = next(iter(dec.sites.values())).weight
     found = dec.causal_importance(value * torch.eye(n_features, dtype=first.dtype, device=first.device))
-    return {name: g.flatten(1, -2).mean(1).cpu().numpy() if g.ndim > 2 else g.cpu().numpy() for name, g in found.items()}
+    return {name: g.reshape(n_features, -1, g.shape[-1]).mean(1).cpu().numpy() for name, g in found.items()}
 
 
 def permutation(importance: np.ndarray) -> np.ndarray:

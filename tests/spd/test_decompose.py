@@ -1,0 +1,148 @@
+"""Training: a known answer is found, a killed run continues bit for bit, seeds side by side are seeds alone."""
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lib.content import ROOT
+from lib.models.spd_targets import ToyModel, mlp, toy_draw
+from lib.rng import generator
+from lib.spd import SPDConfig, decompose
+from lib.spd.metrics import identity_error, one_hot_importance, recovery
+
+SCRIPT = Path(__file__).with_name("resumed_decomposition.py")
+QUICK = SPDConfig(n_components=6, steps=12, batch_size=64, warmup_steps=5)
+
+
+def small_target():
+    rng = generator(0, "target")
+    return ToyModel(torch.randn(2, 5, generator=rng), torch.randn(5, generator=rng))
+
+
+def trained(seed, **options):
+    return decompose(small_target(), toy_draw(5), QUICK, seed, log_every=3, **options)
+
+
+def test_result_and_history():
+    result = trained(0, snapshot_at=(0, 6, 12))
+    assert result.history.columns.tolist() == ["step", "loss", "recon", "layerwise", "importance"]
+    assert result.history.step.tolist() == [0, 3, 6, 9, 11]
+    row = result.history.iloc[-1]
+    assert row.loss == pytest.approx(row.recon + row.layerwise + QUICK.importance * row.importance, rel=1e-5)
+    assert sorted(result.snapshots) == [0, 6, 12]
+    last, first = result.decomposition.arrays(), result.snapshots[0]
+    assert all(np.array_equal(last[name], result.snapshots[12][name]) for name in last)
+    assert not np.array_equal(last["linear1.V"], first["linear1.V"])
+    again = trained(1).decomposition.load(last)
+    assert np.array_equal(again.arrays()["linear2.gate.w1"], last["linear2.gate.w1"])
+
+
+def test_warm_up_makes_components_faithful():
+    configs = [SPDConfig(n_components=20, steps=1, lr=0.0, warmup_steps=n) for n in (0, 200)]
+    before, after = (decompose(small_target(), toy_draw(5), config).decomposition for config in configs)
+    for name in before.sites:
+        assert before.delta(name).norm() > 0.5 * before.sites[name].weight.norm()
+        assert after.delta(name).norm() < 0.01 * after.sites[name].weight.norm()
+
+
+def test_seeds_side_by_side_are_seeds_alone():
+    def draw(rng, samples):
+        return toy_draw(5)(rng, samples).double()
+
+    panels, alone = (decompose(small_target().double(), draw, QUICK, seed) for seed in ([4, 7], 7))
+    assert np.allclose(panels[1].history, alone.history, rtol=1e-8)
+    for name, value in alone.decomposition.arrays().items():
+        assert np.allclose(panels[1].decomposition.arrays()[name], value, atol=1e-8), name
+    assert not np.allclose(panels[0].decomposition.arrays()["linear1.V"], alone.decomposition.arrays()["linear1.V"])
+
+
+def test_the_target_is_left_alone():
+    target = small_target()
+    kept = {name: t.clone() for name, t in target.state_dict().items()}
+    result = decompose(target, toy_draw(5), QUICK, 0)
+    assert all(torch.equal(t, kept[name]) for name, t in target.state_dict().items())
+    assert all(p.requires_grad and p.grad is None for p in target.parameters())
+    assert not any(p.requires_grad for p in result.decomposition.target.parameters())
+
+
+def test_data_may_be_a_table():
+    x = torch.rand(100, 4, generator=generator(0, "table"))
+    config = SPDConfig(n_components=6, steps=30, batch_size=32, divergence="kl", warmup_steps=5)
+    result = decompose(mlp((4, 3, 2), generator(0)), x, config, [0, 1])
+    assert len(result) == 2 and result[0].history.loss.iloc[-1] > 0
+
+
+def test_zero_rows_must_be_zero_everywhere():
+    config = SPDConfig(n_components=4, steps=1, drop_zero_rows=True)
+    with pytest.raises(ValueError, match="not zero at site fc2"):
+        decompose(mlp((4, 3, 2), generator(0)), torch.rand(9, 4), config)
+
+
+def test_divergence_is_reported():
+    config = SPDConfig(n_components=4, steps=40, batch_size=16, lr=1e20, warmup_steps=0)
+    with pytest.raises(ValueError, match="diverged"):
+        decompose(small_target(), toy_draw(5), config)
+
+
+def launch(*arguments):
+    return subprocess.Popen([sys.executable, SCRIPT, *map(str, arguments)], cwd=ROOT, env=os.environ)
+
+
+def wait_for_step(checkpoint, step):
+    for _ in range(600):
+        time.sleep(0.1)
+        if checkpoint.exists() and torch.load(checkpoint, weights_only=True)["step"] >= step:
+            return
+    raise TimeoutError("no checkpoint appeared")
+
+
+def same(one, other):
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return np.array_equal(one, other)
+
+
+@pytest.mark.slow
+def test_a_killed_decomposition_continues_bit_for_bit(tmp_path):
+    whole = launch(tmp_path / "whole.pt", tmp_path / "whole.out")
+    checkpoint = tmp_path / "killed.pt"
+    victim = launch(checkpoint, tmp_path / "killed.out", 0.1)
+    wait_for_step(checkpoint, 21)  # the warm-up is over, and a snapshot is taken
+    victim.send_signal(signal.SIGKILL)
+    assert victim.wait() == -signal.SIGKILL and not (tmp_path / "killed.out").exists()
+    assert 21 <= torch.load(checkpoint, weights_only=True)["step"] < 50
+    assert launch(checkpoint, tmp_path / "killed.out").wait() == whole.wait() == 0
+    expected, found = (torch.load(tmp_path / f"{name}.out", weights_only=False) for name in ("whole", "killed"))
+    assert len(expected) == 2 and same(expected, found)
+
+
+def test_checkpoints_of_other_runs_are_refused(tmp_path):
+    path = tmp_path / "c.pt"
+    first = trained(0, checkpoint=path, checkpoint_every=5)
+    again = trained(0, checkpoint=path, checkpoint_every=5)
+    assert same(first.decomposition.arrays(), again.decomposition.arrays()) and again.history.equals(first.history)
+    with pytest.raises(ValueError, match="differs in seeds"):
+        trained(1, checkpoint=path)
+    with pytest.raises(ValueError, match="differs in data"):
+        decompose(small_target(), toy_draw(5, 0.5), QUICK, 0, log_every=3, checkpoint=path)
+
+
+@pytest.mark.slow
+def test_a_known_answer_is_found():
+    """Two orthogonal features, nothing superposed: each must get one component per layer, its own."""
+    target = ToyModel(torch.eye(2), torch.zeros(2))
+    config = SPDConfig(n_components=6, steps=2000, batch_size=256, lr=3e-3, importance=3e-3)
+    results = decompose(target, toy_draw(2, 0.3), config, range(4))
+    errors = [sum(map(identity_error, one_hot_importance(r.decomposition, 2).values())) for r in results]
+    assert sorted(errors)[1] == 0, errors
+    best = results[int(np.argmin(errors))].decomposition.parts["linear1"]
+    found = recovery(best.V, best.U, torch.eye(2))
+    assert found.mmcs > 0.99 and abs(found.ml2r - 1) < 0.05 and found.whole > 0.99
