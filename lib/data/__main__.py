@@ -1,4 +1,4 @@
-"""Data sets from a shell: `python -m lib.data list | fetch NAME... [--path FILE] | verify`."""
+"""Data sets from a shell: `python -m lib.data list | fetch NAME... [--path FILE] | verify | imagenet100`."""
 from __future__ import annotations
 
 import argparse
@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from lib.data import registry
+from lib.data import imagenet100, registry
 from lib.data.registry import DataError, Dataset, DatasetUnavailable, dataset
 from lib.data.resolve import cache_path, megabytes, resolve
 
@@ -20,9 +20,15 @@ def main(argv: list[str] | None = None) -> int:
     getter.add_argument("names", nargs="*", metavar="NAME")
     getter.add_argument("--path", type=Path, help="a downloaded archive, or a folder of its members, to read instead")
     commands.add_parser("verify", help="hash everything that is here against the registry")
+    own = commands.add_parser("imagenet100", help="decode your own copy of ImageNet-100, which nothing downloads")
+    own.add_argument("--path", type=Path, help=f"folder with {imagenet100.LAYOUT}")
+    own.add_argument("--size", type=int, default=256, help="side of the square images in pixels (256)")
+    own.add_argument("--verify", action="store_true", help="hash what was decoded instead")
     args = parser.parse_args(argv)
     if args.command == "list":
         return _list()
+    if args.command == "imagenet100":
+        return _imagenet100(args.path, args.size, args.verify)
     if args.command == "verify":
         known = registry.datasets().values()
         here = [data for data in known if data.sources[0].provider == "pip" or cache_path(data.name).exists()]
@@ -58,6 +64,19 @@ def _each(chosen: list[Dataset], path: Path | None, download: bool | None) -> in
             failed += 1
             print(f"{data.name}: {error}", file=sys.stderr)
     return int(failed > 0)
+
+
+def _imagenet100(path: Path | None, size: int, is_verifying: bool) -> int:
+    try:
+        if is_verifying:
+            imagenet100.verify(size)
+        else:
+            imagenet100.decode_copy(imagenet100.find_copy(path), size)
+        print(f"imagenet100: {'verified' if is_verifying else 'decoded'}, {imagenet100.summary(size)}")
+    except DataError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

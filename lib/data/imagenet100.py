@@ -5,18 +5,16 @@
 The hundred classes and their order are those of Tian, Krishnan & Isola's list; label i means `WNIDS[i]` whatever the
 source called it. Nothing is downloaded: the images may be used for research only and are not to be passed on.
 
-`python -m lib.data.imagenet100 --path FOLDER [--size 256]` decodes a copy; `--verify` hashes what was decoded.
+`python -m lib.data imagenet100 --path FOLDER [--size 256]` decodes a copy; `--verify` hashes what was decoded.
 """
 from __future__ import annotations
 
-import argparse
 import fcntl
 import hashlib
 import io
 import json
 import os
 import shutil
-import sys
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +33,7 @@ from lib.live import Progress
 FORMAT = 1
 TRAIN_IMAGES, TEST_IMAGES = 126_689, 5_000
 ENVIRONMENT = "BOOK_IMAGENET100"
-COMMAND = "python -m lib.data.imagenet100 --path FOLDER"
+COMMAND = "python -m lib.data imagenet100 --path FOLDER"
 LAYOUT = (
     "FOLDER/train/n02869837/*.JPEG and FOLDER/val/n02869837/*.JPEG for each class, or train-*.parquet and "
     "validation-*.parquet with columns image and label in FOLDER or FOLDER/data"
@@ -64,7 +62,7 @@ def imagenet100(split: Split = "train", size: int = 256, path: Path | str | None
         raise DataError(f"imagenet100 has no split {split!r}; accepted: {', '.join(SPLITS)}")
     folder = decoded_folder(size)
     if path is not None or not (folder / "manifest.json").is_file():
-        decode_copy(_find(path), size)
+        decode_copy(find_copy(path), size)
     manifest = _manifest(folder, size)
     images = np.load(folder / f"{split}_images.npy", mmap_mode="r")
     labels = np.load(folder / f"{split}_labels.npy")
@@ -112,6 +110,18 @@ def decode_copy(source: Path, size: int = 256, threads: int | None = None) -> Pa
     return target
 
 
+def summary(size: int = 256) -> str:
+    """What was decoded, in a line; and whether that is all of ImageNet-100.
+
+    Raises:
+        DataCorrupt: the manifest is damaged.
+    """
+    splits = _manifest(decoded_folder(size), size)["splits"]
+    n = {split: splits[split]["n"] for split in SPLITS}
+    whole = "" if list(n.values()) == [TRAIN_IMAGES, TEST_IMAGES] else f" of {TRAIN_IMAGES:,} and {TEST_IMAGES:,}"
+    return f"{n['train']:,} training and {n['test']:,} test images{whole} in {decoded_folder(size)}"
+
+
 def verify(size: int = 256) -> None:
     """Hash the decoded images against the manifest.
 
@@ -129,7 +139,12 @@ def verify(size: int = 256) -> None:
             raise DataCorrupt(f"imagenet100: {folder} is damaged ({split}); remove it and run `{COMMAND}`")
 
 
-def _find(path: Path | str | None) -> Path:
+def find_copy(path: Path | str | None = None) -> Path:
+    """The folder `path`, or the one the environment names, or `_build/data/imagenet100`.
+
+    Raises:
+        DatasetUnavailable: there is none; the message tells where it looked and how a copy must lie.
+    """
     named = os.environ.get(ENVIRONMENT)
     looked = [Path(path)] if path is not None else [Path(named)] if named else [content.BUILD / "data" / "imagenet100"]
     if looked[0].is_dir():
@@ -214,31 +229,3 @@ def square(item: Item, size: int) -> tuple[np.ndarray, str, bool]:
 def _blocks(items: Iterator, length: int = 256) -> Iterator[list]:
     while block := list(islice(items, length)):
         yield block
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Decode or verify; exit status 1 where that fails."""
-    parser = argparse.ArgumentParser(prog="python -m lib.data.imagenet100", description=LAYOUT)
-    parser.add_argument("--path", type=Path, help=f"folder of the copy (or set {ENVIRONMENT})")
-    parser.add_argument("--size", type=int, default=256, help="side of the squares in pixels (256)")
-    parser.add_argument("--verify", action="store_true", help="hash what was decoded")
-    args = parser.parse_args(argv)
-    try:
-        folder = decoded_folder(args.size)
-        if args.verify:
-            verify(args.size)
-        else:
-            folder = decode_copy(_find(args.path), args.size)
-        splits = _manifest(folder, args.size)["splits"]
-    except DataError as error:
-        print(error, file=sys.stderr)
-        return 1
-    counts = ", ".join(f"{splits[split]['n']:,} {split} images" for split in SPLITS)
-    print(f"imagenet100: {'verified' if args.verify else 'decoded'}, {counts} in {folder}")
-    if (splits["train"]["n"], splits["test"]["n"]) != (TRAIN_IMAGES, TEST_IMAGES):
-        print(f"imagenet100: the whole has {TRAIN_IMAGES:,} and {TEST_IMAGES:,}", file=sys.stderr)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

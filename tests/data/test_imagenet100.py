@@ -15,6 +15,7 @@ from PIL import Image
 
 from lib import content
 from lib.data import imagenet100 as data
+from lib.data.__main__ import main
 from lib.data.imagenet100_sources import NAMES, WNIDS
 from lib.data.registry import DataCorrupt, DataError, DatasetUnavailable
 from lib.models.torchvision_import import import_torchvision
@@ -332,11 +333,11 @@ def test_too_little_room_is_said_before_decoding(folders, monkeypatch):
 
 
 def test_command_line(folders, capsys):
-    assert data.main(["--path", str(folders / "none"), "--size", str(SIZE)]) == 1
+    size = ["--size", str(SIZE)]
+    assert main(["imagenet100", "--path", str(folders / "none"), *size]) == 1
     assert "is not available" in capsys.readouterr().err
-    assert data.main(["--size", str(SIZE), "--verify"]) == 1
+    assert main(["imagenet100", "--verify", *size]) == 1
     assert "nothing is decoded" in capsys.readouterr().err
-    assert data.main(["--path", str(folders), "--size", str(SIZE)]) == 0
-    printed = capsys.readouterr()
-    assert "decoded, 200 train images, 100 test images" in printed.out and "126,689 and 5,000" in printed.err
-    assert data.main(["--size", str(SIZE), "--verify"]) == 0
+    assert main(["imagenet100", "--path", str(folders), *size]) == 0
+    assert "decoded, 200 training and 100 test images of 126,689 and 5,000 in" in capsys.readouterr().out
+    assert main(["imagenet100", "--verify", *size]) == 0
