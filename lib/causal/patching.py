@@ -23,7 +23,7 @@ from lib.metrics.topography import random_sets
 @torch.no_grad()
 def logit_changes(
     site: Site, sets: ArrayLike, value: Tensor, rows: Tensor | None = None, scale: ArrayLike | None = None,
-    batch: int = 1024,
+    batch: int = 512,
 ) -> Tensor:  # fmt: skip
     """Patched logits less the model's own, for every set and image.
 
@@ -55,7 +55,7 @@ def logit_changes(
 
 
 def effects(
-    site: Site, sets: ArrayLike, values: Tensor, c: int, scale: ArrayLike | None = None, batch: int = 1024
+    site: Site, sets: ArrayLike, values: Tensor, c: int, scale: ArrayLike | None = None, batch: int = 512
 ) -> np.ndarray:
     """E_c(S), mean |change of logit c| over images of class c with S patched to other classes' mean; [n_sets].
 
@@ -71,7 +71,7 @@ def effects(
     return as_array(changes.abs().mean(1).double())
 
 
-def effect_matrix(site: Site, sets: ArrayLike, values: Tensor, batch: int = 1024) -> np.ndarray:
+def effect_matrix(site: Site, sets: ArrayLike, values: Tensor, batch: int = 512) -> np.ndarray:
     """E_c(S) of every set and class, [n_sets, n_classes]."""
     return np.stack([effects(site, sets, values, c, batch=batch) for c in range(site.n_classes)], axis=1)
 
@@ -137,7 +137,7 @@ def published_ratios(site: Site, k: int = 16, *, rng: np.random.Generator) -> pd
 
 def causal_scores(
     site: Site, sets: ArrayLike, n_random: int = 20, *, rng: np.random.Generator, values: Tensor | None = None,
-    batch: int = 1024,
+    batch: int = 512,
 ) -> pd.DataFrame:  # fmt: skip
     """Three numbers per class for units selected elsewhere: how much they carry, per push, and how specifically.
 
@@ -188,7 +188,7 @@ def causal_scores(
 
 def disc_effects(
     site: Site, matches: Mapping[int, MatchedDisc], values: Tensor | None = None, places: ArrayLike | None = None,
-    batch: int = 1024,
+    batch: int = 512,
 ) -> pd.DataFrame:  # fmt: skip
     """E_c of each class's contiguous disc against its scattered equals: does lying together matter?
 

@@ -151,6 +151,10 @@ def test_units_that_carry_the_class_score_high_on_all_three():
     table = patching.causal_scores(site, sets, n_random=40, rng=rng("controls"))
     assert (table.sufficiency > 3).all() and (table.purity > 3).all() and (table.p_value == 1 / 41).all()
     assert (table.matched < table.sufficiency).all()  # these units also move further than random ones
+    matrix = patching.effect_matrix(site, sets, other_class_means(site))
+    assert table.effect.to_numpy() == pytest.approx(np.diag(matrix))
+    assert table.elsewhere[0] == pytest.approx(matrix[0, 1:].mean())
+    assert table.purity[0] == pytest.approx(matrix[0, 0] / table.elsewhere[0])
     assert np.allclose(np.exp(table.log_matched), table.matched)
 
 
