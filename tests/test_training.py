@@ -20,7 +20,7 @@ from lib.rng import generator
 from lib.training import Recipe, evaluate, image_tensor, logits, prepare, train, weighted
 from lib.training.augmentation import _boxes, _jittered, _resized, augment, epoch_key, uniform
 from lib.training.batches import Batches
-from lib.training.steps import adamw
+from lib.training.steps import Run, adamw
 
 SCRIPT = Path(__file__).with_name("training_parts.py")
 QUIET = {"progress": False, "device": "cpu"}
@@ -148,6 +148,32 @@ def test_batches_are_the_images_of_their_order_changed_for_their_epoch():
         at = batches.index(step)
         assert torch.equal(found, augment(x[at], at, RECIPE.augment, epoch_key(5, step // 6)))
         assert torch.equal(its_labels, labels[at])
+
+
+def test_batches_fetched_ahead_are_the_same(tmp_path):
+    x, labels = images()
+    np.save(tmp_path / "images.npy", x.numpy())
+    ends = []
+    for data, resident in ((x, True), (np.load(tmp_path / "images.npy", mmap_mode="r"), False)):
+        ends.append(linear_model())
+        train(ends[-1], data, labels, RECIPE, 0, resident=resident, **QUIET)
+    assert torch.equal(ends[0][1].weight, ends[1][1].weight)
+
+
+def test_a_scaled_loss_takes_the_same_steps_and_skips_those_that_overflow():
+    x, labels = images()
+    ends = []
+    for scale in (None, 2.0**10, math.inf):
+        model = linear_model()
+        run = Run(model, model, ONE_STEP, 0, 96, weighted(squares, 0.1))
+        if scale:
+            run.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        with torch.random.fork_rng(devices=[]):
+            run.step(0, prepare(x[:16]), labels[:16], True)
+        ends.append((model[1].weight.detach(), run.rows[0]))
+    (plain, row), (scaled, its_row), (skipped, last) = ends
+    assert torch.allclose(scaled, plain, atol=1e-6) and torch.allclose(its_row, row, rtol=1e-4)
+    assert torch.equal(skipped, linear_model()[1].weight) and torch.isfinite(last).all() and last[1] == 0
 
 
 def test_draws_are_uniform_and_unlike_each_other():

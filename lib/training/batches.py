@@ -59,13 +59,12 @@ class Batches:
     ):  # fmt: skip
         self.recipe, self.seed, self.device, self.rank, self.world = recipe, seed, device, rank, world
         self.per_epoch = recipe.steps_per_epoch(len(images))
-        self.resident = resident or device.type == "cpu"
         self.images, self.labels = images, labels
-        if self.resident:
+        if resident:
             self.images, self.labels = images.to(device), labels.to(device)
         self.epoch, self.order = -1, torch.empty(0)
         self.ahead: tuple[int, Future] | None = None
-        self.pool = None if self.resident else ThreadPoolExecutor(1)
+        self.pool = None if resident else ThreadPoolExecutor(1)
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
         if self.pool is None:
@@ -81,7 +80,7 @@ class Batches:
     def _fetch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         index = self.index(step)
         parts = self.images[index], self.labels[index], index
-        return parts if self.resident else tuple(part.pin_memory() for part in parts)
+        return tuple(part.pin_memory() for part in parts) if self.pool and self.device.type == "cuda" else parts
 
     def index(self, step: int) -> Tensor:
         """Numbers of the images of this process's share of a step, int64 [batch / world]."""

@@ -96,8 +96,9 @@ class Run:
         return extra.detach().to(zero), norm
 
     def norm(self) -> Tensor:
-        """Norm of the gradient as it stands."""
-        return torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        """Norm of the gradient as it stands; 0 where float16 overflowed, a step the scaler then skips."""
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        return torch.where(torch.isfinite(norm), norm, 0.0) if self.scaler.is_enabled() else norm
 
     def check(self, done: int) -> None:
         """Refuse to go on from a loss that is not finite.
