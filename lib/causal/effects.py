@@ -67,6 +67,22 @@ class TwoLayers(NamedTuple):
                              V2=self.V2 * sign2, U2=self.U2 * sign2[:, None])  # fmt: skip
 
 
+def random_components(net: TwoLayers, rng: torch.Generator) -> TwoLayers:
+    """The same network with layer 1 split otherwise: random directions V_c and U_c of the lengths they have now.
+
+    The null of effect sizes: what ablating a component does whose directions mean nothing. delta takes up the rest, so
+    the network does not change.
+
+    Args:
+        rng: draws the directions, on the device of the network.
+    Chapter: studies/spd_causal_graphs.
+    """
+    V, U = (torch.randn(part.shape, generator=rng, dtype=part.dtype, device=rng.device) for part in (net.V1, net.U1))
+    V = V * (net.V1.norm(dim=0) / V.norm(dim=0))
+    U = U * (net.U1.norm(dim=1) / U.norm(dim=1))[:, None]
+    return net._replace(V1=V, U1=U, delta1=net.delta1 + (net.V1 @ net.U1 - V @ U).T)
+
+
 class Edges(NamedTuple):
     """Effects of input components (rows) on output components (columns) over the images where the output matters."""
 

@@ -13,6 +13,7 @@ from lib.causal.effects import (
     false_discoveries,
     interactions,
     mean_effects,
+    random_components,
     shapley_effects,
 )  # fmt: skip
 from lib.rng import generator, numpy_generator
@@ -174,6 +175,16 @@ def test_false_discoveries_by_hand():
     assert false_discoveries(p).all()
     assert false_discoveries(np.array([0.04, 0.04, 0.9, 0.9])).sum() == 0  # cut of the second is .025
     assert false_discoveries(np.array([[0.01], [0.9]])).tolist() == [[True], [False]]
+
+
+def test_random_components_leave_the_network_and_their_lengths():
+    net, x = network(), images()
+    drawn, other = random_components(net, generator(1)), random_components(net, generator(2))
+    torch.testing.assert_close(drawn.output(x), net.output(x))
+    torch.testing.assert_close(drawn.V1.norm(dim=0), net.V1.norm(dim=0))
+    torch.testing.assert_close(drawn.U1.norm(dim=1), net.U1.norm(dim=1))
+    on = torch.ones(11, 8, dtype=torch.bool)
+    assert (mean_effects(drawn, x, on) - mean_effects(other, x, on)).abs().max() > 0.1  # a null that moves
 
 
 def test_refusals():
