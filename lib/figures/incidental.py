@@ -34,18 +34,18 @@ def matched_fit(paths: pd.DataFrame, at: float, null: tuple[float, float], effec
         mean = rows.groupby("penalty")[["val_mse", "interference"]].mean()
         left.plot(mean.val_mse, mean.interference, "-o", color=REGS[reg])
         for penalty, row in mean.iterrows():
-            side = "below" if reg == "L1" else "above"
-            style.direct_label(left, row.val_mse, row.interference, f"{reg} {penalty:g}", REGS[reg], side)
+            side, text = "right" if reg == "L1" else "left", f"{reg} {penalty:.0e}".replace("e-0", "e-")
+            style.direct_label(left, row.val_mse, row.interference, text, REGS[reg], side)
     left.axvline(at, color=style.INK, linewidth=0.8, linestyle=":", zorder=0)
-    style.direct_label(left, at, left.get_ylim()[0], "equal fit", style.INK, "above").set_ha("left")
     style.null_band(left, *null, label="random directions")
     left.set(xscale="log", xlabel="validation error (log scale)", ylabel="interference of the decoder")
+    style.direct_label(left, at, left.get_ylim()[1], "equal\nfit", style.INK, "right").set_va("top")
     _plain_log(left)
-    effect_rows(right, effects)
     right.axvline(claimed, **style.PUBLISHED)
+    effect_rows(right, effects)
     right.annotate(f"claimed\n{claimed:+.0%}", (claimed, 1), (-3, -2), xycoords=("data", "axes fraction"), ha="right",
                    va="top", textcoords="offset points", fontsize=8.5)  # fmt: skip
-    right.xaxis.set_major_formatter(lambda x, _: f"{x:+.0%}")
+    right.xaxis.set_major_formatter(lambda x, _: f"{x:+.0%}" if abs(x) > 1e-9 else "0")
     right.set_xlabel("interference, L2 relative to L1")
     return fig
 
@@ -53,13 +53,13 @@ def matched_fit(paths: pd.DataFrame, at: float, null: tuple[float, float], effec
 def effect_rows(ax: Axes, effects: Effects) -> None:
     """One line per effect: every seed a dot, the interval of the mean a bar, its label above, 0 in grey."""
     ax.axvline(0, color=style.NULL, zorder=0)
-    for place, (label, (values, interval)) in enumerate(effects.items()):
+    for place, (values, interval) in enumerate(effects.values()):
         ax.plot(values, np.full(len(values), -place), "o", color=style.BLUE, alpha=0.35, markersize=3.5,
                 markeredgewidth=0)  # fmt: skip
         ax.plot(interval[1:], [-place - 0.17] * 2, color=style.INK, linewidth=2.2)
         ax.plot(interval.estimate, -place - 0.17, "o", color=style.INK)
-        ax.annotate(label, (0, -place + 0.14), (2, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
-                    fontsize=8.5, va="bottom")  # fmt: skip
+    for place, label in enumerate(effects):
+        style.direct_label(ax, ax.get_xlim()[0], -place + 0.24, label, style.INK, "right")
     ax.set(ylim=(-len(effects) + 0.6, 0.75), yticks=[])
     ax.spines["left"].set_visible(False)
 
@@ -75,14 +75,13 @@ def readings_of_nothing(
         published: columns macs and calibrated.
         permuted: MACS of one decoder under column permutations, [draws].
     """
-    fig, (left, middle, right) = style.figure(aspect=0.42, cols=3, width_ratios=[1.5, 1, 1])
+    fig, (left, middle, right) = style.figure(aspect=0.42, cols=3, width_ratios=[1.6, 1, 1])
     top = _density(left, null["interference"])
-    for row, (label, values) in enumerate(runs.items(), start=1):
+    for row, values in enumerate(runs.values(), start=1):
         left.plot(values, np.full(len(values), -0.13 * row * top), "|", color=style.BLUE, markersize=7, alpha=0.6)
-        left.annotate(label, (max(values), -0.13 * row * top), (5, 0), textcoords="offset points", va="center",
-                      color=style.BLUE, fontsize=8.5, annotation_clip=False)  # fmt: skip
-    values = np.concatenate([*map(np.asarray, runs.values()), null["interference"]])
-    left.set(yticks=[], xlabel="interference", xlim=(0, 1.5 * np.quantile(values, 0.995)))
+    left.set_yticks([-0.13 * row * top for row in range(1, len(runs) + 1)], list(runs))
+    left.tick_params(left=False)
+    left.set(xlabel="interference", xlim=(0, None))
     peak = _density(middle, null["macs"])
     middle.plot([permuted.mean()] * 2, [0, 1.25 * peak], color=style.ORANGE)
     style.direct_label(middle, permuted.mean(), 1.25 * peak, "columns\npermuted", style.ORANGE, "above")
@@ -118,7 +117,7 @@ def published_combinations(
         null: 95 % of random directions.
     """
     fig, ax = style.figure(aspect=0.55)
-    style.null_band(ax, *null, label="random directions")
+    style.null_band(ax, *null, label=None)
     for place, (low, high) in enumerate(printed):
         ax.fill_between([place - 0.42, place + 0.42], low, high, facecolor="none", edgecolor=style.BLACK, linewidth=0.9,
                         linestyle=(0, (4, 2.5)))  # fmt: skip
@@ -132,7 +131,7 @@ def published_combinations(
     ax.plot(exact[0] - 1.17, exact[1], "D", color=style.BLACK, fillstyle="none", markersize=8)
     ax.set_xticks(range(len(labels)), labels)
     ax.set(ylabel="interference", ylim=(0, None), xlim=(-0.6, len(labels) - 0.4))
-    notes = ("● untied   ○ tied (shared storage)", "dashed boxes: printed ranges;  ◇ printed value")
+    notes = ("● untied   ○ tied (shared storage)", "dashed: printed ranges   ◇ printed value   grey: random directions")
     for row, text in enumerate(notes):
         ax.text(0.01, 0.1 - 0.07 * row, text, transform=ax.transAxes, fontsize=8.5, color=style.INK)
     return fig
@@ -215,7 +214,7 @@ def penalty_strength(
                    markeredgewidth=0)  # fmt: skip
         right.plot(np.mean(values), -place, "|", color=style.INK, markersize=14, markeredgewidth=1.8)
     right.set_yticks([-place for place in range(len(dead) + 1)], ["untrained", *dead])
-    right.set(xlabel="dead latents", xlim=(-0.03, None))
+    right.set(xlabel="dead latents (share)", xlim=(-0.03, None))
     return fig
 
 
@@ -225,7 +224,7 @@ def predictions(
     """Three predictions: clipping against spread, a boundary in width, fidelity of a learned threshold.
 
     Args:
-        clipping: columns clipped, act, seed, fvu.
+        clipping: columns clipped, seed, sae_mse.
         widths: columns width, seed, interference.
         null: interference of random directions, [widths, draws].
         coders: columns arm, setting, seed, l0, fvu.
@@ -234,14 +233,17 @@ def predictions(
     fig, (left, middle, right) = style.figure(aspect=0.46, cols=3, width_ratios=[0.8, 1.15, 1.15])
     for place, (clipped, rows) in enumerate(clipping.groupby("clipped")):
         across = place + np.linspace(-0.25, 0.25, len(rows))
-        left.plot(across, rows.fvu, "o", color=REGS["L2" if clipped else "L1"], alpha=0.5, markersize=3.2,
+        left.plot(across, rows.sae_mse, "o", color=REGS["L2" if clipped else "L1"], alpha=0.5, markersize=3.2,
                   markeredgewidth=0)  # fmt: skip
-    left.set_xticks([0, 1], ["not clipped", "clipped"])
-    left.set(ylabel="unexplained variance (fvu)", yscale="log", xlim=(-0.5, 1.5))
+    left.set_xticks([0, 1], ["not\nclipped", "clipped"])
+    left.yaxis.set_minor_formatter(NullFormatter())
+    left.set(ylabel="autoencoder's error, z-scored input", yscale="log", xlim=(-0.5, 1.5))
+    left.set_yticks([0.1, 0.2, 0.5, 1, 2, 5], ["0.1", "0.2", "0.5", "1", "2", "5"])
+    left.set_ylim(0.9 * clipping.sae_mse.min(), 1.1 * clipping.sae_mse.max())
     axis = np.unique(widths.width)
     low, high = np.quantile(null, [0.025, 0.975], axis=1)
     style.null_band(middle, low, high, axis, label=None)
-    style.direct_label(middle, axis[-1], high[-1], "random directions", style.NULL, "above").set_ha("right")
+    style.direct_label(middle, axis[0], low[-1], "random directions", style.NULL).set_va("bottom")
     middle.plot(widths.width, widths.interference, "o", color=style.BLUE, alpha=0.35, markersize=3, markeredgewidth=0)
     middle.plot(axis, widths.groupby("width").interference.mean(), color=style.BLUE)
     middle.axvline(boundary, **style.PUBLISHED)
@@ -269,13 +271,13 @@ def one_layer(
     """The one-layer model: collisions against theory, sparsification under noise, and which model feels a noise's law.
 
     Args:
-        counts: columns n, polysemantic, expected, expected_any, one row per instance.
+        counts: columns n, polysemantic, expected (n^2/4m), expected_units (at finite n and m), one row per instance.
         courses: law -> concentration [T, I] at the steps; the first three get colours, the rest is grey.
         turned: model -> relative change of the noise's cost when units are turned, [laws, I].
         laws: of `turned`, by rising kurtosis.
     """
-    fig, (left, middle, right) = style.figure(aspect=0.48, cols=3, width_ratios=[1, 1, 1.1])
-    means = counts.groupby("n")[["polysemantic", "expected", "expected_any"]].mean()
+    fig, (left, middle, right) = style.figure(aspect=0.48, cols=3, width_ratios=[1, 1.1, 1.15])
+    means = counts.groupby("n")[["polysemantic", "expected", "expected_units"]].mean()
     jitter = np.resize(np.linspace(-0.08, 0.08, 9), len(counts))
     left.plot(counts.expected + jitter, counts.polysemantic, "o", color=style.BLUE, alpha=0.2, markersize=3.2,
               markeredgewidth=0)  # fmt: skip
@@ -285,22 +287,28 @@ def one_layer(
     left.plot(line, 2 * line, color=style.NULL, linewidth=1.2, zorder=0)
     style.direct_label(left, line[1], line[1], r"$n^2/4m$", style.GREEN, "below").set_ha("right")
     style.direct_label(left, line[1], 2 * line[1], r"$n^2/2m$, all pairs", style.NULL, "above").set_ha("right")
+    left.plot(means.expected, means.expected_units, "_", color=style.ORANGE, markersize=13, markeredgewidth=2)
+    finite = means.expected_units.iloc[-1]
+    style.direct_label(left, line[1], finite, "finite n, m", style.ORANGE, "below").set_ha("right")
     left.set(xlabel=r"expected, $n^2/4m$", ylabel="polysemantic units")
     colours = dict(zip(courses, (style.NULL, style.BLUE, style.GREEN, style.BLACK, style.ORANGE), strict=False))
     for law, course in courses.items():
         middle.plot(step, course, color=colours[law], alpha=0.12, linewidth=0.6)
         middle.plot(step, course.mean(1), color=colours[law])
-        style.direct_label(middle, step[-1], course[-1].mean(), law, colours[law])
+        side = "above" if law in ("none", "gaussian") else "below" if law == "laplace" else "left"
+        style.direct_label(middle, step[-1], course[-1].mean(), law, colours[law], side).set_ha("right")
     middle.set(xlabel="step", ylabel=r"concentration $\|W_i\|_4^4 / \|W_i\|_2^4$", ylim=(0, None))
-    for (model, values), colour in zip(turned.items(), (style.BLUE, style.ORANGE), strict=True):
+    for values, colour in zip(turned.values(), (style.BLUE, style.ORANGE), strict=True):
         right.plot(np.arange(len(laws))[:, None] + np.linspace(-0.15, 0.15, values.shape[1]), values, "o", color=colour,
                    alpha=0.3, markersize=2.8, markeredgewidth=0)  # fmt: skip
-        right.plot(range(len(laws)), values.mean(1), "-o", color=colour, label=model)
+        right.plot(range(len(laws)), values.mean(1), "-o", color=colour)
     right.axhline(0, color=style.NULL, zorder=0)
     right.set_xticks(range(len(laws)), laws, rotation=40, ha="right")
-    right.yaxis.set_major_formatter(lambda y, _: f"{y:+.0%}")
+    right.yaxis.set_major_formatter(lambda y, _: f"{y:+.0%}" if abs(y) > 1e-9 else "0")
     right.set_ylabel("change of the noise's cost\nwhen units are turned")
-    right.legend(loc="upper right")
+    for row, (model, colour) in enumerate(zip(turned, (style.BLUE, style.ORANGE), strict=True)):
+        right.text(0.98, 0.99 - 0.16 * row, model, color=colour, fontsize=8.5, ha="right", va="top",
+                   transform=right.transAxes)  # fmt: skip
     return fig
 
 
@@ -309,5 +317,6 @@ def _plain_log(ax: Axes) -> None:
     ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
     ax.xaxis.set_minor_formatter(NullFormatter())
     low, high = ax.get_xlim()
-    ticks = [m * 10.0**e for e in range(-5, 3) for m in (1, 2, 5) if low <= m * 10.0**e <= high]
+    steps = (1, 2, 5) if high < 30 * low else (1,)
+    ticks = [m * 10.0**e for e in range(-5, 3) for m in steps if low <= m * 10.0**e <= high]
     ax.set_xticks(ticks)

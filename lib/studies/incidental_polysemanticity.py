@@ -256,9 +256,12 @@ def clipping(params: Params) -> dict:
 def collision_counts(params: Params) -> dict:
     """The tied model y = ReLU(W Wᵀ x) under L1: units that represent two features, against n^2/4m.
 
+    n^2/4m counts pairs and holds for n << m. At finite n and m, n features that choose among m units at random leave
+    m (1 - (1 - 1/m)^n) - n (1 - 1/m)^(n - 1) units with two or more, and half of them are expected to last.
+
     Returns:
-        runs: DataFrame, one row per (n, instance): polysemantic units, expected, expected_any (n^2/2m), and
-            represented, the share of features with a unit.
+        runs: DataFrame, one row per (n, instance): polysemantic units, expected (n^2/4m), expected_units (half those
+            units), and represented, the share of features with a unit.
         opposite: share of two-feature units whose weights differ in sign, [n]; nan where there is none.
     """
     m, frames, opposite = params.collision_units, [], []
@@ -267,8 +270,8 @@ def collision_counts(params: Params) -> dict:
                              device=device_named(params.device)).W.cpu()  # fmt: skip
         found = {"polysemantic": collisions.polysemantic_units(W).numpy(), "instance": np.arange(len(W)),
                  "represented": collisions.represented(W).any(2).double().mean(1).numpy()}  # fmt: skip
-        expected = {"expected": collisions.expected_collisions(n, m), "n": n,
-                    "expected_any": collisions.expected_collisions(n, m, any_sign=True)}  # fmt: skip
+        shared = m * (1 - (1 - 1 / m) ** n) - n * (1 - 1 / m) ** (n - 1)
+        expected = {"n": n, "expected": collisions.expected_collisions(n, m), "expected_units": shared / 2}
         frames.append(pd.DataFrame(found | expected))
         opposite.append(float(collisions.opposite_sign_share(W)))
     return {"runs": pd.concat(frames, ignore_index=True), "opposite": np.array(opposite)}
