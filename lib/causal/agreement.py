@@ -4,7 +4,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import special_ortho_group
+from scipy.stats import ortho_group
 
 from lib.metrics.recovery import match_features, mmcs
 
@@ -34,11 +34,11 @@ def agreement(first: np.ndarray, second: np.ndarray) -> Agreement:
 
 
 def rotation_null(first: np.ndarray, second: np.ndarray, rng: np.random.Generator, n: int) -> np.ndarray:
-    """`agreement(...).matched` after random rotations of the second method's directions, [n].
+    """`agreement(...).matched` after random rotations (reflections included) of the second method's directions, [n].
 
     A rotation keeps every angle within the second set, so only the tie between the two is lost.
 
     Chapter: studies/spd_causal_graphs.
     """
-    turns = special_ortho_group.rvs(second.shape[1], size=n, random_state=rng).reshape(n, *[second.shape[1]] * 2)
+    turns = ortho_group.rvs(second.shape[1], size=n, random_state=rng).reshape(n, *[second.shape[1]] * 2)
     return np.array([agreement(first, second @ turn).matched for turn in turns])
