@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lib.spd.decomposition import Decomposition
-from lib.spd.gates import lower_leaky, upper_leaky
+from lib.spd.gates import lower_leaky, upper_backward, upper_leaky
 from lib.spd.masks import Mask, Noise, subset_routes
 from lib.spd.options import SPDConfig
 
@@ -198,10 +198,8 @@ class _Penalty(torch.autograd.Function):
     def backward(ctx, d):
         g, weights = ctx.saved_tensors
         p, eps, leak = ctx.options
-        slope = torch.where(g > 1, leak * p, (g >= 0) * p).to(g.dtype)
-        if p != 1:
-            slope.mul_(upper_leaky(g, leak).add_(eps).pow_(p - 1))
+        d = p * d.view(*d.shape, *[1] * (g.ndim - d.ndim))
+        d = d.expand_as(g) if p == 1 else upper_leaky(g, leak).add_(eps).pow_(p - 1).mul_(d)
         if weights is not None:
-            slope.mul_(weights)
-        d = d.view(*d.shape, *[1] * (g.ndim - d.ndim))
-        return slope.mul_(d), None, None, None, None, None
+            d = d * weights
+        return upper_backward(d, g, leak), None, None, None, None, None
