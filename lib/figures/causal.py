@@ -27,13 +27,13 @@ def weights_against_effects(
         for which, colour in ((right, style.BLUE), (~right, style.ORANGE)):
             ax.plot(values[which], effects[which], "o", color=colour, markersize=3, alpha=0.6, markeredgewidth=0)
         limit = 1.08 * np.abs(values).max() if len(values) else 1.0
-        ax.axhline(0, color=style.GRID, zorder=0)
-        ax.axvline(0, color=style.GRID, zorder=0)
+        ax.axhline(0, color=style.GRID, linewidth=0.8, zorder=0)
+        ax.axvline(0, color=style.GRID, linewidth=0.8, zorder=0)
         ax.set(xlim=(-limit, limit), title=name)
         ax.locator_params(axis="x", nbins=3)
         low, high = shares[name].low, shares[name].high
         ax.set_xlabel(f"wrong sign: {shares[name].estimate:.1%}\n[{low:.1%}, {high:.1%}]", color=style.ORANGE)
-    axes[0].set_ylabel("exact effect (sd of the output)")
+    axes[0].set_ylabel("exact effect\n(sd of the output)")
     return fig
 
 
@@ -93,7 +93,7 @@ def step_curves(curves: np.ndarray, null: np.ndarray, ceiling: float) -> Figure:
         curves: [outputs, most + 1], the last column with all predictors; null: [draws, most + 1], permuted targets.
         ceiling: the height the source prints.
     """
-    fig, ax = style.figure(width="page", aspect=0.45)
+    fig, ax = style.figure(aspect=0.45)
     most = curves.shape[1] - 1
     k = [*range(1, most + 1), most + 2]
     style.null_band(ax, *np.quantile(null[:, :most], [0.025, 0.975], axis=0), k[:most], label=None)
@@ -103,12 +103,12 @@ def step_curves(curves: np.ndarray, null: np.ndarray, ceiling: float) -> Figure:
     middle = np.median(curves, axis=0)
     ax.plot(k[:most], middle[:most], color=style.BLACK)
     ax.plot(k[most], middle[most], "o", color=style.BLACK)
-    style.published_line(ax, ceiling, f"published ceiling {ceiling:g}")
-    style.direct_label(ax, most * 0.45, float(middle[most // 2 - 1]), "median output", style.BLACK, "above")
+    ax.axhline(ceiling, **style.PUBLISHED)
+    style.direct_label(ax, k[most - 1], ceiling - 0.07, f"published ceiling {ceiling:g}", style.BLACK, "left")
+    style.direct_label(ax, k[most], float(middle[most]) - 0.06, "median\noutput", style.BLACK, "below")
     style.direct_label(ax, most * 0.6, 0.03, "permuted targets", style.NULL, "above")
     ax.set_xticks(k, [*map(str, k[:most]), "all"])
-    low = min(-0.05, float(np.quantile(curves, 0.02)))
-    ax.set(ylim=(max(low, -0.6), 1.02), xlabel="predictors chosen", ylabel="held-out R²")
+    ax.set(ylim=(-0.15, 1.02), xlabel="predictors chosen", ylabel="held-out R²")
     return fig
 
 
@@ -119,7 +119,7 @@ def directions(rows: Mapping[str, np.ndarray], notes: Mapping[str, Sequence[str]
         rows: label -> [n, pixels]; notes: label -> a short text under each image; shape: of an image.
     """
     most = max(len(values) for values in rows.values())
-    fig, axes = style.figure(aspect=len(rows) * 1.32 / most + 0.02, rows=len(rows), cols=most, squeeze=False)
+    fig, axes = style.figure(aspect=len(rows) * 1.2 / most, rows=len(rows), cols=most, squeeze=False)
     for line, (label, values) in zip(axes, rows.items(), strict=True):
         for place, ax in enumerate(line):
             ax.set_xticks([])
