@@ -1,0 +1,110 @@
+"""Runs whose answer is known: decompose a toy model or a residual MLP with some seeds and compare with the truth."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from lib.ensembles import device_named
+from lib.models.spd_targets import signed_draw, toy_draw, train_residual_mlp, train_toy_model
+from lib.rng import generator
+from lib.spd.decompose import Result, decompose
+from lib.spd.metrics import dense_error, identity_error, one_hot_importance, random_recovery, recovery
+from lib.spd.options import SPDConfig
+
+
+def recover_toy_model(
+    n_features: int,
+    n_hidden: int,
+    seeds: Sequence[int],
+    identity_layers: int = 0,
+    target_seed: int = 0,
+    restarts: int = 64,
+    device: str = "cpu",
+    null_draws: int = 200,
+    **options: Any,
+) -> dict[str, Any]:
+    """Train toy models x' = ReLU(Wᵀ W x + b), decompose the best with every seed, and hold the result to W.
+
+    Args:
+        seeds: of the decompositions, trained side by side.
+        identity_layers: identity maps between the two weights; they too are decomposed.
+        restarts: target models trained; the one of lowest held-out loss is kept.
+        options: of `SPDConfig`.
+    Returns:
+        target_loss [restarts], over the zero predictor's; W [n_hidden, n_features]; by site, mmcs, ml2r, whole [S],
+        identity_error [S] and importance [S, n_features, C] on one-hot inputs, V [S, d_in, C], U [S, C, d_out];
+        null_mmcs and null_whole [null_draws], of random components at linear1; history, the first seed's.
+    Chapters: instruments/spd, studies/spd_causal_graphs.
+    """
+    place = device_named(device)
+    target, losses = train_toy_model(
+        n_features, n_hidden, target_seed, restarts, identity_layers=identity_layers, device=place
+    )
+    results = decompose(target, toy_draw(n_features), SPDConfig(**options), list(seeds))
+    W, rng = target.linear1.weight.detach().cpu(), generator(target_seed, "spd null")
+    C = results[0].decomposition.parts["linear1"].V.shape[1]
+    nulls = [random_recovery(C, W, rng) for _ in range(null_draws)]
+    found = {name: [_toy_recovery(r, name) for r in results] for name in ("linear1", "linear2")}
+    scores = {key: {name: np.array([getattr(f, key) for f in rows]) for name, rows in found.items()}
+              for key in ("mmcs", "ml2r", "whole")}  # fmt: skip
+    return {
+        "target_loss": losses.cpu().numpy(), "W": W.numpy(), **scores, **_importances(results, n_features),
+        **_directions(results), "null_mmcs": np.array([null.mmcs for null in nulls]),
+        "null_whole": np.array([null.whole for null in nulls]), "history": results[0].history,
+    }  # fmt: skip
+
+
+def _toy_recovery(result: Result, name: str):
+    parts, place = result.decomposition.parts[name], result.decomposition.sites[name]
+    if name == "linear1":
+        return recovery(parts.V, parts.U, place.weight)
+    return recovery(parts.U.T, parts.V.T, place.weight.T)  # this layer writes the features
+
+
+def _importances(results: Sequence[Result], n_features: int) -> dict[str, Any]:
+    each = [one_hot_importance(r.decomposition, n_features) for r in results]
+    stacked = {name: np.stack([one[name] for one in each]) for name in each[0]}  # [S, n_features, C]
+    sizes = {name: maps.shape[2] for name, maps in stacked.items()}
+    errors = {name: np.array([identity_error(one) for one in maps]) for name, maps in stacked.items()
+              if sizes[name] >= n_features}  # fmt: skip
+    return {"importance": stacked, "identity_error": errors}
+
+
+def _directions(results: Sequence[Result]) -> dict[str, Any]:
+    values = [r.decomposition.arrays() for r in results]
+    names = results[0].decomposition.sites
+    return {part: {name: np.stack([v[f"{name}.{part}"] for v in values]) for name in names} for part in ("V", "U")}
+
+
+def recover_residual_mlp(
+    n_layers: int,
+    seeds: Sequence[int],
+    target_seed: int = 0,
+    n_features: int = 100,
+    d_mlp: int | None = None,
+    device: str = "cpu",
+    **options: Any,
+) -> dict[str, Any]:
+    """Train a residual MLP that adds ReLU(x), decompose it, and count against its known answer.
+
+    Every mlp_in should have one component per feature, every mlp_out as many as the layer has hidden units.
+
+    Args:
+        options: of `SPDConfig`.
+    Returns:
+        target_error, over that of giving x back; by site importance [S, n_features, C]; identity_error [S] (mlp_in) and
+        dense_error [S] (mlp_out); history, the first seed's.
+    Chapter: studies/spd_causal_graphs.
+    """
+    place, units = device_named(device), d_mlp or 50 // n_layers
+    target, error = train_residual_mlp(n_layers, target_seed, n_features, d_mlp=units, device=place)
+    results = decompose(target, signed_draw(n_features), SPDConfig(**options), list(seeds))
+    found = _importances(results, n_features)
+    maps = found["importance"]
+    dense = {name: np.array([dense_error(one, units) for one in m]) for name, m in maps.items() if name.endswith("out")}
+    identity = {name: errors for name, errors in found["identity_error"].items() if name.endswith("in")}
+    return {"target_error": error, "importance": maps, "identity_error": identity, "dense_error": dense,
+            "history": results[0].history}  # fmt: skip
+
