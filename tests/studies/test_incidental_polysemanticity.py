@@ -161,7 +161,7 @@ def test_clipping_changes_only_what_it_binds():
 
 SHAPES = {
     "published_arm": {"runs": (32, 18), "decoders": (8, 2, 12, 16)},
-    "strengths": {"runs": (32, None)},
+    "strengths": {"runs": (48, None)},
     "widths": {"runs": (8, None), "null": (4, 100)},
     "clipping": {"runs": (32, None)},
     "collision_counts": {"runs": (16, 6), "opposite": (2,)},
