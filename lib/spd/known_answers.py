@@ -35,14 +35,15 @@ def recover_toy_model(
     Returns:
         target_loss [restarts], over the zero predictor's; W [n_hidden, n_features]; by site, mmcs, ml2r, whole [S],
         identity_error [S] and importance [S, n_features, C] on one-hot inputs, V [S, d_in, C], U [S, C, d_out];
-        null_mmcs and null_whole [null_draws], of random components at linear1; history, the first seed's.
+        null_mmcs and null_whole [null_draws], of random components at linear1; loss [S], over the last tenth of
+        training.
     Chapters: instruments/spd, studies/spd_causal_graphs.
     """
     place = device_named(device)
     target, losses = train_toy_model(
         n_features, n_hidden, target_seed, restarts, identity_layers=identity_layers, device=place
     )
-    results = decompose(target, toy_draw(n_features), SPDConfig(**options), list(seeds))
+    results = decompose(target, toy_draw(n_features), SPDConfig(**options), list(seeds), log_every=10)
     W, rng = target.linear1.weight.detach().cpu(), generator(target_seed, "spd null")
     C = results[0].decomposition.parts["linear1"].V.shape[1]
     nulls = [random_recovery(C, W, rng) for _ in range(null_draws)]
@@ -52,7 +53,7 @@ def recover_toy_model(
     return {
         "target_loss": losses.cpu().numpy(), "W": W.numpy(), **scores, **_importances(results, n_features),
         **_directions(results), "null_mmcs": np.array([null.mmcs for null in nulls]),
-        "null_whole": np.array([null.whole for null in nulls]), "history": results[0].history,
+        "null_whole": np.array([null.whole for null in nulls]), "loss": _last_losses(results),
     }  # fmt: skip
 
 
@@ -83,7 +84,9 @@ def recover_residual_mlp(
     seeds: Sequence[int],
     target_seed: int = 0,
     n_features: int = 100,
+    d_embed: int = 1000,
     d_mlp: int | None = None,
+    target_steps: int = 1000,
     device: str = "cpu",
     **options: Any,
 ) -> dict[str, Any]:
@@ -95,16 +98,22 @@ def recover_residual_mlp(
         options: of `SPDConfig`.
     Returns:
         target_error, over that of giving x back; by site importance [S, n_features, C]; identity_error [S] (mlp_in) and
-        dense_error [S] (mlp_out); history, the first seed's.
+        dense_error [S] (mlp_out); loss [S], over the last tenth of training.
     Chapter: studies/spd_causal_graphs.
     """
     place, units = device_named(device), d_mlp or 50 // n_layers
-    target, error = train_residual_mlp(n_layers, target_seed, n_features, d_mlp=units, device=place)
-    results = decompose(target, signed_draw(n_features), SPDConfig(**options), list(seeds))
+    sizes = {"n_features": n_features, "d_embed": d_embed, "d_mlp": units, "steps": target_steps}
+    target, error = train_residual_mlp(n_layers, target_seed, **sizes, device=place)
+    results = decompose(target, signed_draw(n_features), SPDConfig(**options), list(seeds), log_every=10)
     found = _importances(results, n_features)
     maps = found["importance"]
     dense = {name: np.array([dense_error(one, units) for one in m]) for name, m in maps.items() if name.endswith("out")}
     identity = {name: errors for name, errors in found["identity_error"].items() if name.endswith("in")}
     return {"target_error": error, "importance": maps, "identity_error": identity, "dense_error": dense,
-            "history": results[0].history}  # fmt: skip
+            "loss": _last_losses(results)}  # fmt: skip
+
+
+def _last_losses(results: Sequence[Result]) -> np.ndarray:
+    """Mean of the logged losses of the last tenth of training, [S]."""
+    return np.array([r.history.loss.tail(max(1, len(r.history) // 10)).mean() for r in results])
 
