@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal
 
 import torch
@@ -49,22 +50,24 @@ def sheet_shape(n: int) -> tuple[int, int]:
 
 
 def anchors(h: int, w: int, factor: Factor) -> tuple[int, int]:
-    """Rows and columns of the shrunk sheet, floor(h / factor_h) and floor(w / factor_w).
+    """Rows and columns of the shrunk sheet, floor(h · (1 / factor_h)) and floor(w · (1 / factor_w)).
+
+    The floor is taken in floating point, as interpolation takes it: 49 · (1 / 49) lies just below 1 and leaves nothing.
 
     Raises:
-        ValueError: a factor below 1, or so large that no row or column is left.
+        ValueError: a factor that is no number of at least 1, or so large that no row or column is left.
     """
     factors = factor if isinstance(factor, tuple) else (factor, factor)
-    if min(factors) < 1:
-        raise ValueError(f"factor must be at least 1, got {factor}")
-    rows, cols = (int(n * (1 / f)) for n, f in zip((h, w), factors, strict=True))  # rounds as interpolate does
+    if len(factors) != 2 or not all(isinstance(f, Real) and 1 <= f < math.inf for f in factors):
+        raise ValueError(f"factor must be a number of at least 1, or two in a tuple, got {factor!r}")
+    rows, cols = (int(n * (1 / f)) for n, f in zip((h, w), factors, strict=True))
     if not rows or not cols:
-        raise ValueError(f"factor {factor} is larger than the {h} x {w} sheet; take at most {h} x {w}")
+        raise ValueError(f"factor {factor} shrinks the {h} x {w} sheet to {rows} x {cols} anchors; take a smaller one")
     return rows, cols
 
 
 def operator_rank(h: int, w: int, factor: Factor) -> int:
-    """Rank of S, floor(h / factor_h) · floor(w / factor_w): the number of anchors; Raises as `anchors`."""
+    """Rank of S, the number of anchors, rows · columns of the shrunk sheet; Raises as `anchors`."""
     rows, cols = anchors(h, w, factor)
     return rows * cols
 
@@ -135,20 +138,24 @@ class TopoLoss:
             columns, [in, out] or [in, out·kh·kw]; "bias": its entries, compared as one vector.
         form: "low_rank", or "interpolate" as published.
         permute: None, or a seed: each layer's units are laid on the sheet in a fixed random order of its own (stream
-            "topoloss", "places", name). The same rank and pressure, without neighbours: the control for locality.
+            "topoloss", "places", name). Every layer is pressed to the same rank and no units are neighbours, but layers
+            that write into one stream no longer share a subspace there: together they keep more dimensions.
+        shared: with `permute`, one order for all layers of n units (stream "topoloss", "places", "shared", n). Where
+            the units of a stream have no order of their own, this is plain training with the units renamed. So it is
+            the exact null for where things lie on the sheet, and what asks for no places cannot depend on locality.
     Attributes:
         names: of the layers, in the model's order.
         places: name -> int64 [n], where on the sheet each unit lies, row · w + column.
         shapes: name -> (height, width) of the sheet.
     Raises:
-        ValueError: no layer matches, one is not Linear or Conv2d or lacks what `kind` needs, or the factor is larger
-            than a sheet.
+        ValueError: no layer matches, one is not Linear or Conv2d, lacks what `kind` needs or has one weight per unit,
+            or the factor leaves nothing of a sheet.
     Source: Deb, Deb & Murty 2025, "TopoNets". Chapter: studies/topoloss_hypotheses.
     """
 
     def __init__(
         self, model: nn.Module, layers: str | Sequence[str], factor: Factor = 8.0, kind: Kind = "output",
-        form: Form = "low_rank", permute: int | None = None,
+        form: Form = "low_rank", permute: int | None = None, shared: bool = False,
     ) -> None:  # fmt: skip
         if kind not in ("output", "input", "bias") or form not in ("low_rank", "interpolate"):
             raise ValueError(f"kind is output, input or bias, form low_rank or interpolate; got {kind!r}, {form!r}")
@@ -160,13 +167,14 @@ class TopoLoss:
         self._groups: dict[tuple[int, int], list[str]] = {}
         for name, layer in found.items():
             n, e = _sheet(name, layer, kind).shape
+            if e == 1 and kind != "bias":
+                raise ValueError(f"{name} has one weight per unit, whose cosine is only a sign; choose another layer")
             self.shapes[name] = sheet_shape(n)
             try:
                 anchors(*self.shapes[name], factor)
             except ValueError as error:
                 raise ValueError(f"{name} ({n} units): {error}") from None
-            rng = None if permute is None else generator(permute, "topoloss", "places", name)
-            self.places[name] = torch.arange(n) if rng is None else torch.randperm(n, generator=rng)
+            self.places[name] = torch.arange(n) if permute is None else _order(n, permute, "shared" if shared else name)
             self._groups.setdefault((n, e), []).append(name)
         self._is_permuted = permute is not None
         self._operators: dict[tuple[int, torch.device, torch.dtype], tuple[Tensor, ...]] = {}
@@ -291,6 +299,7 @@ class _LowRank(torch.autograd.Function):
         y_square = ((U @ (C @ C.mT)) * U).sum(-1)  # [..., n]
         x_square = torch.linalg.vector_norm(W, dim=-1).square()  # [..., n]
         a, c, x_square, y_square = _cosines(num, x_square, y_square, whole)  # [..., n], or [..., 1] of the whole
+        c = c.clamp(-1, 1)  # where S W nearly cancels, rounding alone would leave this range
         aU = a.unsqueeze(-1) * U  # [..., n, r]
         UZ = aU.mT @ W - (U.mT @ ((c / y_square).unsqueeze(-1) * U)) @ C  # [..., r, e]
         ctx.save_for_backward(W, C, UZ, aU, c / x_square, D)
@@ -315,6 +324,12 @@ def _cosines(num: Tensor, x_square: Tensor, y_square: Tensor, whole: bool) -> tu
     x_square, y_square = x_square.clamp_min(EPS**2), y_square.clamp_min(EPS**2)
     a = (x_square * y_square).rsqrt()
     return a, num * a, x_square, y_square
+
+
+def _order(n: int, seed: int, name: str) -> Tensor:
+    """A fixed random order of n units, int64 [n]: of a layer by its name, or "shared" by all layers of n units."""
+    labels = (name, n) if name == "shared" else (name,)
+    return torch.randperm(n, generator=generator(seed, "topoloss", "places", *labels))
 
 
 def _sheet(name: str, layer: nn.Module, kind: Kind) -> Tensor:

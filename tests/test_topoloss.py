@@ -271,6 +271,39 @@ def test_places_come_from_the_seed_and_the_layer_alone():
     assert torch.equal(first, alone) and not torch.equal(first, other)
 
 
+def pressed_stream(shared: bool | None) -> float:
+    """Participation ratio of what three layers pressed onto sheets of 64 add to one stream."""
+    model = nn.Sequential(*(nn.Linear(64, 64, bias=False) for _ in range(3)))
+    for i, layer in enumerate(model):
+        layer.weight.data = randn(64, 64, seed=i).float() / 8
+    topo = TopoLoss(model, "*", factor=4, permute=None if shared is None else 0, shared=bool(shared))
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    for _ in range(150):
+        optimizer.zero_grad()
+        topo(model).backward()
+        optimizer.step()
+    covariance = sum(layer.weight.detach() @ layer.weight.detach().T for layer in model)  # of independent white inputs
+    return float(covariance.trace() ** 2 / covariance.square().sum())
+
+
+def test_layers_that_share_a_stream_lose_their_common_subspace_only_with_an_order_each():
+    plain, shared, each = (pressed_stream(way) for way in (None, True, False))
+    assert shared == pytest.approx(plain, rel=0.3) and each > 1.4 * max(plain, shared)
+
+
+def test_a_shared_order_is_the_plain_loss_of_renamed_units():
+    model = small_model().double()
+    topo = TopoLoss(model, ["blocks.*.fc", "stem.conv"], 2, permute=3, shared=True)
+    order = topo.places["blocks.0.fc"]
+    assert torch.equal(order, topo.places["blocks.1.fc"]) and len(topo.places["stem.conv"]) == 6
+    renamed = small_model().double()
+    for name in topo.names:
+        renamed.get_submodule(name).weight.data = model.get_submodule(name).weight.data[topo.places[name].argsort()]
+    assert_close(topo(model), TopoLoss(renamed, topo.names, 2)(renamed), rtol=0, atol=1e-12)
+    other = TopoLoss(model, "blocks.*.fc", 2, permute=4, shared=True)
+    assert not torch.equal(order, other.places["blocks.0.fc"])
+
+
 # Errors in one line
 
 
@@ -279,9 +312,13 @@ def test_places_come_from_the_seed_and_the_layer_alone():
     [
         ({"layers": "blocks.*.fd"}, r"no module matches 'blocks.\*.fd'; there are .*blocks.0.fc"),
         ({"layers": "blocks.*.act"}, "blocks.0.act is a ReLU; a cortical sheet needs a Linear or a Conv2d"),
-        ({"factor": 4}, r"blocks.0.fc \(12 units\): factor 4 is larger than the 3 x 4 sheet; take at most 3 x 4"),
-        ({"factor": (2, 5)}, "larger than the 3 x 4 sheet"),
-        ({"factor": 0.5}, "factor must be at least 1"),
+        ({"factor": 4}, r"blocks.0.fc \(12 units\): factor 4 shrinks the 3 x 4 sheet to 0 x 1 anchors; take a"),
+        ({"factor": (2, 5)}, "shrinks the 3 x 4 sheet to 1 x 0 anchors"),
+        ({"factor": 0.5}, "factor must be a number of at least 1, or two in a tuple, got 0.5"),
+        ({"factor": "8"}, "factor must be a number of at least 1, or two in a tuple, got '8'"),
+        ({"factor": (2,)}, r"factor must be a number of at least 1, or two in a tuple, got \(2,\)"),
+        ({"factor": math.nan}, "factor must be a number of at least 1"),
+        ({"factor": math.inf}, "factor must be a number of at least 1"),
         ({"layers": "stem.conv", "kind": "bias"}, "stem.conv has no bias"),
         ({"kind": "outputs"}, "kind is output, input or bias"),
         ({"form": "fast"}, "form low_rank or interpolate"),
@@ -291,6 +328,26 @@ def test_what_cannot_be_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message) as error:
         TopoLoss(small_model(), **{"layers": "blocks.*.fc", "factor": 2, **arguments})
     assert "\n" not in str(error.value)
+
+
+def test_one_weight_per_unit_is_refused_and_its_loss_stays_in_range():
+    model = nn.Sequential(nn.Linear(1, 128), nn.ReLU(), nn.Linear(128, 1))
+    with pytest.raises(ValueError, match="0 has one weight per unit, whose cosine is only a sign"):
+        TopoLoss(model, "0", 2)
+    with pytest.raises(ValueError, match="2 has one weight per unit"):
+        TopoLoss(model, "2", 2, "input")
+    D, U = (each.float() for each in operator(8, 16, 2))
+    W = torch.stack([randn(128, 1, seed=i) for i in range(200)]).float()
+    losses = topo_loss(W, D, U)
+    assert losses.min() >= 0 and losses.max() <= 2
+
+
+def test_a_factor_of_the_side_itself_may_leave_nothing_as_in_interpolation():
+    with pytest.raises(ValueError, match="factor 49 shrinks the 49 x 49 sheet to 0 x 0 anchors"):
+        topoloss.anchors(49, 49, 49)
+    with pytest.raises(RuntimeError):
+        F.interpolate(randn(1, 1, 49, 49), scale_factor=1 / 49, mode="bilinear")
+    assert topoloss.anchors(49, 49, 48) == (1, 1)
 
 
 def test_grouped_convolutions_have_no_sheet_of_inputs():
