@@ -15,9 +15,12 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from lib.causal.sites import Site, other_class_means, unit_activity
-from lib.metrics.discs import MatchedDisc, rank_p
+from lib.metrics.discs import MatchedDisc, rank_p, share_reaching
 from lib.metrics.recovery import as_array
 from lib.metrics.topography import random_sets
+
+RATIOS = {"sufficiency": "random", "matched": "pushed", "purity": "elsewhere"}
+"""Columns of `causal_scores` that are effect over another column."""
 
 
 @torch.no_grad()
@@ -139,10 +142,12 @@ def causal_scores(
     site: Site, sets: ArrayLike, n_random: int = 20, *, rng: np.random.Generator, values: Tensor | None = None,
     batch: int = 512,
 ) -> pd.DataFrame:  # fmt: skip
-    """Three numbers per class for units selected elsewhere: how much they carry, per push, and how specifically.
+    """How much units selected elsewhere carry of their class, per push, and how specifically; one row per class.
 
-    Random units read 1 on average for the first two, and below 0 on logs: the log of a mean exceeds the mean of logs.
-    A difference of logs between models does away with that only where their random sets spread alike (`random_sd`).
+    Random units read 1 on average for sufficiency, matched and specificity, and below 0 on logs: the log of a mean
+    exceeds the mean of logs. A difference of logs between models does away with that only where their random sets
+    spread alike (`random_sd`). Purity has no such null, for classes' logits differ in scale: `purity_random` is what
+    random units read, and specificity measures each class in units of them.
 
     Args:
         site: of the patching split.
@@ -154,36 +159,38 @@ def causal_scores(
     Returns:
         Index class; columns
         effect, E_c(S);
-        random and random_sd, mean and spread of E_c over the random sets;
-        pushed, mean of E_c over the random sets scaled to S's rms push (g_R = push_S / push_R);
+        random and random_sd, mean R_c and spread of E_c over the random sets;
+        pushed, mean of E_c over the random sets scaled to S's rms push (g_R = push_S / push_R); without those that
+        push nothing, nan where none does;
         elsewhere, mean of E_c'(S) over the other classes;
-        sufficiency = effect / random, matched = effect / pushed, purity = effect / elsewhere, and log_ of the three
-        (-inf where S does nothing);
+        purity_random, mean of purity over the random sets;
+        sufficiency = effect / random, matched = effect / pushed, purity = effect / elsewhere,
+        specificity = (E_c(S) / R_c) / mean_c' (E_c'(S) / R_c') over the other classes, and log_ of the four
+        (-inf where S does nothing, nan for 0 / 0);
         p_value, one-sided rank of effect among the random sets.
     Raises:
-        ValueError: not one set per class, fewer than two random sets, or as `logit_changes`.
+        ValueError: not one set per class, fewer than two classes or random sets, or as `logit_changes`.
     Chapter: studies/topoloss_hypotheses.
     """
     sets, values = np.asarray(as_array(sets)), other_class_means(site) if values is None else values
-    if sets.ndim != 2 or len(sets) != site.n_classes or n_random < 2:
-        raise ValueError(f"causal_scores needs one set for each of {site.n_classes} classes and at least two random "
-                         f"sets, got {sets.shape} and {n_random}")  # fmt: skip
+    if sets.ndim != 2 or len(sets) != site.n_classes or n_random < 2 or site.n_classes < 2:
+        raise ValueError(f"causal_scores needs one set for each of {site.n_classes} classes (at least two) and at "
+                         f"least two random sets, got {sets.shape} and {n_random}")  # fmt: skip
     controls = random_sets(site.n_units, sets.shape[1], n_random, rng)
-    matrix = effect_matrix(site, sets, values, batch)  # [n_classes sets, n_classes]
-    rows = []
-    for c in range(site.n_classes):
-        null = effects(site, controls, values, c, batch=batch)
-        gains = push(site, sets[c : c + 1], values, c) / push(site, controls, values, c)
-        matched = effects(site, controls, values, c, gains, batch)
-        others = np.delete(matrix[c], c).mean()
-        rows.append((matrix[c, c], null.mean(), null.std(ddof=1), matched.mean(), others, rank_p(matrix[c, c], null)))
-    names = ["effect", "random", "random_sd", "pushed", "elsewhere", "p_value"]
-    table = pd.DataFrame(rows, columns=names).rename_axis("class")
-    ratios = {"sufficiency": table.random, "matched": table.pushed, "purity": table.elsewhere}
+    own, null = (effect_matrix(site, each, values, batch) for each in (sets, controls))  # [sets, n_classes]
+    classes = range(site.n_classes)
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = {name: table.effect / below for name, below in ratios.items()}
+        table = pd.DataFrame({
+            "effect": np.diag(own), "random": null.mean(0), "random_sd": null.std(0, ddof=1),
+            "pushed": [_pushed(site, sets[c], controls, values, c, batch).mean() for c in classes],
+            "elsewhere": np.diag(_elsewhere(own)), "purity_random": (null / _elsewhere(null)).mean(0),
+            "p_value": [rank_p(own[c, c], null[:, c]) for c in classes],
+        })  # fmt: skip
+        scaled = own / null.mean(0)
+        found = {name: table.effect / table[below] for name, below in RATIOS.items()}
+        found["specificity"] = np.diag(scaled / _elsewhere(scaled))
         logs = {f"log_{name}": np.log(ratio) for name, ratio in found.items()}
-    return table.assign(**found, **logs)
+    return table.rename_axis("class").assign(**found, **logs)
 
 
 def disc_effects(
@@ -198,9 +205,11 @@ def disc_effects(
         values, batch: as in `causal_scores`.
         places: place of each unit, where units do not stand in order (`TopoLoss.places[name]`).
     Returns:
-        Index class; columns disc, E_c of the disc; scattered, mean of E_c over the scattered sets; log_ratio of the
-        two; log_matched, the same with the scattered sets scaled to the disc's rms push; p_value, one-sided rank of
-        the disc among the scattered sets; rank and gap (largest |gap|) of the match.
+        Index class; columns disc, E_c of the disc; scattered, mean of E_c over the scattered sets;
+        log_ratio = log disc - mean of log E_c over the scattered sets, 0 on average where lying together does nothing;
+        log_matched, the same with the scattered sets scaled to the disc's rms push, without those that push nothing;
+        reached, share of scattered sets whose effect reaches the disc's, a description and no p-value
+        (`lib.metrics.discs.share_reaching`); rank and gap (largest |gap|) of the match.
     Raises:
         ValueError: no matches, or as `logit_changes`.
     Chapter: studies/topoloss_hypotheses.
@@ -210,14 +219,30 @@ def disc_effects(
     values, rows = other_class_means(site) if values is None else values, {}
     units = np.arange(site.n_units) if places is None else np.argsort(as_array(places))  # of each place
     for c, match in matches.items():
-        own, apart = units[match.disc][None], units[match.scattered]
-        gains = push(site, own, values, c) / push(site, apart, values, c)
-        whole = effects(site, own, values, c, batch=batch)[0]
-        plain, pushed = (effects(site, apart, values, c, scale, batch) for scale in (None, gains))
-        rows[c] = (whole, plain.mean(), np.log(whole / plain.mean()), np.log(whole / pushed.mean()),
-                   rank_p(whole, plain), match.rank, np.abs(match.gaps).max())  # fmt: skip
-    names = ["disc", "scattered", "log_ratio", "log_matched", "p_value", "rank", "gap"]
+        own, apart = units[match.disc], units[match.scattered]
+        whole, *plain = effects(site, np.stack([own, *apart]), values, c, batch=batch)
+        pushed = _pushed(site, own, apart, values, c, batch)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            log, logs, matched = np.log(whole), np.log(plain).mean(), np.log(pushed).mean()
+        rows[c] = (whole, np.mean(plain), log - logs, log - matched, share_reaching(whole, plain), match.rank,
+                   np.abs(match.gaps).max())  # fmt: skip
+    names = ["disc", "scattered", "log_ratio", "log_matched", "reached", "rank", "gap"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=names).rename_axis("class")
+
+
+def _pushed(site: Site, own: np.ndarray, others: np.ndarray, values: Tensor, c: int, batch: int) -> np.ndarray:
+    """E_c of other sets scaled to the rms push of `own`; those that push nothing are left out, [nan] if all do."""
+    size = push(site, others, values, c)
+    heard = size > 0
+    if not heard.any():
+        return np.array([np.nan])
+    return effects(site, others[heard], values, c, push(site, own[None], values, c) / size[heard], batch)
+
+
+def _elsewhere(matrix: np.ndarray) -> np.ndarray:
+    """Mean over the other classes, [sets, n_classes]."""
+    n = matrix.shape[1]
+    return matrix @ (1 - np.eye(n)) / (n - 1)
 
 
 def _images_of(site: Site, c: int) -> Tensor:

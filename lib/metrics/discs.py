@@ -83,17 +83,39 @@ def matched_disc(
     )
 
 
+def share_reaching(observed: float, others: ArrayLike) -> float:
+    """Share of scattered sets whose effect reaches the disc's, #{others >= observed} / n: a description, and no p-value.
+
+    Scattered equals are taken from the few units as selective as the disc's, so they share units among themselves and
+    not with the disc. The disc therefore ranks first by chance up to four times as often as one in n + 1. What holds is
+    decided over seeds, on log ratios.
+
+    Raises:
+        ValueError: no sets.
+    Chapter: studies/topoloss_hypotheses.
+    """
+    return float((_draws(others, "share_reaching") >= observed).mean())
+
+
 def rank_p(observed: float, null: ArrayLike) -> float:
     """One-sided permutation p of an effect among those of exchangeable sets, (1 + #{null >= observed}) / (n + 1).
+
+    Sets drawn at random are exchangeable with one selected elsewhere; a disc's scattered equals are not (see
+    `share_reaching`).
 
     Raises:
         ValueError: no draws.
     Source: Phipson & Smyth 2010. Chapter: studies/topoloss_hypotheses.
     """
-    null = np.asarray(as_array(null), dtype=float)
-    if null.ndim != 1 or not len(null):
-        raise ValueError(f"rank_p needs draws of the null, [n], got shape {null.shape}")
+    null = _draws(null, "rank_p")
     return float((1 + (null >= observed).sum()) / (len(null) + 1))
+
+
+def _draws(values: ArrayLike, name: str) -> np.ndarray:
+    values = np.asarray(as_array(values), dtype=float)
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"{name} needs the effects of other sets, [n], got shape {values.shape}")
+    return values
 
 
 def _equals(scores: np.ndarray, own: np.ndarray, noise: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -171,6 +171,46 @@ def test_random_units_score_one_and_the_p_value_moves():
     assert abs(ps.mean() - 0.5) < 0.15 and len(set(ps)) > 10
 
 
+def test_specificity_of_random_units_is_one_where_purity_shows_the_scale_of_the_logits():
+    scale = np.array([1.0, 2, 4, 1, 0.5])
+    head = torch.tensor(scale[:, None] * rng("scaled").normal(size=(5, 64)))
+    images, labels = torch.tensor(rng("scaled images").normal(size=(200, 64))), torch.arange(200) % 5
+    site, found = open_site(linear_model(head).double(), "0", images, labels), []
+    for draw in range(60):
+        sets = random_sets(64, 8, 5, rng("scaled", str(draw)))
+        found.append(patching.causal_scores(site, sets, 20, rng=rng("scaled controls", str(draw))))
+    mean = sum(found) / len(found)  # of each class
+    expected = scale / ((scale.sum() - scale) / 4)  # by scales alone: 4 / 1.125 for the largest
+    assert mean.purity.to_numpy() == pytest.approx(expected, rel=0.35)
+    assert mean.purity_random.to_numpy() == pytest.approx(mean.purity.to_numpy(), rel=0.25)
+    assert mean.specificity.to_numpy() == pytest.approx(np.ones(5), abs=0.25) and abs(mean.specificity.mean() - 1) < 0.1
+
+
+def test_specificity_by_hand():
+    site = planted()
+    sets, values = random_sets(32, 4, 4, rng("by hand")), other_class_means(site)
+    table = patching.causal_scores(site, sets, 6, rng=rng("by hand controls"))
+    controls = random_sets(32, 4, 6, rng("by hand controls"))
+    own, null = patching.effect_matrix(site, sets, values), patching.effect_matrix(site, controls, values)
+    one = (own[1, 1] / null[:, 1].mean()) / np.mean([own[1, c] / null[:, c].mean() for c in (0, 2, 3)])
+    assert table.specificity[1] == pytest.approx(one) and table.log_specificity[1] == pytest.approx(np.log(one))
+    each = null[:, 1] / null[:, [0, 2, 3]].mean(1)
+    assert table.purity_random[1] == pytest.approx(each.mean()) and table.random[1] == pytest.approx(null[:, 1].mean())
+
+
+def test_random_sets_that_push_nothing_do_not_count_where_pushes_are_matched():
+    labels = np.repeat([0, 1], 20)
+    images = rng("silent").normal(size=(40, 32))
+    images[:, 4:] = 0  # 28 of 32 units are silent, so that most random sets push nothing
+    site = open_site(linear_model(torch.ones(2, 32)).double(), "0", torch.tensor(images), torch.tensor(labels))
+    table = patching.causal_scores(site, [[0, 4], [1, 5]], 40, rng=rng("silent controls"))
+    assert np.isfinite(table[["pushed", "matched", "log_matched"]]).all(axis=None) and (table.pushed > 0).all()
+    images[:, 2:] = 0
+    site = open_site(linear_model(torch.ones(2, 32)).double(), "0", torch.tensor(images), torch.tensor(labels))
+    values = other_class_means(site)
+    assert np.isnan(patching._pushed(site, np.array([0]), np.array([[3], [4]]), values, 0, 512)).all()
+
+
 def test_equal_push_undoes_what_only_size_does():
     """Units that differ in size alone: the ratio sees the size, the matched ratio does not."""
     size = np.r_[np.full(4, 3.0), np.ones(28)]
@@ -214,11 +254,15 @@ def matches(n=20):
 
 def test_a_disc_counts_only_where_lying_together_does(sheet_site):
     alike = patching.disc_effects(sheet_site(np.ones(32)), matches())
-    assert (alike[["log_ratio", "log_matched"]].abs() < 0.3).to_numpy().all() and (alike.p_value > 0.05).all()
+    assert (alike[["log_ratio", "log_matched"]].abs() < 0.3).to_numpy().all() and (alike.reached > 0).all()
+    own, match = other_class_means(site := sheet_site(np.ones(32))), matches()[1]
+    each = patching.effects(site, match.scattered, own, 1)
+    by_hand = np.log(patching.effects(site, match.disc[None], own, 1)[0]) - np.log(each).mean()  # the mean of logs
+    assert alike.log_ratio[1] == pytest.approx(by_hand) and alike.scattered[1] == pytest.approx(each.mean())
     weights = np.ones(32)
     weights[disc(0, 5, (4, 8))] = 3
     corner = patching.disc_effects(sheet_site(weights), matches())
-    assert corner.log_ratio.to_numpy() == pytest.approx(np.log(3), abs=0.3) and (corner.p_value == 1 / 21).all()
+    assert corner.log_ratio.to_numpy() == pytest.approx(np.log(3), abs=0.3) and (corner.reached == 0).all()
 
 
 def test_a_disc_on_a_permuted_sheet_patches_the_units_that_stand_there(sheet_site):

@@ -5,7 +5,7 @@ import torch
 from scipy import stats
 
 from lib.metrics import topography
-from lib.metrics.discs import NoMatch, matched_disc, rank_p
+from lib.metrics.discs import NoMatch, matched_disc, rank_p, share_reaching
 from lib.metrics.nulls import NullCannotMove, against_null
 from lib.rng import numpy_generator
 from lib.topoloss import TopoLoss, sheet_shape
@@ -162,6 +162,17 @@ def test_the_first_disc_with_equals_is_taken_and_rank_counts_those_passed_over()
         matched_disc(scores, 8, (8, 16), 20, rng=rng("match"), tolerance=0.05, n_discs=match.rank)
 
 
+def test_scattered_sets_that_share_units_make_the_disc_rank_first_too_often():
+    """Unit effects unrelated to place or score: a p-value would be below 1/21 in one of 21, the rank is not one."""
+    first, r = [], rng("shared")
+    for i in range(12):
+        match = matched_disc(smooth((8, 16))[0] if not i else r.normal(size=128), 8, (8, 16), 20, rng=r)
+        for effects in np.exp(r.normal(size=(40, 128))):
+            first.append(share_reaching(effects[match.disc].sum(), effects[match.scattered].sum(1)) == 0)
+    assert np.mean(first) > 1.5 / 21
+    assert share_reaching(3.0, [1, 2, 3, 4]) == 0.5 and share_reaching(9.0, np.arange(4)) == 0
+
+
 def test_rank_p_counts_the_observation():
     assert rank_p(3.0, [1, 2, 3, 4]) == 3 / 5 and rank_p(9.0, np.arange(4)) == 1 / 5
 
@@ -179,7 +190,8 @@ def test_rank_p_counts_the_observation():
     (lambda: topography.disc(9, 2, (3, 3)), "does not fit"),
     (lambda: matched_disc(np.ones(12), 3, (3, 4), rng=rng()), "vary"),
     (lambda: matched_disc(np.arange(12.0), 7, (3, 4), rng=rng()), "half"),
-    (lambda: rank_p(1.0, []), "draws"),
+    (lambda: rank_p(1.0, []), "rank_p needs the effects of other sets"),
+    (lambda: share_reaching(1.0, []), "share_reaching needs the effects"),
 ])  # fmt: skip
 def test_what_does_not_lie_on_the_sheet_is_refused(what, message):
     with pytest.raises(ValueError, match=message):
