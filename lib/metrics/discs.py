@@ -84,7 +84,7 @@ def matched_disc(
 
 
 def share_reaching(observed: float, others: ArrayLike) -> float:
-    """Share of scattered sets whose effect reaches the disc's, #{others >= observed} / n: a description, and no p-value.
+    """Share of scattered sets whose effect reaches the disc's, #{others >= observed} / n: a description, no p-value.
 
     Scattered equals are taken from the few units as selective as the disc's, so they share units among themselves and
     not with the disc. The disc therefore ranks first by chance up to four times as often as one in n + 1. What holds is
