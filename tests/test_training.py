@@ -21,6 +21,7 @@ from lib.training import Recipe, evaluate, image_tensor, logits, prepare, train,
 from lib.training.augmentation import augment, epoch_key
 from lib.training.batches import Batches
 from lib.training.steps import Run, adamw
+from lib.training.trainer import _probes
 
 SCRIPT = Path(__file__).with_name("training_parts.py")
 QUIET = {"progress": False, "device": "cpu"}
@@ -159,6 +160,7 @@ def test_a_scaled_loss_takes_the_same_steps_and_skips_those_that_overflow():
         with torch.random.fork_rng(devices=[]):
             run.step(0, prepare(x[:16]), labels[:16], True)
         ends.append((model[1].weight.detach(), run.rows[0]))
+        assert math.isnan(run.table([0])["pressure"][0]) == (scale == math.inf)
     (plain, row), (scaled, its_row), (skipped, last) = ends
     assert torch.allclose(scaled, plain, atol=1e-6) and torch.allclose(its_row, row, rtol=1e-4)
     assert torch.equal(skipped, linear_model()[1].weight) and torch.isfinite(last).all() and last[1] == 0
@@ -229,19 +231,49 @@ def test_a_finished_training_is_not_repeated(tmp_path):
         ({"seed": 1}, "seed (0 there)"),
         ({"images": "other"}, "data"),
         ({"topo_weight": 0.6}, "extra loss"),
+        ({"topo_steps": 9}, "extra loss"),
         ({"model": 1}, "initial weights"),
+        ({"dropout": 0.5}, "architecture"),
     ],
 )
 def test_a_checkpoint_of_another_training_is_refused(tmp_path, change, field):
     model, x, labels, extra = parts()
     path = tmp_path / "checkpoint.pt"
     train(model, x, labels, RECIPE, 0, extra, checkpoint=path, **QUIET)
-    model, x, labels, extra = parts(topo_weight=change.get("topo_weight", 0.5))
+    options = {name: change[name] for name in ("topo_weight", "topo_steps", "dropout") if name in change}
+    model, x, labels, extra = parts(**options)
     model = vit(seed=1) if "model" in change else model
     x = x + 1 if "images" in change else x
     with pytest.raises(ValueError, match="belongs to another run: it differs in .*") as error:
         train(model, x, labels, change.get("recipe", RECIPE), change.get("seed", 0), extra, checkpoint=path, **QUIET)
     assert field in str(error.value)
+
+
+def test_numpy_numbers_resume_too(tmp_path):
+    recipe = Recipe(steps=2, batch=16, lr=np.float64(1e-3))
+    for _ in range(2):
+        model = linear_model()
+        train(model, *images(), recipe, np.int64(0), checkpoint=tmp_path / "checkpoint.pt", **QUIET)
+    plain = linear_model()
+    train(plain, *images(), Recipe(steps=2, batch=16), 0, checkpoint=tmp_path / "checkpoint.pt", **QUIET)
+    assert torch.equal(model[1].weight, plain[1].weight)
+
+
+def test_schedules_are_told_apart_wherever_they_differ_among_the_first_steps():
+    assert _probes(1) == [0] and _probes(24) == list(range(24))
+    assert len(_probes(10_000)) <= 64 and {*range(32), 9999} <= set(_probes(10_000))
+
+
+def test_every_module_keeps_its_mode_also_after_a_failure():
+    model = vit(dropout=0.1)
+    model.train(), model.blocks[0].eval()
+    modes = [module.training for module in model.modules()]
+    train(model, *images(), ONE_STEP, 0, **QUIET)
+    assert [module.training for module in model.modules()] == modes
+    model.eval()
+    with pytest.raises(ValueError, match="training diverged"):
+        train(model, *images(), ONE_STEP, 0, lambda module, step: squares(module) * math.inf, **QUIET)
+    assert not any(module.training for module in model.modules())
 
 
 def test_a_loss_that_is_not_finite_names_its_step_and_keeps_the_last_good_checkpoint(tmp_path):
@@ -281,6 +313,8 @@ def test_data_that_cannot_be_trained_on_is_refused(arguments, message):
 def test_other_things_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match="logits .B, classes., it gives .2, 1, 8, 8."):
         train(nn.Conv2d(1, 1, 1), X, LABELS, ONE_STEP, 0, **QUIET)
+    with pytest.raises(ValueError, match="no parameter to train"):
+        train(vit().requires_grad_(False), X, LABELS, ONE_STEP, 0, **QUIET)
     with pytest.raises(ValueError, match="log_every must be a whole number of at least 1, got 0"):
         train(vit(), X, LABELS, ONE_STEP, 0, log_every=0, **QUIET)
     with pytest.raises(ValueError, match="label 3 needs 4 classes"):
@@ -295,8 +329,10 @@ def test_other_things_that_cannot_be_are_refused():
         ({"steps": 0}, "steps must be a whole number of at least 1, got 0"),
         ({"steps": 2.5}, "steps must be a whole number"),
         ({"steps": 1, "batch": True}, "batch must be a whole number"),
-        ({"steps": 1, "lr": -1.0}, "lr must be a number of at least 0"),
-        ({"steps": 1, "lr": math.nan}, "lr must be a number of at least 0"),
+        ({"steps": 1, "lr": -1.0}, "lr must be a finite number of at least 0"),
+        ({"steps": 1, "lr": math.nan}, "lr must be a finite number of at least 0"),
+        ({"steps": 1, "lr": math.inf}, "lr must be a finite number of at least 0, got inf"),
+        ({"steps": 1, "augment": "flip"}, "augment must be a tuple of names, got the string 'flip'"),
         ({"steps": 1, "clip": 0}, "need label_smoothing < 1 and clip > 0"),
         ({"steps": 1, "schedule": "linear"}, "schedule 'linear' is not one of cosine"),
         ({"steps": 1, "precision": "tf32"}, "precision 'tf32' is not one of bf16"),

@@ -73,6 +73,13 @@ def test_a_job_runs_in_one_process_too(tmp_path):
     assert history.table.equals(alone.table)
 
 
+def test_the_result_of_another_job_is_refused(tmp_path):
+    work(configure(tmp_path, MAKE, {"dropout": 0.1}, Recipe(steps=1, batch=16), 0, **OPTIONS))
+    job = configure(tmp_path, MAKE, {"dropout": 0.1}, Recipe(steps=1, batch=16), 1, **OPTIONS)
+    with pytest.raises(ValueError, match="job.json is of another job; launch this one in a folder of its own"):
+        result(job)
+
+
 def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch):
     monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
     monkeypatch.setattr("torch.distributed.get_world_size", lambda: 3)

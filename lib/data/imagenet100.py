@@ -54,7 +54,7 @@ def imagenet100(split: Split = "train", size: int = 256, path: Path | str | None
     Raises:
         DatasetUnavailable: there is no copy, or it lacks a class, a split or a shard; the message names it.
         DataCorrupt: an image cannot be read, or the decoded copy is damaged.
-        DataError: no such split, or labels that cannot be put into order.
+        DataError: no such split or size, or labels that cannot be put into order.
     Source: Tian, Krishnan & Isola 2020, "Contrastive Multiview Coding"; Russakovsky et al. 2015.
     Chapter: studies/topoloss_hypotheses.
     """
@@ -63,17 +63,21 @@ def imagenet100(split: Split = "train", size: int = 256, path: Path | str | None
     folder = decoded_folder(size)
     if path is not None or not (folder / "manifest.json").is_file():
         decode_copy(find_copy(path), size)
-    manifest = _manifest(folder, size)
-    images = np.load(folder / f"{split}_images.npy", mmap_mode="r")
-    labels = np.load(folder / f"{split}_labels.npy")
-    kept = manifest["splits"][split]
+    kept = _manifest(folder, size)["splits"][split]
+    images, labels = _array(folder, split, "images"), _array(folder, split, "labels")
     if images.shape != (kept["n"], size, size, 3) or hashlib.sha256(labels).hexdigest() != kept["labels_sha256"]:
-        raise DataCorrupt(f"imagenet100: {folder} is damaged ({split}); remove it and run `{COMMAND}`")
+        raise _damaged(folder, split)
     return Images("imagenet100", images, labels, NAMES, 255)
 
 
 def decoded_folder(size: int) -> Path:
-    """Where the decoded copy with squares of `size` pixels is kept."""
+    """Where the decoded copy with squares of `size` pixels is kept.
+
+    Raises:
+        DataError: no such size.
+    """
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise DataError(f"imagenet100: size must be a whole number of at least 1, got {size!r}")
     return content.BUILD / "data" / f"imagenet100-{size}"
 
 
@@ -133,10 +137,10 @@ def verify(size: int = 256) -> None:
         raise DatasetUnavailable(f"imagenet100: nothing is decoded in {folder}; run `{COMMAND}`")
     for split, kept in _manifest(folder, size)["splits"].items():
         digest = hashlib.sha256()
-        for block in _blocks(iter(np.load(folder / f"{split}_images.npy", mmap_mode="r"))):
+        for block in _blocks(iter(_array(folder, split, "images"))):
             digest.update(np.stack(block))
         if digest.hexdigest() != kept["images_sha256"]:
-            raise DataCorrupt(f"imagenet100: {folder} is damaged ({split}); remove it and run `{COMMAND}`")
+            raise _damaged(folder, split)
 
 
 def find_copy(path: Path | str | None = None) -> Path:
@@ -166,6 +170,18 @@ def _manifest(folder: Path, size: int) -> dict:
     if found != (FORMAT, WNIDS, size):
         raise DataCorrupt(f"imagenet100: {folder} has another order of classes, size or format; remove it")
     return manifest
+
+
+def _array(folder: Path, split: str, what: str) -> np.ndarray:
+    """Images as a memory map, or labels."""
+    try:
+        return np.load(folder / f"{split}_{what}.npy", mmap_mode="r" if what == "images" else None)
+    except (OSError, ValueError, EOFError) as error:  # missing, cut short or not an array
+        raise _damaged(folder, split) from error
+
+
+def _damaged(folder: Path, split: str) -> DataCorrupt:
+    return DataCorrupt(f"imagenet100: {folder} is damaged ({split}); remove it and run `{COMMAND}`")
 
 
 def _decoded_from(folder: Path, size: int) -> str | None:

@@ -29,9 +29,15 @@ def vit(
         dropout: after the position embedding and after every projection of attention and MLP.
         drop_path: share of blocks skipped in training by the last block, growing linearly from 0 at the first.
     Raises:
-        ValueError: patches do not tile the image, or heads do not divide the width.
+        ValueError: a size that is no whole number of at least 1, a share outside [0, 1), patches that do not tile the
+            image, or heads that do not divide the width.
     Source: Dosovitskiy et al. 2021, "An image is worth 16x16 words". Chapter: studies/topoloss_hypotheses.
     """
+    for what, value in {"patch": patch, "width": width, "depth": depth, "heads": heads}.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{what} must be a whole number of at least 1, got {value!r}")
+    if not (0 <= dropout < 1 and 0 <= drop_path < 1):
+        raise ValueError(f"dropout and drop_path must lie in [0, 1), got {dropout} and {drop_path}")
     if image_size % patch:
         raise ValueError(f"patches of {patch} pixels do not tile images of {image_size}; give a divisor")
     if width % heads:

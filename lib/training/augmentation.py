@@ -5,6 +5,7 @@ So an image is changed in the same way whatever batch, process or resumed traini
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -134,7 +135,8 @@ def _resized(images: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
 def _jittered(x: Tensor, u: Tensor) -> Tensor:
     """Brightness, contrast, saturation, hue in this order; x in [-1, 1] [B, C, H, W], u in [-1, 1] [B, 4]."""
     x = (x + 1) / 2
-    factor = 1 + u[:, :3] * torch.tensor([JITTER[n] for n in ("brightness", "contrast", "saturation")], device=u.device)
+    most = tuple(JITTER[name] for name in ("brightness", "contrast", "saturation"))
+    factor = 1 + u[:, :3] * _constant(most, u.device)
     brightness, contrast, saturation = factor[:, :, None, None, None].unbind(1)  # [B, 1, 1, 1]
     x = (x * brightness).clamp(0, 1)
     middle = _luma(x).mean((1, 2, 3), keepdim=True)
@@ -146,10 +148,16 @@ def _jittered(x: Tensor, u: Tensor) -> Tensor:
     return x * 2 - 1
 
 
+@lru_cache
+def _constant(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Built once per device: a copy from the host at each batch would wait for the device."""
+    return torch.tensor(values, device=device)
+
+
 def _luma(x: Tensor) -> Tensor:
     if x.shape[1] != 3:
         return x
-    return (x * torch.tensor(LUMA, device=x.device)[:, None, None]).sum(1, keepdim=True)  # [B, 1, H, W]
+    return (x * _constant(LUMA, x.device)[:, None, None]).sum(1, keepdim=True)  # [B, 1, H, W]
 
 
 def _turned(x: Tensor, angle: Tensor) -> Tensor:

@@ -79,7 +79,9 @@ class Batches:
 
     def _fetch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         index = self.index(step)
-        parts = self.images[index], self.labels[index], index
+        # NumPy copies whole rows of a stored [n, H, W, 3], torch byte by byte; the layout that comes out is the same
+        images = self.images[index] if self.images.is_cuda else torch.from_numpy(self.images.numpy()[index.numpy()])
+        parts = images, self.labels[index], index
         return tuple(part.pin_memory() for part in parts) if self.pool and self.device.type == "cuda" else parts
 
     def index(self, step: int) -> Tensor:

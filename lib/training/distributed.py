@@ -8,6 +8,7 @@ several hosts call it on each with the same file: `torchrun --nnodes ... -m lib.
 """
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import os
@@ -84,8 +85,11 @@ def result(job: Path) -> tuple[dict[str, Tensor], History]:
 
     Raises:
         FileNotFoundError: it has not finished.
+        ValueError: the result beside it is that of another job.
     """
     stored = torch.load(Path(job).with_name("result.pt"), map_location="cpu", weights_only=True)
+    if stored.get("job") != _digest(job):
+        raise ValueError(f"the result beside {job} is of another job; launch this one in a folder of its own")
     table = pd.DataFrame(stored["rows"].numpy(), columns=stored["columns"]).astype({"step": int, "epoch": int})
     return stored["model"], History(table, stored["images_per_second"], stored["steps"])
 
@@ -109,19 +113,24 @@ def work(job: Path) -> None:
             checkpoint=Path(job).with_name("checkpoint.pt"), **content["options"],
         )  # fmt: skip
         if not shared or dist.get_rank() == 0:
-            _keep(Path(job).with_name("result.pt"), model, history)
+            _keep(Path(job), model, history)
     finally:
         if shared:
             dist.destroy_process_group()
 
 
-def _keep(path: Path, model: torch.nn.Module, history: History) -> None:
+def _keep(job: Path, model: torch.nn.Module, history: History) -> None:
     stored = {
+        "job": _digest(job),
         "model": {name: value.cpu() for name, value in model.state_dict().items()},
         "columns": list(history.table.columns), "rows": torch.tensor(history.table.to_numpy(float)),
         "images_per_second": history.images_per_second, "steps": history.steps,
     }  # fmt: skip
-    write_atomically(path, lambda file: torch.save(stored, file))
+    write_atomically(job.with_name("result.pt"), lambda file: torch.save(stored, file))
+
+
+def _digest(job: Path) -> str:
+    return hashlib.sha256(Path(job).read_bytes()).hexdigest()
 
 
 def _end_with_parent() -> None:

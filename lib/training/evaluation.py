@@ -68,9 +68,16 @@ def check_labels(labels: Tensor, classes: int) -> None:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside the block; every module's own mode after it."""
+    """Evaluation mode inside the block; every module's own mode after it, however it ends."""
+    with in_mode(model, training=False):
+        yield
+
+
+@contextmanager
+def in_mode(model: nn.Module, training: bool) -> Iterator[None]:
+    """Training or evaluation mode inside the block; every module's own mode after it, however it ends."""
     modes = {module: module.training for module in model.modules()}
-    model.eval()
+    model.train(training)
     try:
         yield
     finally:

@@ -21,7 +21,9 @@ class Recipe:
         schedule: "cosine" to 0 at the end, step by step; "cosine_per_epoch", which changes once an epoch; "constant".
         clip: largest global norm of the gradient, extra loss included; None: no limit.
         label_smoothing: share of the target spread evenly over all classes.
-        precision: of products on CUDA: "bf16", "fp16" with a scaled loss, or "float32". A CPU always takes float32.
+        precision: of products on CUDA: "bf16", "fp16" with a scaled loss, or "float32", which leaves TF32 to torch's
+            settings (unless changed, cuDNN's convolutions use it and matrix products do not). A CPU always takes
+            float32.
         augment: what training images go through, of "random_resized_crop", "shift", "flip", "colour_jitter".
         image_size: side of the images the model sees, in pixels: random_resized_crop makes it, evaluation takes the
             centre. None: as stored.
@@ -43,6 +45,8 @@ class Recipe:
     image_size: int | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.augment, str):
+            raise ValueError(f"augment must be a tuple of names, got the string {self.augment!r}")
         object.__setattr__(self, "augment", tuple(self.augment))
         if (self.steps is None) == (self.epochs is None):
             raise ValueError(f"give steps or epochs, not both or neither; got {self.steps} and {self.epochs}")
@@ -52,8 +56,11 @@ class Recipe:
                 raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
         for name in ("lr", "weight_decay", "clip", "label_smoothing"):
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0):
-                raise ValueError(f"{name} must be a number of at least 0, got {value!r}")
+            if value is None and name == "clip":
+                continue
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
+            object.__setattr__(self, name, float(value))  # a NumPy number would not come back from a checkpoint
         if self.label_smoothing >= 1 or self.clip == 0:
             raise ValueError(f"need label_smoothing < 1 and clip > 0, got {self.label_smoothing} and {self.clip}")
         for name, accepted in CHOICES.items():

@@ -26,7 +26,7 @@ class History:
     Attributes:
         table: one row per logged step: step, epoch, lr, loss (cross-entropy of that batch), grad_norm (of the
             cross-entropy, before clipping); with an extra loss also extra, extra_grad_norm, and pressure, the ratio
-            |grad extra| / |grad cross-entropy|.
+            |grad extra| / |grad cross-entropy|, nan where the latter is 0 (as in a step that float16 skips).
         images_per_second: of this call, without its first step.
         steps: optimiser steps done, those before a resume included.
     """
@@ -118,7 +118,7 @@ class Run:
         known = [[step, step // per_epoch, self.recipe.lr_at(step, self.n)] for step in logged]
         values = [row.double().tolist() for row in self.rows]
         table = pd.DataFrame([a + b for a, b in zip(known, values, strict=True)], columns=list(COLUMNS))
-        table["pressure"] = table["extra_grad_norm"] / table["grad_norm"]
+        table["pressure"] = table["extra_grad_norm"] / table["grad_norm"].where(table["grad_norm"] > 0)
         return table.astype({"step": int, "epoch": int}) if self.extra_loss is not None else table[list(COLUMNS[:5])]
 
     def state(self, done: int) -> dict[str, Any]:

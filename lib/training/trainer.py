@@ -17,7 +17,7 @@ from lib.live import Progress
 from lib.sparse_coders import checkpoints
 from lib.training.augmentation import prepare
 from lib.training.batches import Batches, labelled
-from lib.training.evaluation import check_labels, evaluating
+from lib.training.evaluation import check_labels, evaluating, in_mode
 from lib.training.recipe import Recipe
 from lib.training.steps import ExtraLoss, History, Run
 
@@ -49,10 +49,11 @@ def train(
         recipe: how.
         seed: of the order of images, augmentation and dropout; the model's own seed drew its weights.
         extra_loss: (model, step) -> a scalar to add, with its weight; computed in float32. Its gradient is clipped
-            together with the cross-entropy's.
+            together with the cross-entropy's. With a checkpoint it is asked at up to 64 steps before the first one.
         log_every: steps between rows of the history; the last step has one too.
         checkpoint: file to write every `checkpoint_every` steps and at the end, and to resume from if it exists, bit
-            for bit on CPU.
+            for bit on CPU. One of another architecture (as the model prints), start, data, recipe, seed or extra loss
+            is refused.
         device: "auto" (CUDA where there is one), "cpu" or "cuda".
         resident: hold the data set on the device; False: fetch batches from the host, one ahead.
         progress: show one line of progress with images per second and the time left.
@@ -87,9 +88,8 @@ def train(
 def _loop(run, batches, done, path, identity, log_every, checkpoint_every, progress) -> float:
     """The steps from `done` on; images per second, the first step apart."""
     steps, batch = len(run.losses), run.recipe.batch
-    was_training, start = run.module.training, time.monotonic()
-    run.module.train()
-    with _Line(steps, batch, done) if progress else nullcontext() as line:
+    start = time.monotonic()
+    with in_mode(run.module, training=True), _Line(steps, batch, done) if progress else nullcontext() as line:
         for step in range(done, steps):
             log, end = step % log_every == 0 or step == steps - 1, step + 1
             run.step(step, *batches[step], log)
@@ -104,7 +104,6 @@ def _loop(run, batches, done, path, identity, log_every, checkpoint_every, progr
                 start = time.monotonic()
             if line:
                 line.advance()
-    run.module.train(was_training)
     return max(0, steps - done - 1) * batch / max(time.monotonic() - start, 1e-9)
 
 
@@ -153,16 +152,21 @@ def _all_at(done: int, where: torch.device, path: Path | None) -> None:
 
 
 def _identity(run: Run, batches: Batches, log_every: int) -> dict[str, Any]:
-    """What a checkpoint must agree in: recipe, seed, data, first weights, and what the extra loss says of those."""
+    """What a checkpoint must agree in: recipe, seed, data, model as built, and what the extra loss says of that."""
     extra = []
     if run.extra_loss is not None:
-        steps = len(run.losses)
-        extra = [float(run.extra_loss(run.module, step).detach()) for step in (0, steps // 2, steps - 1)]
+        extra = [float(run.extra_loss(run.module, step).detach()) for step in _probes(len(run.losses))]
+    digest = checkpoints.content_digest
     return {
-        **asdict(run.recipe), "seed": run.seed, "log_every": log_every, "data": batches.digest(),
-        "initial weights": checkpoints.content_digest(dict(run.module.state_dict())), "extra loss": extra,
-        "device": run.device.type, "processes": batches.world,
+        **asdict(run.recipe), "seed": int(run.seed), "log_every": log_every, "data": batches.digest(),
+        "architecture": digest(str(run.module)), "initial weights": digest(dict(run.module.state_dict())),
+        "extra loss": digest(extra), "device": run.device.type, "processes": batches.world,
     }  # fmt: skip
+
+
+def _probes(steps: int) -> list[int]:
+    """Steps that tell schedules apart: the first 32 and 32 evenly spaced, the last among them."""
+    return sorted({*range(min(32, steps)), *(round(i * (steps - 1) / 31) for i in range(32))})
 
 
 def _place(device: str, rank: int) -> torch.device:
@@ -178,6 +182,8 @@ def _check(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe, wor
     if recipe.batch % world:
         raise ValueError(f"a batch of {recipe.batch} cannot be shared evenly by {world} processes")
     recipe.steps_per_epoch(len(images))
+    if not any(p.requires_grad for p in model.parameters()):
+        raise ValueError("the model has no parameter to train: give one that is not frozen throughout")
     size = recipe.image_size
     x = prepare(images[:2].to(next(model.parameters()).device), size)
     with evaluating(model), torch.no_grad():

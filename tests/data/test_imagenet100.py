@@ -204,6 +204,37 @@ def test_what_a_kill_leaves_is_never_used(folders, monkeypatch):
     data.verify(SIZE)
 
 
+def test_images_of_a_decoded_copy_are_fetched_as_stored(folders):
+    train = data.imagenet100("train", SIZE, folders)
+    images, labels = labelled(train.images, train.labels)
+    batches = Batches(images, labels, Recipe(steps=1, batch=64), 0, torch.device("cpu"), 0, 1, resident=False)
+    fetched, its_labels, index = batches._fetch(0)
+    assert torch.equal(fetched, images[index]) and fetched.stride() == images[index].stride()
+    assert torch.equal(fetched[:, 0, 4, 4].long(), its_labels)
+    batches.close()
+
+
+@pytest.mark.parametrize("spoil", [lambda b: b[:-500], lambda b: b"xx", lambda b: b"", None])
+def test_a_torn_or_missing_array_is_told_in_one_line(folders, spoil):
+    data.imagenet100("train", SIZE, folders)
+    reads = [(data.imagenet100, ("train", SIZE)), (data.verify, (SIZE,))]
+    for name, readers in (("train_images.npy", reads), ("train_labels.npy", reads[:1])):
+        path = data.decoded_folder(SIZE) / name
+        whole = path.read_bytes()
+        path.unlink() if spoil is None else path.write_bytes(spoil(whole))
+        for read, arguments in readers:
+            with pytest.raises(DataCorrupt, match="is damaged .train.; remove it and run") as error:
+                read(*arguments)
+            assert "\n" not in str(error.value)
+        path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5, "8", True])
+def test_a_size_that_cannot_be_is_refused_first(size, tmp_path):
+    with pytest.raises(DataError, match="size must be a whole number of at least 1, got"):
+        data.imagenet100("train", size, tmp_path / "nowhere")
+
+
 def test_damage_is_found(folders):
     data.imagenet100("train", SIZE, folders)
     folder = data.decoded_folder(SIZE)
