@@ -75,6 +75,8 @@ def _levels(runs: pd.DataFrame, name: str) -> np.ndarray:
     columns = name.split(":")
     if unknown := [column for column in columns if column not in runs]:
         raise ValueError(f"mixed_effects: no column {', '.join(unknown)}; there are {', '.join(map(str, runs))}")
+    if absent := [column for column in columns if runs[column].isna().any()]:
+        raise ValueError(f"mixed_effects: missing values in {', '.join(absent)}; decide what they mean first")
     codes = runs.groupby(columns, observed=True).ngroup().to_numpy()
     n = len(np.unique(codes))
     if n < 2 or n == len(runs):

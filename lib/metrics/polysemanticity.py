@@ -32,7 +32,8 @@ def class_means(codes: ArrayLike, labels: ArrayLike, n_classes: int | None = Non
         labels: ints [n_samples].
         n_classes: by default the largest label + 1.
     Raises:
-        ValueError: shapes that do not fit, non-finite codes, or a class without samples.
+        ValueError: shapes that do not fit, labels that are not ints from 0 on, non-finite codes, or a class without
+            samples.
     """
     codes, labels, n_classes = _checked(codes, labels, n_classes)
     return _means(codes, labels[None], n_classes)[0]
@@ -182,6 +183,8 @@ def selectivity_report(
     Chapter: studies/topoloss_hypotheses.
     """
     codes, labels, n_classes = _checked(codes, labels, n_classes)
+    if (codes < 0).any():
+        raise ValueError("selectivity_report: codes are negative, so their means are no shares; give latents")
     silent, counts = silent_units(codes), np.bincount(labels, minlength=n_classes)
     used, seed = codes[:, ~silent], int(checked_generator(rng).integers(2**63))
     ranks = rankdata(used, axis=0)
@@ -228,6 +231,8 @@ def _checked(codes: ArrayLike, labels: ArrayLike, n_classes: int | None) -> tupl
     codes, labels = np.asarray(as_array(codes), dtype=np.float64), np.asarray(as_array(labels))
     if codes.ndim != 2 or labels.shape != codes.shape[:1] or not codes.size:
         raise ValueError(f"codes [n_samples, n_units] and labels [n_samples] do not fit: {codes.shape}, {labels.shape}")
+    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
+        raise ValueError(f"labels must be ints from 0 on, got {labels.dtype} from {labels.min()} on")
     if not np.isfinite(codes).all():
         raise ValueError(f"codes have {(~np.isfinite(codes)).sum()} non-finite values")
     n_classes = int(labels.max()) + 1 if n_classes is None else n_classes

@@ -34,10 +34,12 @@ def pooled_test(a: ArrayLike, b: ArrayLike) -> MeanTest:
     Args:
         a, b: values by seed, [n_seeds, n_items] each, or lists of items.
     Raises:
-        ValueError: fewer than two items in either, a non-finite one, or no spread.
+        ValueError: fewer than two items in either, a non-finite one, unequal numbers of items, or no spread.
     Chapter: studies/topoloss_hypotheses.
     """
-    a, b = sample(np.ravel(a), "a"), sample(np.ravel(b), "b")
+    a, b = sample(_pooled(a, "a"), "a"), sample(_pooled(b, "b"), "b")
+    if len(a) != len(b):
+        raise ValueError(f"pooled_test takes as many items on each side, got {len(a)} and {len(b)}")
     found = stats.ttest_ind(b, a)
     difference = float(b.mean() - a.mean())
     d = cohens_d(b, a)
@@ -95,6 +97,13 @@ def sign_flip_p(a: ArrayLike, b: ArrayLike, log: bool = False) -> float:
 def as_table(tests: dict[str, MeanTest]) -> pd.DataFrame:
     """Tests as rows, by label: unit, n, difference, t, df, p_value, d, d_name."""
     return pd.DataFrame([test._asdict() for test in tests.values()], index=list(tests))
+
+
+def _pooled(values: ArrayLike, name: str) -> np.ndarray:
+    try:
+        return np.ravel(np.asarray(values, dtype=float))
+    except ValueError as error:
+        raise ValueError(f"pooled_test: {name} must be numbers, as many items of each seed") from error
 
 
 def _per_seed(a: ArrayLike, b: ArrayLike, log: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -76,7 +76,7 @@ def mean_pairwise_distance(sets: ArrayLike, sheet: Sheet) -> np.ndarray:
     Returns:
         [...].
     Raises:
-        ValueError: k < 2, or a place off the sheet.
+        ValueError: k < 2, a place off the sheet, or one that is twice in a set.
     Source: TopoSAE, EXP_019. Chapter: studies/topoloss_hypotheses.
     """
     sets = _checked_sets(sets, sheet)
@@ -245,6 +245,8 @@ def _checked_sets(sets: ArrayLike, sheet: Sheet) -> np.ndarray:
         raise ValueError(f"a set needs at least two places, ints [..., k], got {sets.dtype} {sets.shape}")
     if not ((sets >= 0) & (sets < sheet[0] * sheet[1])).all():
         raise ValueError(f"a set holds places off the {sheet[0]} x {sheet[1]} sheet")
+    if not np.diff(np.sort(sets, axis=-1), axis=-1).all():
+        raise ValueError("a set holds a place twice; its members must be different")
     return sets
 
 

@@ -87,6 +87,7 @@ def test_no_seed_effect_is_an_answer_and_not_a_failure():
         ({"seed": 0}, ["seed"], "1 levels"),
         ({"seed": range(16)}, ["seed"], "fewer levels than rows"),
         ({"y": np.nan}, ["seed"], "missing"),
+        ({"seed": [np.nan] * 4 + [1.0] * 6 + [2.0] * 6}, ["seed"], "missing values in seed"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused(change, components, message):

@@ -113,6 +113,8 @@ def test_report_finds_nothing_in_blind_units_and_much_in_seeing_ones():
     (np.ones((3, 2)), [0, 1], "do not fit"),
     (np.full((3, 2), np.nan), [0, 1, 0], "6 non-finite"),
     (np.ones((3, 2)), [0, 2, 2], "every class of 0..2 needs samples"),
+    (np.ones((3, 2)), [-1, 0, 1], "labels must be ints from 0 on, got int64 from -1 on"),
+    (np.ones((3, 2)), [0.0, 1.0, 1.0], "labels must be ints from 0 on, got float64"),
 ])  # fmt: skip
 def test_labels_that_do_not_fit_are_refused(codes, labels, message):
     with pytest.raises(ValueError, match=message):
@@ -120,6 +122,8 @@ def test_labels_that_do_not_fit_are_refused(codes, labels, message):
 
 
 def test_silent_codes_and_single_classes_are_refused():
+    with pytest.raises(ValueError, match="selectivity_report: codes are negative"):
+        poly.selectivity_report(rng("negative").normal(1, 1, (100, 3)), np.arange(100) % 4, 5, rng=rng())
     with pytest.raises(ValueError, match="every unit is silent"):
         poly.label_permutation_null(np.zeros((100, 2)), LABELS, poly.peak_share, 5, rng())
     with pytest.raises(ValueError, match="at least two classes"):

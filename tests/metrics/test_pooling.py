@@ -61,6 +61,8 @@ def test_where_seeds_differ_pooling_finds_effects_that_are_not_there():
     (lambda: pooling.seed_test([1.0, 2], [1.0, 2, 3]), "paired"),
     (lambda: pooling.seed_test([1.0, 2], [2.0, 3]), "no spread"),
     (lambda: pooling.seed_test([0.0, 2], [2.0, 3], log=True), "above 0"),
+    (lambda: pooling.pooled_test([[1, 2], [3.0]], [[1, 2], [3.0]]), "pooled_test: a must be numbers, as many items"),
+    (lambda: pooling.pooled_test([1, 2, 3], [1, 2]), "as many items on each side, got 3 and 2"),
     (lambda: pooling.pooled_summary_test(1, 1, 2, 1, 1), "at least 2 items"),
     (lambda: pooling.pooled_summary_test(1, 0, 2, 0, 9), "no spread"),
     (lambda: pooling.sign_flip_p(np.arange(17), np.ones(17)), "too many"),

@@ -182,6 +182,7 @@ def test_rank_p_counts_the_observation():
     (lambda: topography.mean_pairwise_distance([0], (2, 2)), "at least two places"),
     (lambda: topography.mean_pairwise_distance([0.5, 1], (2, 2)), "ints"),
     (lambda: topography.mean_pairwise_distance([0, 4], (2, 2)), "off the 2 x 2 sheet"),
+    (lambda: topography.mean_pairwise_distance([[0, 1, 2], [3, 0, 3]], (2, 2)), "a place twice"),
     (lambda: topography.colocation([[0, 1]], (2, 2), 1, rng=rng()), "at least 2 random sets"),
     (lambda: topography.random_sets(3, 4, 1, rng()), "cannot draw 4"),
     (lambda: topography.morans_i(np.ones(5), (2, 2)), r"must be \[..., 4\]"),
