@@ -103,7 +103,7 @@ def topo_loss(W: Tensor, D: Tensor, U: Tensor, whole: bool = False) -> Tensor:
         D, U: [..., r, n] and [..., n, r] from `operator`, in W's dtype and on its device.
         whole: compare the sheet as one vector of n·e numbers, as the source does for biases.
     Returns:
-        [...]; differentiable once in W, and not in D and U.
+        [...]; differentiable once in W, and not in D and U. Leading axes take the place of torch.vmap, refused here.
     Source: Deb, Deb & Murty 2025, section 3, rewritten. Chapter: studies/topoloss_hypotheses.
     """
     return _LowRank.apply(W, D, U, whole)

@@ -79,10 +79,14 @@ class Batches:
 
     def _fetch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         index = self.index(step)
-        # NumPy copies whole rows of a stored [n, H, W, 3], torch byte by byte; the layout that comes out is the same
-        images = self.images[index] if self.images.is_cuda else torch.from_numpy(self.images.numpy()[index.numpy()])
-        parts = images, self.labels[index], index
+        parts = self._rows(index), self.labels[index], index
         return tuple(part.pin_memory() for part in parts) if self.pool and self.device.type == "cuda" else parts
+
+    def _rows(self, index: Tensor) -> Tensor:
+        """Images [b, C, H, W]; NumPy copies those stored as [n, H, W, C] whole, torch byte by byte, to one layout."""
+        if self.images.device.type != "cpu":
+            return self.images[index]
+        return torch.from_numpy(self.images.numpy()[index.numpy()])
 
     def index(self, step: int) -> Tensor:
         """Numbers of the images of this process's share of a step, int64 [batch / world]."""
