@@ -32,7 +32,7 @@ from lib.metrics.activation_frontier import (
     standard,
     topk_sweep,
 )
-from lib.metrics.discs import NoMatch, matched_disc, rank_p
+from lib.metrics.discs import NoMatch, matched_disc, share_reaching
 from lib.metrics.monosemanticity import monosemanticity
 from lib.metrics.polysemanticity import (
     class_means,
@@ -373,10 +373,10 @@ def _disc(
     try:
         found = matched_disc(scores, params.top_units, sheet, params.random_sets, rng=rng, tries=50, n_discs=8)
     except NoMatch:
-        return dict.fromkeys(("disc", "scattered", "log_disc", "disc_p"), float("nan"))
+        return dict.fromkeys(("disc", "scattered", "log_disc", "disc_reached"), float("nan"))
     own, *null = effects(site, np.stack([found.disc, *found.scattered]), values, c)
     log = float(np.log(own) - np.log(null).mean())
-    return {"disc": own, "scattered": float(np.mean(null)), "log_disc": log, "disc_p": rank_p(own, null)}
+    return {"disc": own, "scattered": float(np.mean(null)), "log_disc": log, "disc_reached": share_reaching(own, null)}
 
 
 def _ready(params: Params, model: nn.Module, data: Images) -> Tensor:

@@ -21,7 +21,7 @@ from lib.topoloss import TopoLoss
 PROFILES = ROOT / "params" / "topoloss_hypotheses"
 SCALARS = {"accuracy", "step", "published_l0", "effective_rank", "rms", "topo_loss", "exponent", "h1_entropy",
            "h1_entropy_null", "h1_auroc", "h1_published", "participation", "d95", "morans_i"}  # fmt: skip
-CLASSES = {"log_sufficiency", "log_matched", "log_purity", "z", "distance", "published_ratio", "log_disc"}
+CLASSES = {"log_sufficiency", "log_matched", "log_specificity", "z", "distance", "published_ratio", "log_disc"}
 
 
 @cache
