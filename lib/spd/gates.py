@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 aten = torch.ops.aten
 
 GATES = ("mlp", "vector_mlp", "shared_mlp", "linear")
-TILES = {"cpu": 2**17, "cuda": 2**26}
+TILES = {"cpu": 2**17, "cuda": 2**24}
 """Numbers of a tile, by kind of device."""
 
 
