@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from lib.content import ROOT
 from lib.models.spd_targets import ToyModel, mlp, toy_draw
 from lib.rng import generator
-from lib.spd import SPDConfig, decompose
+from lib.spd import Routed, SPDConfig, decompose
+from lib.spd.gates import GATES
 from lib.spd.metrics import identity_error, one_hot_importance, recovery
 
 SCRIPT = Path(__file__).with_name("resumed_decomposition.py")
@@ -147,3 +149,29 @@ def test_a_known_answer_is_found():
     best = results[int(np.argmin(errors))].decomposition.parts["linear1"]
     found = recovery(best.V, best.U, W)
     assert found.mmcs > 0.99 and abs(found.ml2r - 1) < 0.05 and found.whole > 0.99
+
+
+def _conv():
+    return Routed(nn.Conv2d(2, 4, 3, groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 2 * 2, 3)), (2, 4, 4)
+
+
+@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize("kind", ["mlp", "conv", "tokens"])
+def test_every_kind_of_site_and_gate_trains(kind, gate):
+    """After some steps the loss is lower, and every parameter has moved."""
+    rng = generator(0, "kinds")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        target, shape = _conv() if kind == "conv" else (mlp((4, 3, 2), rng), (4,))
+        words = Routed(nn.Embedding(7, 5), nn.Linear(5, 3))
+    x = torch.randint(7, (64, 3), generator=rng) if kind == "tokens" else torch.randn(64, *shape, generator=rng)
+    config = SPDConfig(n_components=6, gate=gate, width=4, steps=60, batch_size=32, lr=0.01, warmup_steps=5, subset=1.0)
+    if kind == "tokens" and gate.endswith(("vector_mlp", "shared_mlp")):
+        with pytest.raises(ValueError, match="reads tokens"):
+            decompose(words, x, config)
+        return
+    result = decompose(words if kind == "tokens" else target, x, config, snapshot_at=[0], log_every=1)
+    course, before = result.history.loss, result.snapshots[0]
+    assert course.tail(10).mean() < course.head(10).mean()
+    after = result.decomposition.arrays()
+    assert [name for name in after if np.array_equal(after[name], before[name])] == []
