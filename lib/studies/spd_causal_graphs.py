@@ -174,7 +174,6 @@ def restored(params: Params, seed: int, arm: str) -> tuple[MLP, Decomposition, c
     return network, dec, causal.TwoLayers(*layers)
 
 
-@torch.no_grad()
 def analysis(params: Params, seed: int) -> dict[str, Any]:
     """Effects between the alive components of one network, what predicts them, and what chance would give.
 
@@ -295,7 +294,6 @@ def _regressions(params: Params, X: np.ndarray, Y: np.ndarray, rng: np.random.Ge
             "curve_null": regression.permuted_stepwise(X, Y[:, 0], most, SPLITS, rng)}  # fmt: skip
 
 
-@torch.no_grad()
 def published_reading(params: Params, seed: int) -> dict[str, Any]:
     """The published arm: alive by activation, bias after the ReLU, no delta, all images, no orientation.
 
