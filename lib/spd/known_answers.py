@@ -33,9 +33,9 @@ def recover_toy_model(
         restarts: target models trained; the one of lowest held-out loss is kept.
         options: of `SPDConfig`.
     Returns:
-        target_loss [restarts], over the zero predictor's; W [n_hidden, n_features]; by site, mmcs, ml2r, whole [S],
-        identity_error [S] and importance [S, n_features, C] on one-hot inputs, V [S, d_in, C], U [S, C, d_out];
-        null_mmcs and null_whole [null_draws], of random components at linear1; loss [S], over the last tenth of
+        target_loss [restarts], over the zero predictor's; W [n_hidden, n_features]; by site importance
+        [S, n_features, C] on one-hot inputs, V [S, d_in, C], U [S, C, d_out]; mmcs, ml2r, whole and identity_error [S]
+        of linear1 and linear2; dense_error [S] of identity layers, whose answer is n_hidden components; null_mmcs and null_whole [null_draws], of random components at linear1; loss [S], over the last tenth of
         training.
     Chapters: instruments/spd, studies/spd_causal_graphs.
     """
@@ -47,12 +47,16 @@ def recover_toy_model(
     W, rng = target.linear1.weight.detach().cpu(), generator(target_seed, "spd null")
     C = results[0].decomposition.parts["linear1"].V.shape[1]
     nulls = [random_recovery(C, W, rng) for _ in range(null_draws)]
-    found = {name: [_toy_recovery(r, name) for r in results] for name in ("linear1", "linear2")}
+    layers, maps = ("linear1", "linear2"), _importances(results, n_features)
+    found = {name: [_toy_recovery(r, name) for r in results] for name in layers}
+    hidden = [name for name in maps if name not in layers]
     scores = {key: {name: np.array([getattr(f, key) for f in rows]) for name, rows in found.items()}
               for key in ("mmcs", "ml2r", "whole")}  # fmt: skip
     return {
-        "target_loss": losses.cpu().numpy(), "W": W.numpy(), **scores, **_importances(results, n_features),
-        **_directions(results), "null_mmcs": np.array([null.mmcs for null in nulls]),
+        "target_loss": losses.cpu().numpy(), "W": W.numpy(), **scores, **_directions(results), "importance": maps,
+        "identity_error": {name: np.array([identity_error(one) for one in maps[name]]) for name in layers},
+        "dense_error": {name: np.array([dense_error(one, n_hidden) for one in maps[name]]) for name in hidden},
+        "null_mmcs": np.array([null.mmcs for null in nulls]),
         "null_whole": np.array([null.whole for null in nulls]), "loss": _last_losses(results),
     }  # fmt: skip
 
@@ -64,13 +68,9 @@ def _toy_recovery(result: Result, name: str):
     return recovery(parts.U.T, parts.V.T, place.weight.T)  # this layer writes the features
 
 
-def _importances(results: Sequence[Result], n_features: int) -> dict[str, Any]:
+def _importances(results: Sequence[Result], n_features: int) -> dict[str, np.ndarray]:
     each = [one_hot_importance(r.decomposition, n_features) for r in results]
-    stacked = {name: np.stack([one[name] for one in each]) for name in each[0]}  # [S, n_features, C]
-    sizes = {name: maps.shape[2] for name, maps in stacked.items()}
-    errors = {name: np.array([identity_error(one) for one in maps]) for name, maps in stacked.items()
-              if sizes[name] >= n_features}  # fmt: skip
-    return {"importance": stacked, "identity_error": errors}
+    return {name: np.stack([one[name] for one in each]) for name in each[0]}  # [S, n_features, C]
 
 
 def _directions(results: Sequence[Result]) -> dict[str, Any]:
@@ -105,10 +105,9 @@ def recover_residual_mlp(
     sizes = {"n_features": n_features, "d_embed": d_embed, "d_mlp": units, "steps": target_steps}
     target, error = train_residual_mlp(n_layers, target_seed, **sizes, device=place)
     results = decompose(target, signed_draw(n_features), SPDConfig(**options), list(seeds), log_every=10)
-    found = _importances(results, n_features)
-    maps = found["importance"]
+    maps = _importances(results, n_features)
     dense = {name: np.array([dense_error(one, units) for one in m]) for name, m in maps.items() if name.endswith("out")}
-    identity = {name: errors for name, errors in found["identity_error"].items() if name.endswith("in")}
+    identity = {name: np.array([identity_error(one) for one in m]) for name, m in maps.items() if name.endswith("in")}
     return {"target_error": error, "importance": maps, "identity_error": identity, "dense_error": dense,
             "loss": _last_losses(results)}  # fmt: skip
 

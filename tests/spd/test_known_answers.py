@@ -13,6 +13,8 @@ def test_toy_model():
     assert run["W"].shape == (2, 5) and run["target_loss"].shape == (4,) and run["loss"].shape == (2,)
     assert set(run["importance"]) == {"linear1", "hidden0", "linear2"}
     assert run["importance"]["hidden0"].shape == (2, 5, 8)
+    assert set(run["dense_error"]) == {"hidden0"} and set(run["identity_error"]) == {"linear1", "linear2"}
+    assert run["dense_error"]["hidden0"].tolist() == [dense_error(one, 2) for one in run["importance"]["hidden0"]]
     for seed in range(2):
         V, U = (torch.tensor(run[part]["linear1"][seed]) for part in "VU")
         again = recovery(V, U, torch.tensor(run["W"]))
