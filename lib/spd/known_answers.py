@@ -35,8 +35,8 @@ def recover_toy_model(
     Returns:
         target_loss [restarts], over the zero predictor's; W [n_hidden, n_features]; by site importance
         [S, n_features, C] on one-hot inputs, V [S, d_in, C], U [S, C, d_out]; mmcs, ml2r, whole and identity_error [S]
-        of linear1 and linear2; dense_error [S] of identity layers, whose answer is n_hidden components; null_mmcs and null_whole [null_draws], of random components at linear1; loss [S], over the last tenth of
-        training.
+        of linear1 and linear2; dense_error [S] of identity layers, whose answer is n_hidden components; null_mmcs and
+        null_whole [null_draws], of random components at linear1; loss [S], over the last tenth of training.
     Chapters: instruments/spd, studies/spd_causal_graphs.
     """
     place = device_named(device)
