@@ -58,7 +58,7 @@ SNAPSHOTS = (0.5, 0.7, 0.85)
 class Params(Base):
     """Every knob of the study; the values per profile stand in params/topoloss_hypotheses."""
 
-    profile: str = Field(pattern="^(smoke|quick|full|paper|sweep_alpha)$", description="the file these values are from")
+    profile: str = Field(pattern="^(smoke|quick|full|paper)$", description="the file these values are from")
     seed: int = Field(ge=0, description="root of every random stream")
     device: str = Field(pattern="^(auto|cpu|cuda)$", description="where models and coders are trained")
     dataset: str = Field(pattern="^(shapes|fashion_mnist|cifar10|imagenet100)$", description="labelled images")
@@ -153,21 +153,34 @@ def runs(params: Params) -> dict[str, pd.DataFrame]:
         training; all with columns arm, alpha, seed. maps: one row per model, columns contrast and means [classes, d],
         profile [distances], h1_units and h1_null_units [d].
     """
+    splits(params)  # without its data nothing starts
     todo = [(arm, seed) for arm in arms(params) for seed in range(params.seeds)]
     todo += [(arm, seed) for arm in other_arms(params) for seed in range(params.other_seeds)]
-    configs = [{"params": params, "arm": arm, "seed": seed} for arm, seed in todo]
     jobs = 1 if params.profile == "smoke" else None
-    collect(train_one, [c for c in configs if not c["arm"].earlier], jobs, "models")
-    done = collect(measured, configs, jobs, "measurements")
+    collect(train_one, [_config(params, arm, seed) for arm, seed in todo if not arm.earlier], jobs, "models")
+    judged = {(arm, seed): _same_as(params, arm, seed) for arm, seed in todo}
+    once = dict.fromkeys((arm, seed) for (_, seed), arm in judged.items())
+    done = collect(measured, [_config(params, arm, seed) for arm, seed in once], jobs, "measurements")
+    rows = dict(zip(once, done.itertuples(), strict=True))
     found: dict[str, pd.DataFrame] = {}
     for kind in ("scalars", "coders", "classes", "history", "maps"):
         tables = []
-        for row in done.itertuples():
-            own = getattr(row, kind)
+        for (arm, seed), other in judged.items():
+            own = getattr(rows[other, seed], kind)
             table = own if isinstance(own, pd.DataFrame) else pd.DataFrame([dict(own)])
-            tables.append(table.assign(arm=row.arm.name, alpha=row.arm.alpha, seed=row.seed))
+            tables.append(table.assign(arm=arm.name, alpha=arm.alpha, seed=seed))
         found[kind] = pd.concat(tables, ignore_index=True)
     return found
+
+
+def _config(params: Params, arm: Arm, seed: int) -> dict[str, Any]:
+    return {"params": params, "arm": arm, "seed": seed}
+
+
+def _same_as(params: Params, arm: Arm, seed: int) -> Arm:
+    """The arm itself, or the plain one where the earlier checkpoint is the plain model's last: nothing to do twice."""
+    plain = arm._replace(name="α = 0", earlier=False)
+    return plain if arm.earlier and _matching(params, plain, seed)["step"] == params.steps else arm
 
 
 def train_one(params: Params, arm: Arm, seed: int) -> dict[str, Any]:
@@ -207,20 +220,21 @@ def trained(params: Params, arm: tuple, seed: int) -> dict[str, Any]:
 
 
 def restored(params: Params, arm: Arm, seed: int) -> tuple[nn.Module, dict[str, Any]]:
-    """A trained model in eval mode, and what is known of its training.
-
-    The earlier checkpoint is the baseline's own snapshot, or end, whose accuracy is nearest to that at topo_weight 1.
-    """
-    name = arm._replace(name="α = 0", earlier=False) if arm.earlier else arm
-    done = reuse(trained, params, tuple(name), seed)
-    chosen = {"step": params.steps, "accuracy": done["accuracy"], "weights": done["weights"]}
-    if arm.earlier:
-        goal = reuse(trained, params, ("α = 1", 1.0, *name[2:]), seed)["accuracy"]
-        chosen = min([chosen, *done["snapshots"]], key=lambda own: abs(own["accuracy"] - goal))
+    """A trained model, or its earlier checkpoint, in eval mode, and what is known of its training."""
+    plain = arm._replace(name="α = 0", earlier=False)
+    done = reuse(trained, params, tuple(plain if arm.earlier else arm), seed)
+    chosen = _matching(params, plain, seed) if arm.earlier else done | {"step": params.steps}
     model = untrained(params, arm, seed).to(device_named(params.device))
     _restore(model, chosen["weights"])
     known = {"accuracy": chosen["accuracy"], "step": chosen["step"]}
     return model.eval(), known | {"history": done["history"]}
+
+
+def _matching(params: Params, plain: Arm, seed: int) -> dict[str, Any]:
+    """The plain model's snapshot, or end, whose accuracy is nearest to that of the model at topo_weight 1."""
+    done = reuse(trained, params, tuple(plain), seed)
+    goal = reuse(trained, params, tuple(plain._replace(name="α = 1", alpha=1.0)), seed)["accuracy"]
+    return min([done | {"step": params.steps}, *done["snapshots"]], key=lambda own: abs(own["accuracy"] - goal))
 
 
 def measured(params: Params, arm: Arm, seed: int) -> dict[str, Any]:

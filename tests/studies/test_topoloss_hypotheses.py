@@ -7,6 +7,7 @@ from functools import cache
 from itertools import product
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -130,6 +131,22 @@ def test_the_earlier_checkpoint_is_the_one_as_accurate_as_the_topographic_model(
     assert np.array_equal(model.head.weight.detach().numpy(), kept[1]["weights"]["head.weight"])
     told["α = 1"]["accuracy"] = 0.9
     assert study.restored(params(steps=40), arm, 0)[1]["step"] == 40
+
+
+@pytest.mark.parametrize(("step", "models"), [(6, 8), (5, 10)])
+def test_a_control_that_is_the_plain_model_itself_is_not_measured_twice(step, models, monkeypatch):
+    asked = []
+
+    def collect(function, configs, jobs, label):
+        asked.extend(config["arm"].name for config in configs if label == "measurements")
+        row = {kind: pd.DataFrame({"x": [1.0]}) for kind in ("scalars", "coders", "classes", "history", "maps")}
+        return pd.DataFrame([{**config, **row} for config in configs])
+
+    monkeypatch.setattr(study, "collect", collect)
+    monkeypatch.setattr(study, "_matching", lambda *_: {"step": step})
+    found = study.runs(params())
+    assert len(asked) == models and ("earlier checkpoint" in asked) == (step < params().steps)
+    assert found["scalars"].groupby("arm").seed.nunique().eq(2).all() and found["scalars"].arm.nunique() == 5
 
 
 def test_a_model_is_measured_whole_and_the_same_again():
