@@ -30,7 +30,8 @@ def weights_against_effects(
         ax.axhline(0, color=style.GRID, linewidth=0.8, zorder=0)
         ax.axvline(0, color=style.GRID, linewidth=0.8, zorder=0)
         ax.set(xlim=(-limit, limit), title=name)
-        ax.locator_params(axis="x", nbins=3)
+        tick = float(f"{0.6 * limit:.1g}")
+        ax.set_xticks([-tick, 0, tick], [f"{-tick:g}", "0", f"{tick:g}"])
         low, high = shares[name].low, shares[name].high
         ax.set_xlabel(f"wrong sign: {shares[name].estimate:.1%}\n[{low:.1%}, {high:.1%}]", color=style.ORANGE)
     axes[0].set_ylabel("exact effect\n(sd of the output)")
@@ -105,7 +106,7 @@ def step_curves(curves: np.ndarray, null: np.ndarray, ceiling: float) -> Figure:
     ax.plot(k[most], middle[most], "o", color=style.BLACK)
     ax.axhline(ceiling, **style.PUBLISHED)
     style.direct_label(ax, k[most - 1], ceiling - 0.07, f"published ceiling {ceiling:g}", style.BLACK, "left")
-    style.direct_label(ax, k[most], float(middle[most]) - 0.06, "median\noutput", style.BLACK, "below")
+    style.direct_label(ax, k[most - 1], ceiling - 0.16, "thick: median output", style.BLACK, "left")
     style.direct_label(ax, most * 0.6, 0.03, "permuted targets", style.NULL, "above")
     ax.set_xticks(k, [*map(str, k[:most]), "all"])
     ax.set(ylim=(-0.15, 1.02), xlabel="predictors chosen", ylabel="held-out R²")
