@@ -34,8 +34,9 @@ def matched_fit(paths: pd.DataFrame, at: float, null: tuple[float, float], effec
         mean = rows.groupby("penalty")[["val_mse", "interference"]].mean()
         left.plot(mean.val_mse, mean.interference, "-o", color=REGS[reg])
         for penalty, row in mean.iterrows():
-            side, text = "right" if reg == "L1" else "left", f"{reg} {penalty:.0e}".replace("e-0", "e-")
-            style.direct_label(left, row.val_mse, row.interference, text, REGS[reg], side)
+            side, text = "below" if reg == "L1" else "above", f"{reg} {penalty:.0e}".replace("e-0", "e-")
+            label = style.direct_label(left, row.val_mse, row.interference, text, REGS[reg], side)
+            label.set_ha("left" if reg == "L1" else "right")  # clear of both paths, which rise
     left.axvline(at, color=style.INK, linewidth=0.8, linestyle=":", zorder=0)
     style.null_band(left, *null, label="random directions")
     left.set(xscale="log", xlabel="validation error (log scale)", ylabel="interference of the decoder")
@@ -156,8 +157,8 @@ def ablation_forest(runs: pd.DataFrame, null: tuple[float, float]) -> Figure:
                     markeredgewidth=0)  # fmt: skip
             ax.plot(rows[column].median(), -place, "|", color=style.INK, markersize=9, markeredgewidth=1.8)
         left.plot([rows.low.iloc[0], rows.high.iloc[0]], [-place] * 2, color=style.INK)
-    names = [f"{act.upper() if act == 'gelu' else 'ReLU'} · {reg} · {init} · {noise.replace('_', ' ')}"
-             for (act, reg, init, noise), _ in cells]  # fmt: skip
+    said = {"none": "no noise", "positive_kurtosis": "heavy-tailed", "relu": "ReLU", "gelu": "GELU"}
+    names = [" · ".join(said.get(word, word) for word in cell) for cell, _ in cells]
     left.set_yticks([-place for place in range(len(cells))], names)
     left.set(xlabel="interference", ylim=(-len(cells) + 0.4, 0.6))
     right.set(xlabel="validation error (log scale)", xscale="log")
@@ -231,10 +232,9 @@ def predictions(
         boundary: the claimed width.
     """
     fig, (left, middle, right) = style.figure(aspect=0.46, cols=3, width_ratios=[0.8, 1.15, 1.15])
-    for place, (clipped, rows) in enumerate(clipping.groupby("clipped")):
+    for place, (_, rows) in enumerate(clipping.groupby("clipped")):
         across = place + np.linspace(-0.25, 0.25, len(rows))
-        left.plot(across, rows.sae_mse, "o", color=REGS["L2" if clipped else "L1"], alpha=0.5, markersize=3.2,
-                  markeredgewidth=0)  # fmt: skip
+        left.plot(across, rows.sae_mse, "o", color=style.BLUE, alpha=0.5, markersize=3.2, markeredgewidth=0)
     left.set_xticks([0, 1], ["not\nclipped", "clipped"])
     left.yaxis.set_minor_formatter(NullFormatter())
     left.set(ylabel="autoencoder's error, z-scored input", yscale="log", xlim=(-0.5, 1.5))
@@ -285,12 +285,12 @@ def one_layer(
     line = np.array([0, means.expected.max()])
     left.plot(line, line, color=style.GREEN, linewidth=1.2, zorder=0)
     left.plot(line, 2 * line, color=style.NULL, linewidth=1.2, zorder=0)
-    style.direct_label(left, line[1], line[1], r"$n^2/4m$", style.GREEN, "below").set_ha("right")
+    style.direct_label(left, line[1], line[1], " $n^2/4m$", style.GREEN)
     style.direct_label(left, line[1], 2 * line[1], r"$n^2/2m$, all pairs", style.NULL, "above").set_ha("right")
     left.plot(means.expected, means.expected_units, "_", color=style.ORANGE, markersize=13, markeredgewidth=2)
     finite = means.expected_units.iloc[-1]
-    style.direct_label(left, line[1], finite, "finite n, m", style.ORANGE, "below").set_ha("right")
-    left.set(xlabel=r"expected, $n^2/4m$", ylabel="polysemantic units")
+    style.direct_label(left, line[1], finite, "  finite\n  n, m", style.ORANGE).set_va("top")
+    left.set(xlabel=r"expected, $n^2/4m$", ylabel="polysemantic units", xlim=(None, 1.5 * line[1]))
     colours = dict(zip(courses, (style.NULL, style.BLUE, style.GREEN, style.BLACK, style.ORANGE), strict=False))
     for law, course in courses.items():
         middle.plot(step, course, color=colours[law], alpha=0.12, linewidth=0.6)

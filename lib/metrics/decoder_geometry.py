@@ -73,6 +73,11 @@ def _weighted(D: Tensor, base: float) -> Tensor:
     return (squared @ importance * importance).sum(-1) / 2
 
 
+def aligned_pairs(D: Tensor, above: float = 0.6) -> Tensor:
+    """Number of pairs of columns whose |cosine| exceeds `above`; D [..., d, n], result int64 [...]."""
+    return (column_cosines(D).abs() > above).triu(1).sum((-2, -1))
+
+
 def w4(weights: Mapping[str, Tensor]) -> Tensor:
     """Mean fourth power of a network's weights, biases left out, |w|_4^4 / count.
 

@@ -16,7 +16,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from lib.data.noise import EXCESS_KURTOSIS, unit_noise
+from lib.data.noise import unit_noise
 from lib.ensembles import device_named
 from lib.metrics import decoder_geometry as geometry
 from lib.metrics import noise_basis, recovery
@@ -256,12 +256,9 @@ def clipping(params: Params) -> dict:
 def collision_counts(params: Params) -> dict:
     """The tied model y = ReLU(W Wᵀ x) under L1: units that represent two features, against n^2/4m.
 
-    n^2/4m counts pairs and holds for n << m. At finite n and m, n features that choose among m units at random leave
-    m (1 - (1 - 1/m)^n) - n (1 - 1/m)^(n - 1) units with two or more, and half of them are expected to last.
-
     Returns:
-        runs: DataFrame, one row per (n, instance): polysemantic units, expected (n^2/4m), expected_units (half those
-            units), and represented, the share of features with a unit.
+        runs: DataFrame, one row per (n, instance): polysemantic units, expected (n^2/4m), expected_units (units chosen
+            with both signs at finite n and m), and represented, the share of features with a unit.
         opposite: share of two-feature units whose weights differ in sign, [n]; nan where there is none.
     """
     m, frames, opposite = params.collision_units, [], []
@@ -270,8 +267,8 @@ def collision_counts(params: Params) -> dict:
                              device=device_named(params.device)).W.cpu()  # fmt: skip
         found = {"polysemantic": collisions.polysemantic_units(W).numpy(), "instance": np.arange(len(W)),
                  "represented": collisions.represented(W).any(2).double().mean(1).numpy()}  # fmt: skip
-        shared = m * (1 - (1 - 1 / m) ** n) - n * (1 - 1 / m) ** (n - 1)
-        expected = {"n": n, "expected": collisions.expected_collisions(n, m), "expected_units": shared / 2}
+        expected = {"n": n, "expected": collisions.expected_collisions(n, m),
+                    "expected_units": collisions.expected_shared_units(n, m)}  # fmt: skip
         frames.append(pd.DataFrame(found | expected))
         opposite.append(float(collisions.opposite_sign_share(W)))
     return {"runs": pd.concat(frames, ignore_index=True), "opposite": np.array(opposite)}
@@ -282,7 +279,7 @@ def kurtosis(params: Params) -> dict:
 
     Returns:
         law: [5], "none" and the first four of `LAWS` (t(3) diverges); step [T]; concentration [5, T, I], mean over
-            features; excess_kurtosis [4], of those four.
+            features.
         tied, readout: relative change of the noise's expected cost when units are turned at random, [5, I] for the tied
             model trained under bipolar noise and [5, seeds] for the readout of the network, published combination 8.
     """
@@ -296,8 +293,7 @@ def kurtosis(params: Params) -> dict:
     tied = trained["bipolar"].W.cpu()
     turned = {"tied": (tied, noise_basis.tied_relu_cost, 0.15), "readout": (readout, noise_basis.linear_cost, 0.1)}
     found = {name: np.stack([_turned(params, law, *case) for law in LAWS]) for name, case in turned.items()}
-    return found | {"law": list(trained), "step": np.array(at), "concentration": np.stack(course),
-                    "excess_kurtosis": np.array([EXCESS_KURTOSIS[law] for law in LAWS[:4]])}  # fmt: skip
+    return found | {"law": list(trained), "step": np.array(at), "concentration": np.stack(course)}
 
 
 def _turned(params: Params, law: str, W: Tensor, cost: noise_basis.Cost, sigma: float) -> np.ndarray:

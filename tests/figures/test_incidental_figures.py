@@ -61,7 +61,7 @@ def test_forest_has_a_row_per_cell_in_the_order_given():
     runs = runs.assign(interference=5.0, val_mse=0.02, low=4.0, high=6.0)
     left, right = incidental.ablation_forest(runs, (4, 6)).axes
     labels = [label.get_text() for label in left.get_yticklabels()]
-    assert labels == [f"{act} · {reg} · random · none" for act in ("GELU", "ReLU") for reg in ("L1", "L2")]
+    assert labels == [f"{act} · {reg} · random · no noise" for act in ("GELU", "ReLU") for reg in ("L1", "L2")]
     assert dots(left) == dots(right) == 16 and right.get_xscale() == "log"
 
 

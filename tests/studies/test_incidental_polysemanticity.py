@@ -143,9 +143,9 @@ def test_collisions_follow_theory_and_have_opposite_signs():
     found = study.collision_counts(params("quick", collision_features=(16, 32)))
     mean = found["runs"].groupby("n")[["polysemantic", "expected", "expected_units"]].mean()
     assert mean.expected.tolist() == [0.5, 2.0] and (mean.expected_units < mean.expected).all()
-    assert study.collision_counts(params(collision_features=(4, 5)))["runs"].expected_units.iloc[0] == pytest.approx(
-        (32 * (1 - (31 / 32) ** 4) - 4 * (31 / 32) ** 3) / 2
-    )
+    small = study.collision_counts(params(collision_features=(4, 5)))["runs"]
+    by_hand = 32 * (1 - 2 * (63 / 64) ** 4 + (31 / 32) ** 4)  # of 32 units, those chosen with both signs
+    assert small.expected_units.iloc[0] == pytest.approx(by_hand)
     error = found["runs"].groupby("n").polysemantic.sem()
     assert ((mean.polysemantic - mean.expected_units).abs() < 4 * error + 0.1).all()
     assert np.nanmin(found["opposite"]) > 0.9
