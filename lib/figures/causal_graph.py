@@ -91,13 +91,14 @@ def explorer(graph: nx.DiGraph, labels: Mapping[Node, str]) -> go.Figure:
     at, fig = places(graph), go.Figure()
     largest = max((abs(e) for _, _, e in graph.edges(data="effect")), default=1.0)
     dots: dict[str, list] = {"x": [], "y": [], "text": [], "color": []}
-    for a, b, edge in graph.edges(data=True):
+    for number, (a, b, edge) in enumerate(graph.edges(data=True)):
         color = POSITIVE if edge["effect"] > 0 else NEGATIVE
         x, y = _points(at[a], at[b])
         fig.add_scatter(x=x, y=y, mode="lines", hoverinfo="skip", opacity=0.6,
                         line={"color": color, "width": round(0.5 + 4 * abs(edge["effect"]) / largest, 2)})  # fmt: skip
-        dots["x"].append(x[len(x) // 2])
-        dots["y"].append(y[len(y) // 2])
+        place = len(x) // 4 + number % (len(x) // 2)  # spread along the edges, so that few dots hide others
+        dots["x"].append(x[place])
+        dots["y"].append(y[place])
         dots["color"].append(color)
         dots["text"].append(
             f"component {a[1]} → component {b[1]}<br>effect {edge['effect']:.2f} [{edge['low']:.2f}, "
