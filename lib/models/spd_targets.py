@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lib.data.sparse_features import sparse_features
 from lib.models.toy_training import train_grid
 from lib.rng import generator
-from lib.spd.components import Routed, TiedLinear, plain
+from lib.spd.components import TiedLinear, plain
 
 DENSITY = {"tms": 0.05, "resid_mlp": 0.01}
 """P(feature is non-zero) of the inputs the sources use."""
@@ -69,19 +69,6 @@ class ResidualMLP(nn.Module):
             hidden = op(f"layers.{i}.mlp_in", layer["mlp_in"], residual).relu()
             residual = residual + op(f"layers.{i}.mlp_out", layer["mlp_out"], hidden)
         return residual @ self.W_E.T
-
-
-def mlp(widths: tuple[int, ...], rng: torch.Generator) -> Routed:
-    """A ReLU network of layers fc1, fc2, ... with biases, drawn as `nn.Linear` draws its own, from `rng`."""
-    net = Routed()
-    for i, (d_in, d_out) in enumerate(zip(widths[:-1], widths[1:], strict=True), start=1):
-        if i > 1:
-            net.add_module(f"relu{i - 1}", nn.ReLU())
-        layer, bound = nn.Linear(d_in, d_out), d_in**-0.5
-        for p in layer.parameters():
-            p.data = (2 * torch.rand(p.shape, generator=rng) - 1) * bound
-        net.add_module(f"fc{i}", layer)
-    return net
 
 
 def _linear(W: Tensor) -> nn.Linear:

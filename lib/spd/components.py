@@ -48,12 +48,12 @@ class TiedLinear(nn.Module):
 
 
 class Routed(nn.Sequential):
-    """A sequence of modules whose linear maps, convolutions and embeddings go through `op` by their names."""
+    """A sequence of modules whose weights of two and more axes go through `op` by their names: not those of norms."""
 
     def forward(self, x: Tensor, op=plain) -> Tensor:
         """The last module's output."""
         for name, module in self.named_children():
-            x = op(name, module, x) if hasattr(module, "weight") else module(x)
+            x = op(name, module, x) if getattr(getattr(module, "weight", None), "ndim", 0) > 1 else module(x)
         return x
 
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from lib.ensembles import SCHEDULES, denormals_flushed
 from lib.rng import generator
 from lib.sparse_coders import checkpoints
-from lib.spd.decomposition import Decomposition
+from lib.spd.decomposition import Decomposition, seeds_of
 from lib.spd.losses import Step, faithfulness
 from lib.spd.masks import Noise
 from lib.spd.options import SPDConfig
@@ -55,7 +56,8 @@ def decompose(
         target: module with `forward(x, op=plain)`, see `lib.spd.components`; trained where its weights lie.
         data: inputs [N, ...], of which batches are drawn with replacement, or a function that draws a batch.
         config: every option of the method.
-        seed: of initial values, noise and batches; a list trains all at once (linear sites only) and gives a list.
+        seed: of initial values, noise and batches; a list of different ones trains all at once (linear sites only) and
+            gives a list.
         sites, ties: as `Decomposition`.
         checkpoint: file to continue from, written every `checkpoint_every` steps and at the end; None: none.
         snapshot_at: steps 0..steps after which the trained values are kept.
@@ -64,9 +66,13 @@ def decompose(
     Returns:
         A `Result`, or a list of them for a list of seeds.
     Raises:
-        ValueError: a checkpoint of another run, training that diverged, or an option the target cannot have.
+        ValueError: a checkpoint of another run, training that diverged, a snapshot at a step that does not come, or an
+            option the target cannot have.
     Source: Bushnaq, Braun and Sharkey 2025. Chapters: instruments/spd, studies/spd_causal_graphs.
     """
+    for name, every in {"checkpoint_every": checkpoint_every, "log_every": log_every}.items():
+        if every < 1:
+            raise ValueError(f"{name} must be at least 1 step, got {every}")
     training = _Training(target, data, config, seed, sites, ties, set(snapshot_at), log_every)
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None and path.is_file():
@@ -86,14 +92,15 @@ class _Training:
 
     def __init__(self, target, data, config: SPDConfig, seed, sites, ties, snapshot_at: set[int], log_every: int):
         self.data, self.config, self.snapshot_at, self.log_every = data, config, snapshot_at, log_every
-        self.seeds = [seed] if isinstance(seed, int) else list(seed)
-        self.single = isinstance(seed, int)
+        if never := sorted(step for step in snapshot_at if not 0 <= step <= config.steps):
+            raise ValueError(f"snapshot_at: steps are 0 to {config.steps}, got {never}")
+        self.seeds, self.single = seeds_of(seed), isinstance(seed, Integral)
         self.device = next(target.parameters()).device
         self.streams = [generator(s, "spd", "data", device=self.device) for s in self.seeds]
         self.noise = Noise(self.seeds, not self.single, self.device)
         drawn = data if isinstance(data, Tensor) else data(generator(0, "example", device=self.device), 256)
         self.data_digest, example = checkpoints.content_digest(drawn), drawn[:2].to(self.device)
-        options = config.n_components, config.gate, config.width, seed, sites, ties, config.leak
+        options = config.n_components, config.gate, config.width, seed, sites, ties
         self.dec = Decomposition(target, example, *options)
         named = self.dec.named_parameters()
         self.weights = [t for name, t in named.items() if name.endswith((".V", ".U"))]
@@ -109,7 +116,7 @@ class _Training:
     def step(self) -> None:
         """One update of warm-up or training."""
         number = self.done - self.config.warmup_steps
-        if number in self.snapshot_at or (number == 0 and 0 in self.snapshot_at):
+        if number in self.snapshot_at:
             self._snapshot(number)
         if number < 0:
             self._update(self.warmup, faithfulness(self.dec))
@@ -134,9 +141,11 @@ class _Training:
 
     def _update(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        # a term may leave a parameter out (faithfulness alone no gate learns from): its gradient is 0
         # panels share no parameter, so the gradient of the sum is each panel's own; the fused kernel reads memory in
         # order and does not look at strides
-        for p, g in zip(parameters, torch.autograd.grad(loss.sum(), parameters), strict=True):
+        found = torch.autograd.grad(loss.sum(), parameters, materialize_grads=True)
+        for p, g in zip(parameters, found, strict=True):
             p.grad = g.contiguous()
         optimizer.step()
 
@@ -157,11 +166,11 @@ class _Training:
 
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must agree with."""
-        weights = {name: place.weight for name, place in self.dec.sites.items()}
+        target = [str(self.dec.target), self.dec.target.state_dict()]
         return {
-            **self.config.identity(), "seeds": self.seeds, "target": checkpoints.content_digest(weights),
-            "data": self.data_digest, "ties": self.dec.ties, "snapshot_at": sorted(self.snapshot_at),
-            "log_every": self.log_every,
+            **self.config.identity(), "seeds": self.seeds, "panels": not self.single,
+            "target": checkpoints.content_digest(target), "sites": list(self.dec.sites), "data": self.data_digest,
+            "ties": self.dec.ties, "snapshot_at": sorted(self.snapshot_at), "log_every": self.log_every,
         }  # fmt: skip
 
     def state(self) -> dict[str, Any]:

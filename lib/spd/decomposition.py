@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -43,16 +44,19 @@ class Decomposition:
     Called, it is the masked network: `decomposition(x, {"fc1": Mask(...)})`; sites without a mask act as in the target.
 
     Args:
-        target: a module with `forward(x, op=plain)`, see `lib.spd.components`; a frozen copy of it is kept.
+        target: a module with `forward(x, op=plain)`, see `lib.spd.components`; a frozen copy of it is kept, in
+            evaluation mode.
         example: a batch the target accepts; its values do not matter.
         n_components: C, for all sites or by name.
         gate: one of `lib.spd.gates.GATES`; width: hidden units of a gate.
-        seed: of the initial values; a list makes panels: decompositions side by side, linear sites only.
+        seed: of the initial values; a list of different ones makes panels: decompositions side by side, linear sites
+            only.
         sites: names to decompose; None: all that the forward pass offers.
         ties: {"linear2": "linear1"} lets linear2 use V = U1ᵀ and U = V1ᵀ, one parameter for both.
     Raises:
-        ValueError: a site that is not there or runs twice, panels with other than linear sites, or ties of weights
-            that are not each other's transpose.
+        ValueError: a site that is not there or runs twice, or none at all; numbers of components that do not name every
+            site once; panels with other than linear sites, or with one seed twice; ties of sites whose weights are not
+            each other's transpose, or of unequal C.
     Source: Bushnaq, Braun and Sharkey 2025. Chapters: instruments/spd, studies/spd_causal_graphs.
     """
 
@@ -66,14 +70,13 @@ class Decomposition:
         seed: int | Sequence[int] = 0,
         sites: Sequence[str] | None = None,
         ties: Mapping[str, str] | None = None,
-        leak: float = 0.01,
     ):
-        self.target = copy.deepcopy(target).requires_grad_(False)
-        self.gate, self.width, self.leak, self.ties = gate, width, leak, dict(ties or {})
-        self.panels = None if isinstance(seed, int) else len(seed)
+        self.target = copy.deepcopy(target).eval().requires_grad_(False)
+        self.gate, self.width, self.ties = gate, width, dict(ties or {})
+        seeds = seeds_of(seed)
+        self.panels = None if isinstance(seed, Integral) else len(seeds)
         self.sites = self._find(example, sites)
-        by_name = n_components if isinstance(n_components, Mapping) else dict.fromkeys(self.sites, n_components)
-        seeds = [seed] if isinstance(seed, int) else list(seed)
+        by_name = _by_name(n_components, self.sites)
         self.parts: dict[str, Parts] = {}
         for name, place in self.sites.items():
             place.check(by_name[name])
@@ -96,13 +99,19 @@ class Decomposition:
         if missing := set(wanted or ()) - set(found):
             raise ValueError(f"the target has no site {', '.join(sorted(missing))}; it has {', '.join(found)}")
         found = {name: place for name, place in found.items() if wanted is None or name in wanted}
+        if not found:
+            raise ValueError("there is no site: the target's forward sends no weight through `op`, or `sites` is empty")
         if self.panels and any(type(place) is not Linear for place in found.values()):
             raise ValueError("panels need linear sites only; decompose with one seed at a time")
         return found
 
     def _tie(self, name: str, owner: str) -> None:
+        if missing := {name, owner} - set(self.sites):
+            raise ValueError(f"{name} cannot be tied to {owner}: there is no site {', '.join(sorted(missing))}")
         if not torch.equal(self.sites[name].weight, self.sites[owner].weight.T):
             raise ValueError(f"{name} cannot be tied to {owner}: its weight is not the transpose")
+        if self.parts[name].V.shape[-1] != self.parts[owner].V.shape[-1]:
+            raise ValueError(f"{name} cannot be tied to {owner}: they have different numbers of components")
         self.parts[name] = self.parts[name]._replace(V=self.parts[owner].U.mT, U=self.parts[owner].V.mT)
 
     def named_parameters(self) -> dict[str, Tensor]:
@@ -227,6 +236,27 @@ class Decomposition:
         for name, value in arrays.items():
             named[name].copy_(torch.as_tensor(value))
         return self
+
+
+def seeds_of(seed: int | Sequence[int]) -> list[int]:
+    """Seeds as a list.
+
+    Raises:
+        ValueError: none, or one twice: two panels of one seed are one decomposition, not two.
+    """
+    seeds = [seed] if isinstance(seed, Integral) else list(seed)
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"panels need seeds that differ, got {seeds}")
+    return seeds
+
+
+def _by_name(n_components: int | Mapping[str, int], sites: Mapping[str, Linear]) -> dict[str, int]:
+    named = dict(n_components) if isinstance(n_components, Mapping) else dict.fromkeys(sites, n_components)
+    if set(named) != set(sites):
+        raise ValueError(f"n_components names {', '.join(named)}; the sites are {', '.join(sites)}")
+    if any(C < 1 for C in named.values()):
+        raise ValueError(f"every site needs a component or more, got n_components {n_components}")
+    return named
 
 
 def _initial(name: str, place: Linear, C: int, gate: str, width: int, seed: int) -> Parts:

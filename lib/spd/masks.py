@@ -96,7 +96,8 @@ def masked(acts: Tensor, mask: Mask) -> Tensor:
     delta = mask.delta
     if isinstance(delta, Tensor):
         delta = delta.unsqueeze(-1)
-    if mask.noise is None or mask.noise.requires_grad or mask.importance.shape != acts.shape:
+    fused = mask.noise is not None and mask.noise.shape == mask.importance.shape == acts.shape
+    if not fused or mask.noise.requires_grad or getattr(delta, "requires_grad", False):
         m = mask.importance if mask.noise is None else mask.importance + (1 - mask.importance) * mask.noise
         out = acts * (m - delta)
     else:
@@ -105,7 +106,7 @@ def masked(acts: Tensor, mask: Mask) -> Tensor:
 
 
 class _Masked(torch.autograd.Function):
-    """a (g + (1 - g) r - delta), keeping only its arguments; no gradient for r and delta."""
+    """a (g + (1 - g) r - delta), all of one shape and delta one per position, for r and delta without gradients."""
 
     @staticmethod
     def forward(ctx, a, g, r, delta):

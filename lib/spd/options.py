@@ -31,6 +31,7 @@ class SPDConfig:
             the whole "batch".
         weight_decay: AdamW's, of V and U.
         drop_zero_rows: leave out all-zero inputs, exactly, where every site sees zeros on them; one row stands for all.
+            Seeds side by side then keep equally many rows, so what a seed draws depends on the seeds beside it.
     """
 
     n_components: int | Mapping[str, int]
@@ -72,11 +73,12 @@ class SPDConfig:
         for name, accepted in choices.items():
             if getattr(self, name) not in accepted:
                 raise ValueError(f"{name} {getattr(self, name)!r} is not one of {', '.join(accepted)}")
-        for name in ("steps", "batch_size", "width"):
-            if not (isinstance(getattr(self, name), int) and getattr(self, name) >= 1):
-                raise ValueError(f"{name} must be a whole number of at least 1, got {getattr(self, name)!r}")
-        for name in (*TERMS, "lr", "warmup_steps", "warmup_lr", "weight_decay", "leak", "p", "eps"):
-            if not getattr(self, name) >= 0:
+        least = {"steps": 1, "batch_size": 1, "width": 1, "warmup_steps": 0, "attack_steps": 0}
+        for name, low in least.items():
+            if not (isinstance(getattr(self, name), int) and getattr(self, name) >= low):
+                raise ValueError(f"{name} must be a whole number of at least {low}, got {getattr(self, name)!r}")
+        for name in (*TERMS, "lr", "warmup_lr", "weight_decay", "leak", "p", "p_final", "eps", "attack_size"):
+            if getattr(self, name) is not None and not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)!r}")
         if not any(self.coefficients().values()):
             raise ValueError("every coefficient is 0: there is nothing to train")

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from lib.content import ROOT
-from lib.models.spd_targets import ToyModel, mlp, toy_draw
+from lib.models.mlp import MLP
+from lib.models.spd_targets import ToyModel, toy_draw
 from lib.rng import generator
 from lib.spd import Routed, SPDConfig, decompose
 from lib.spd.gates import GATES
@@ -76,14 +77,14 @@ def test_the_target_is_left_alone():
 def test_data_may_be_a_table():
     x = torch.rand(100, 4, generator=generator(0, "table"))
     config = SPDConfig(n_components=6, steps=30, batch_size=32, divergence="kl", warmup_steps=5)
-    result = decompose(mlp((4, 3, 2), generator(0)), x, config, [0, 1])
+    result = decompose(MLP((4, 3, 2), 0), x, config, [0, 1])
     assert len(result) == 2 and result[0].history.loss.iloc[-1] > 0
 
 
 def test_zero_rows_must_be_zero_everywhere():
     config = SPDConfig(n_components=4, steps=1, drop_zero_rows=True)
     with pytest.raises(ValueError, match="not zero at site fc2"):
-        decompose(mlp((4, 3, 2), generator(0)), torch.rand(9, 4), config)
+        decompose(MLP((4, 30, 2), 0), torch.rand(9, 4), config)
 
 
 def test_divergence_is_reported():
@@ -135,6 +136,15 @@ def test_checkpoints_of_other_runs_are_refused(tmp_path):
         trained(1, checkpoint=path)
     with pytest.raises(ValueError, match="differs in data"):
         decompose(small_target(), toy_draw(5, 0.5), QUICK, 0, log_every=3, checkpoint=path)
+    with pytest.raises(ValueError, match="differs in panels"):
+        trained([0], checkpoint=path)
+    other, hidden = small_target(), ToyModel(small_target().linear1.weight, small_target().linear2.bias, 1)
+    with torch.no_grad():
+        other.linear2.bias += 1  # the decomposed weights are the same, the network is not
+    with pytest.raises(ValueError, match="differs in target"):
+        decompose(other, toy_draw(5), QUICK, 0, log_every=3, checkpoint=path)
+    with pytest.raises(ValueError, match="differs in target"):
+        decompose(hidden, toy_draw(5), QUICK, 0, log_every=3, checkpoint=path, sites=["linear1", "linear2"])
 
 
 @pytest.mark.slow
@@ -162,7 +172,7 @@ def test_every_kind_of_site_and_gate_trains(kind, gate):
     rng = generator(0, "kinds")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        target, shape = _conv() if kind == "conv" else (mlp((4, 3, 2), rng), (4,))
+        target, shape = _conv() if kind == "conv" else (MLP((4, 3, 2), 0), (4,))
         words = Routed(nn.Embedding(7, 5), nn.Linear(5, 3))
     x = torch.randint(7, (64, 3), generator=rng) if kind == "tokens" else torch.randn(64, *shape, generator=rng)
     config = SPDConfig(n_components=6, gate=gate, width=4, steps=60, batch_size=32, lr=0.01, warmup_steps=5, subset=1.0)
@@ -175,3 +185,39 @@ def test_every_kind_of_site_and_gate_trains(kind, gate):
     assert course.tail(10).mean() < course.head(10).mean()
     after = result.decomposition.arrays()
     assert [name for name in after if np.array_equal(after[name], before[name])] == []
+
+
+def test_seeds_are_different_numbers():
+    for seeds in ([], [3, 3]):
+        with pytest.raises(ValueError, match="seeds that differ"):
+            trained(seeds)
+    own, numpys = trained(2), trained(np.int64(2))
+    assert same(own.decomposition.arrays(), numpys.decomposition.arrays())
+
+
+def test_steps_that_never_come_are_refused():
+    for wrong, what in (({"snapshot_at": [0, 13]}, "0 to 12, got"), ({"snapshot_at": [-1]}, "0 to 12, got"),
+                        ({"checkpoint_every": 0}, "checkpoint_every")):  # fmt: skip
+        with pytest.raises(ValueError, match=what):
+            trained(0, **wrong)
+    with pytest.raises(ValueError, match="log_every"):
+        decompose(small_target(), toy_draw(5), QUICK, 0, log_every=0)
+
+
+def test_parameters_no_term_reads_stay():
+    """Faithfulness alone trains no gate, the importance term alone no U; neither is an error."""
+    none = {"recon": 0.0, "layerwise": 0.0, "importance": 0.0}
+    for terms, moved in (({"faithfulness": 1.0}, {"V", "U"}), ({"importance": 1.0}, {"V", "gate"})):
+        config = SPDConfig(n_components=6, steps=3, batch_size=64, warmup_steps=0, **none | terms)
+        result = decompose(small_target(), toy_draw(5), config, snapshot_at=[0])
+        before, after = result.snapshots[0], result.decomposition.arrays()
+        found = {name.split(".")[1] for name in after if not np.array_equal(before[name], after[name])}
+        assert found == moved
+
+
+def test_the_frozen_target_draws_nothing():
+    """Dropout would make importances of one input differ from pass to pass."""
+    target = Routed(nn.Linear(4, 30), nn.Dropout(0.5), nn.Linear(30, 2)).train()
+    x = torch.rand(8, 4, generator=generator(0, "dropout"))
+    dec = decompose(target, x, SPDConfig(n_components=3, steps=1, batch_size=4, warmup_steps=0)).decomposition
+    assert torch.equal(*(dec.causal_importance(x)["2"] for _ in range(2))) and target.training

@@ -148,3 +148,14 @@ def test_a_panel_draws_what_it_draws_alone():
     assert torch.equal(both[1], alone)
     assert not torch.equal(both[0], both[1])
     assert math.isclose(float(Noise([0], False).uniform(torch.zeros(100_000)).mean()), 0.5, abs_tol=0.005)
+
+
+def test_masks_with_other_shapes_or_a_trained_delta_are_plain_autograd():
+    acts, g = normal(9, 4).requires_grad_(), normal(9, 4, label="g").sigmoid().requires_grad_()
+    delta = normal(9, label="d").requires_grad_()
+    for r in (normal(9, 4, label="r").sigmoid(), normal(1, 4, label="r").sigmoid()):
+        ours, wanted = masked(acts, Mask(g, r, delta)), acts * (g + (1 - g) * r - delta.unsqueeze(-1))
+        pairs = zip(*(torch.autograd.grad(t.sum(), [acts, g, delta]) for t in (ours, wanted)), strict=True)
+        assert torch.allclose(ours, wanted) and all(torch.allclose(one, other) for one, other in pairs)
+    found = torch.autograd.grad(masked(acts, Mask(g, r, 0.5)).sum(), [acts, g])  # one draw for all positions
+    assert torch.allclose(found[1], acts * (1 - r))

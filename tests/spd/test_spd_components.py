@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lib.models.spd_targets import ToyModel, mlp
+from lib.models.mlp import MLP
+from lib.models.spd_targets import ToyModel
 from lib.rng import generator
 from lib.spd import Decomposition, Mask, Routed, TiedLinear
 from lib.spd.components import Conv2d, site
@@ -31,7 +32,7 @@ def conv(dtype=torch.float32, **options):
 def targets():
     network = Routed(conv(stride=2, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 4 * 4, 3))
     words = Routed(nn.Embedding(11, 5), nn.Linear(5, 7))
-    yield "mlp", mlp((6, 5, 4), generator(0, "mlp")), normal(9, 6)
+    yield "mlp", MLP((6, 5, 4), 0), normal(9, 6)
     yield "toy", ToyModel(normal(2, 5), normal(5), identity_layers=1), normal(8, 5)
     yield "conv", network, normal(3, 4, 7, 7)
     yield "embedding", words, torch.randint(11, (3, 6), generator=generator(0, "words"))
@@ -103,11 +104,11 @@ def test_tied_weight_is_one_parameter():
     assert torch.allclose(dec.weight("linear2"), dec.weight("linear1").T)
     assert not [name for name in dec.named_parameters() if name in ("linear2.V", "linear2.U")]
     with pytest.raises(ValueError, match="not the transpose"):
-        Decomposition(mlp((3, 3, 3), generator(0)), normal(1, 3), 4, ties={"fc2": "fc1"})
+        Decomposition(MLP((3, 3, 3), 0), normal(1, 3), 4, ties={"fc2": "fc1"})
 
 
 def test_panels_are_the_decompositions_alone():
-    model, x = mlp((4, 3, 2), generator(0)), normal(2, 7, 4)
+    model, x = MLP((4, 3, 2), 0), normal(2, 7, 4)
     panels, alone = Decomposition(model, x[0], 5, seed=[3, 8]), Decomposition(model, x[0], 5, seed=8)
     for name, value in panels.panel(1).named_parameters().items():
         assert torch.equal(value, alone.named_parameters()[name])
@@ -125,8 +126,36 @@ def test_refusals():
     with pytest.raises(ValueError, match="linear sites only"):
         Decomposition(Routed(conv()), x, 4, seed=[0, 1])
     with pytest.raises(ValueError, match="no site fc9"):
-        Decomposition(mlp((2, 2), generator(0)), x[0, 0, :1, :2], 4, sites=["fc9"])
+        Decomposition(MLP((2, 2), 0), x[0, 0, :1, :2], 4, sites=["fc9"])
     with pytest.raises(TypeError, match="cannot be decomposed"):
         site("norm", nn.LayerNorm(3))
+    small = MLP((2, 2), 0), x[0, 0, :1, :2]
+    with pytest.raises(ValueError, match="there is no site"):
+        Decomposition(Silent(), x, 4)
+    for named in ({"fc2": 3}, {"fc1": 3, "fc2": 3}, {}):
+        with pytest.raises(ValueError, match="the sites are fc1"):
+            Decomposition(*small, named)
+    with pytest.raises(ValueError, match="a component or more"):
+        Decomposition(*small, 0)
+    with pytest.raises(ValueError, match="there is no site fc9"):
+        Decomposition(*small, 3, ties={"fc1": "fc9"})
+    with pytest.raises(ValueError, match="different numbers"):
+        toy = ToyModel(normal(2, 5), normal(5))
+        Decomposition(toy, normal(1, 5), {"linear1": 3, "linear2": 4}, ties={"linear2": "linear1"})
     with pytest.raises(ValueError, match="do not fit"):
-        Decomposition(mlp((2, 2), generator(0)), x[0, 0, :1, :2], 4).load({})
+        Decomposition(MLP((2, 2), 0), x[0, 0, :1, :2], 4).load({})
+
+
+class Silent(nn.Conv2d):
+    """A target that sends nothing through the operation."""
+
+    def __init__(self):
+        super().__init__(4, 2, 3)
+
+    def forward(self, x, op=None):
+        return super().forward(x)
+
+
+def test_norms_are_no_sites():
+    net = Routed(nn.Linear(4, 6), nn.LayerNorm(6), nn.ReLU(), nn.Linear(6, 2))
+    assert list(Decomposition(net, normal(3, 4), 5).sites) == ["0", "3"]

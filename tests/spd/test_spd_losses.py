@@ -3,7 +3,8 @@ import pytest
 import torch
 from torch import nn
 
-from lib.models.spd_targets import ToyModel, mlp, toy_draw
+from lib.models.mlp import MLP
+from lib.models.spd_targets import ToyModel, toy_draw
 from lib.rng import generator
 from lib.spd import Decomposition, Mask, Routed, SPDConfig
 from lib.spd.decompose import without_zero_rows
@@ -23,7 +24,7 @@ def step(dec, x, panels=False, seeds=(0,), **options):
 
 @pytest.fixture
 def small():
-    target, x = mlp((4, 3, 2), generator(0)), normal(6, 4)
+    target, x = MLP((4, 3, 2), 0), normal(6, 4)
     return Decomposition(target, x, 5), x
 
 
@@ -33,7 +34,7 @@ def conv_net():
 
 
 def test_faithfulness_by_hand():
-    dec = Decomposition(mlp((2, 1), generator(0)), torch.zeros(1, 2), 1)
+    dec = Decomposition(MLP((2, 1), 0), torch.zeros(1, 2), 1)
     dec.sites["fc1"].module.weight.data = torch.tensor([[3.0, 1.0]])
     dec.load(dec.arrays() | {"fc1.V": torch.tensor([[1.0], [2.0]]), "fc1.U": torch.tensor([[2.0]])})
     # Ŵ = (2, 4), W - Ŵ = (1, -3), (1 + 9)/2
@@ -177,7 +178,8 @@ def test_dropping_zero_rows_is_exact(monkeypatch, dtype, within):
 
 
 def test_options_are_refused():
-    for wrong in ({"gate": "deep"}, {"mask": "gaussian"}, {"steps": 0}, {"p_from": 1.0}, {"importance": -1.0},
+    for wrong in ({"gate": "deep"}, {"mask": "gaussian"}, {"steps": 0}, {"p_from": 1.0}, {"p_final": -1.0},
+                  {"warmup_steps": 2.5}, {"attack_steps": -1}, {"attack_size": -0.1}, {"importance": -1.0},
                   {"divergence": "l1"}, {"recon": 0.0, "layerwise": 0.0, "importance": 0.0}):  # fmt: skip
         with pytest.raises(ValueError):
             SPDConfig(n_components=3, **wrong)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lib.metrics.nulls import null_distribution
-from lib.models.spd_targets import mlp
+from lib.models.mlp import MLP
 from lib.rng import generator
 from lib.spd import Decomposition, Routed
 from lib.spd.metrics import (
@@ -97,7 +97,7 @@ def test_tally_counts_positions_of_any_shape():
 
 
 def test_one_hot_importance_has_a_row_per_feature():
-    dec = Decomposition(mlp((3, 2), generator(0)), torch.zeros(1, 3), 7)
+    dec = Decomposition(MLP((3, 2), 0), torch.zeros(1, 3), 7)
     found = one_hot_importance(dec, 3)
     assert found["fc1"].shape == (3, 7)
     assert np.array_equal(found["fc1"], dec.causal_importance(0.75 * torch.eye(3))["fc1"].numpy())
