@@ -60,19 +60,20 @@ def train_joint(
 ) -> tuple[MLP, Decomposition]:  # fmt: skip
     """Train an MLP and its decomposition at once, cross-entropy + the decomposition's loss.
 
-    Everything else is as in `train_mlp` and `decompose`: first weights, order of images, warm-up of the components on
-    faithfulness (to the untrained network), steps, rates.
+    First weights, order of images, steps and rate are those of `train_mlp`; initial components, their warm-up on
+    faithfulness (to the untrained network) and the loss those of `decompose`.
 
     Args:
         images, labels, sizes, seed, steps, batch, lr, device: as in `lib.models.mlp.train_mlp`.
-        config: of the decomposition; its steps are not used.
+        config: of the decomposition, but for how long and how fast: steps, lr, schedule and weight_decay are the
+            network's, which both share; drop_zero_rows, which only saves time, is not used.
     Returns:
         The trained network and its decomposition, both frozen.
     Chapter: studies/spd_causal_graphs.
     """
     where = device_named(device)
     network, x = MLP(sizes, seed).to(where), pixels(images, 255).to(where)
-    warm = decompose(network, x, SPDConfig(**config.identity() | {"steps": 1}), seed).decomposition
+    warm = decompose(network, x, SPDConfig(**config.identity() | {"steps": 1, "lr": 0.0}), seed).decomposition
     dec = LivingDecomposition(network, x[:2], config.n_components, config.gate, config.width, seed)
     dec.load(warm.arrays())
     noise = Noise([stream_seed(seed, "joint")], False, where)

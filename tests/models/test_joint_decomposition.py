@@ -49,3 +49,10 @@ def test_a_larger_weight_on_faithfulness_leaves_less_over():
     plain = CONFIG.identity() | {"warmup_steps": 0}
     loose, tight = (trained(SPDConfig(**plain | {"faithfulness": weight}))[1] for weight in (0.0, 1e4))
     assert tight.delta("fc1").norm() < loose.delta("fc1").norm()
+
+
+def test_it_starts_from_components_that_only_the_warm_up_has_moved():
+    _, dec = train_joint(IMAGES, LABELS, (16, 8, 2), 0, 1, CONFIG, batch=32, lr=0.0, device="cpu")
+    fresh = Decomposition(MLP((16, 8, 2), 0), pixels(IMAGES, 255)[:2], 6).named_parameters()
+    moved = [name for name, value in dec.named_parameters().items() if not torch.equal(value, fresh[name])]
+    assert moved == ["fc1.V", "fc1.U", "fc2.V", "fc2.U"]
