@@ -87,7 +87,7 @@ class Edges(NamedTuple):
     """Effects of input components (rows) on output components (columns) over the images where the output matters."""
 
     mean: np.ndarray
-    """Mean effect, [I, J]; nan where the output matters on no image."""
+    """Mean effect, [I, J]; nan, like median and interval, where the output matters on fewer than two images."""
     median: np.ndarray
     low: np.ndarray
     """Percentile bootstrap interval of the mean over images, [I, J] each."""
@@ -111,13 +111,14 @@ def ablation_effects(
         net: the two layers; x: images, [n, d_in].
         inputs, outputs: components of layer 1 and 2, I and J of them.
         baseline: i is replaced by "zero", or by its "mean" activation over the images; "ci": by zero in the network
-            whose first layer is masked by its causal importances and has no delta (what the masks promise to keep).
+            whose first layer is masked by its causal importances and has no delta (what the masks promise to keep);
+            form "exact" alone.
         form: "exact", or "published" (bias after the ReLU, delta dropped).
         ci1: causal importances of layer 1, [n, C1]; needed by "ci".
     Returns:
         Effects of each image, [n, I, J].
     Raises:
-        ValueError: an unknown baseline or form, or "ci" without importances.
+        ValueError: an unknown baseline or form, or "ci" without importances or in the published form.
     Source: report_components, causal effects; the exact form is ours. Chapter: studies/spd_causal_graphs.
     """
     pre, removed = _ablation(net, x, baseline, form, ci1)
@@ -249,8 +250,8 @@ def _ablation(net: TwoLayers, x: Tensor, baseline: str, form: str, ci1: Tensor |
     _one_of("baseline", baseline, BASELINES)
     a = x @ net.V1
     if baseline == "ci":
-        if ci1 is None:
-            raise ValueError("baseline 'ci' masks layer 1 by its causal importances: give ci1 [n, C1]")
+        if ci1 is None or form != "exact":
+            raise ValueError("baseline 'ci' masks layer 1 by its causal importances: give ci1 [n, C1] and form 'exact'")
         return (a * ci1) @ net.U1 + net.b1, a * ci1
     return net.pre(x, form), a if baseline == "zero" else a - a.mean(0)
 

@@ -66,7 +66,7 @@ def _count(weights: np.ndarray, left: np.ndarray, right: np.ndarray) -> int:
 def _sorted(weights: np.ndarray, other: np.ndarray, own: np.ndarray, centre) -> np.ndarray:
     """`own` [A], sorted by the centre of the places of its neighbours in `other` [B]; lonely ones keep their place."""
     places, before = np.argsort(other), np.argsort(own)
-    scale = len(other) / len(own)
+    scale = len(other) / max(1, len(own))
     key = [centre(places[row > 0], row[row > 0]) if row.any() else scale * before[a] for a, row in enumerate(weights)]
     return np.lexsort((before, key))
 

@@ -130,10 +130,11 @@ def stability_selection(
 
     Source: Meinshausen & Buehlmann 2010. Chapter: studies/spd_causal_graphs.
     """
-    Z, counts = StandardScaler().fit_transform(X), np.zeros(X.shape[1])
+    counts = np.zeros(X.shape[1])
     for _ in range(draws):
         half = rng.permutation(len(y))[: len(y) // 2]
-        _, active, _ = lars_path(Z[half], y[half] - y[half].mean(), method="lasso", max_iter=chosen)
+        Z = StandardScaler().fit_transform(X[half])  # the path has no intercept
+        _, active, _ = lars_path(Z, y[half] - y[half].mean(), method="lasso", max_iter=chosen)
         counts[active[:chosen]] += 1
     return counts / draws
 

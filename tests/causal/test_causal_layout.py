@@ -42,3 +42,8 @@ def test_orders_are_permutations_and_never_cross_more_than_the_given_one():
         assert sorted(left) == list(range(10)) and sorted(right) == list(range(6))
         i, j = np.nonzero(weights)
         assert crossings(np.argsort(left)[i], np.argsort(right)[j]) <= crossings(i, j)
+
+
+def test_a_side_may_be_empty():
+    left, right = order_sides(np.zeros((0, 3)))
+    assert len(left) == 0 and sorted(right) == [0, 1, 2]

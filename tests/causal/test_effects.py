@@ -193,5 +193,6 @@ def test_refusals():
         ablation_effects(net, x, INS, OUTS, "none")
     with pytest.raises(ValueError, match="form 'other' is not one of"):
         mean_effects(net, x, torch.ones(11, 8, dtype=torch.bool), form="other")
-    with pytest.raises(ValueError, match="give ci1"):
-        ablation_effects(net, x, INS, OUTS, "ci")
+    for wrong in ({}, {"ci1": torch.ones(11, 5, dtype=x.dtype), "form": "published"}):
+        with pytest.raises(ValueError, match="give ci1"):
+            ablation_effects(net, x, INS, OUTS, "ci", **wrong)

@@ -95,3 +95,13 @@ def test_a_target_that_does_not_vary_is_refused():
         stepwise(X, np.ones_like(y), 3)
     with pytest.raises(ValueError, match="does not vary"):
         lasso(X, y, X, np.ones_like(y))
+
+
+def test_the_first_of_a_path_is_what_correlates_most_in_each_half():
+    rng = numpy_generator(6)
+    X, y, wanted = rng.standard_normal((24, 8)) ** 3, rng.standard_normal(24), np.zeros(8)
+    halves = numpy_generator(7)
+    for _ in range(40):
+        half = halves.permutation(24)[:12]
+        wanted[np.argmax(np.abs(np.corrcoef(X[half].T, y[half])[-1, :-1]))] += 1 / 40
+    np.testing.assert_allclose(stability_selection(X, y, numpy_generator(7), draws=40, chosen=1), wanted)
