@@ -16,30 +16,18 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from lib.causal.patching import causal_scores, contrast, effects, top_sets
-from lib.causal.sites import Site, open_site, other_class_means, unit_activity
+from lib.causal.class_units import UnitProfile, disc_effects, published_patching, unit_profile
+from lib.causal.patching import causal_scores, top_sets
+from lib.causal.sites import Site, open_site, other_class_means
 from lib.data import images as image_data
 from lib.data.imagenet100 import imagenet100
 from lib.data.images import Images
 from lib.data.shapes_colours import shapes_colours
 from lib.ensembles import device_named
+from lib.metrics import activation_frontier as coding
 from lib.metrics import spectrum, topography
-from lib.metrics.activation_frontier import (
-    cost,
-    cross_entropy_added,
-    latent_selectivity,
-    published_coder,
-    standard,
-    topk_sweep,
-)
-from lib.metrics.discs import NoMatch, matched_disc, share_reaching
-from lib.metrics.monosemanticity import monosemanticity
-from lib.metrics.polysemanticity import (
-    class_means,
-    entropy_selectivity,
-    selectivity_report,
-)
 from lib.metrics.sheet_weights import sheet_weights
+from lib.metrics.unit_scores import unit_scores
 from lib.models.image_models import image_model
 from lib.models.places import Places, features, places
 from lib.params import Params as Base
@@ -115,7 +103,7 @@ class Arm(NamedTuple):
 
 
 class Splits(NamedTuple):
-    """Images by use: coders learn from images the model was trained on, select and test share none with these."""
+    """Images by use: coders learn from training images; select (split A) and test share none; patch (B) is in test."""
 
     train: Images
     coder: Images
@@ -242,21 +230,21 @@ def measured(params: Params, arm: Arm, seed: int) -> dict[str, Any]:
     model, known = restored(params, arm, seed)
     parts, at, rng = splits(params), places(model), numpy_generator(params.seed, SLUG, "measured", seed)
     scored = parts.test.take(np.arange(min(params.scored_images, len(parts.test))))
-    site = open_site(model, at.site, _ready(params, model, parts.patch), torch.from_numpy(parts.patch.labels))
+    site = _opened(params, model, at.site, parts.patch)
     learned, seen = (features(model, part.images, at, params.image_size) for part in (parts.coder, scored))
     coders, published = _coders(params, learned, seen, scored.labels, at, site, seed)
     classes, maps = _classes(params, model, at, site, parts, rng)
     scalars = {"accuracy": known["accuracy"], "step": known["step"]} | published
-    h1, by_unit = _units(params, seen, scored.labels, rng)
-    scalars |= sheet_weights(model, at.layers, arm.factor) | h1
+    final, codes = (a.double().cpu().numpy() for a in (seen["last"], seen["codes"].relu()))
+    h1, by_unit = unit_scores(final, codes, scored.labels, params.null_draws, rng=rng)
+    scalars |= sheet_weights(model, at.layers, arm.factor) | {f"h1_{name}": value for name, value in h1.items()}
     for name, layer in {"": at.site, "class_": "class"}.items():
         x = seen[layer].cpu().numpy()
         scalars[f"{name}participation"] = spectrum.participation_ratio(x)
         scalars[f"{name}d95"] = spectrum.principal_dimension(x)
-    sheet = sheet_shape(site.n_units)
-    scalars["morans_i"] = float(np.nanmean(topography.morans_i(maps["contrast"], sheet)))
+    scalars["morans_i"] = float(np.nanmean(topography.morans_i(maps["contrast"], sheet_shape(site.n_units))))
     return {"scalars": scalars, "coders": coders, "classes": classes, "history": known["history"],
-            "maps": maps | by_unit}
+            "maps": maps | {f"h1_{name}": values for name, values in by_unit.items()}}
 
 
 def untrained(params: Params, arm: Arm, seed: int) -> nn.Module:
@@ -307,94 +295,47 @@ def _coders(
     rows = []
     size = params.expansion, params.k, params.coder_steps, params.coder_batch
     for layer, coder_seed in [(layer, 0) for layer in at.blocks] + [(at.site, s) for s in range(1, params.coder_seeds)]:
-        own, scale = stream_seed(params.seed, SLUG, "coder", seed, coder_seed), standard(learned[layer])
+        own, scale = stream_seed(params.seed, SLUG, "coder", seed, coder_seed), coding.standard(learned[layer])
         held = scale.apply(seen[layer])
-        for coder in topk_sweep(scale.apply(learned[layer]), *size, own):
-            row = {"layer": layer, "coder_seed": coder_seed, "k": coder.options["k"]} | cost(coder, held)
+        for coder in coding.topk_sweep(scale.apply(learned[layer]), *size, own):
+            row = {"layer": layer, "coder_seed": coder_seed, "k": coder.options["k"]} | coding.cost(coder, held)
             if layer == at.site:
-                row |= latent_selectivity(coder, held, labels, np.random.default_rng(own))
+                row |= coding.latent_selectivity(coder, held, labels, np.random.default_rng(own))
                 if row["k"] == params.fixed_k:
-                    row["ce"] = cross_entropy_added(site, coder, scale)
+                    row["ce"] = coding.cross_entropy_added(site, coder, scale)
             rows.append(row)
     own = stream_seed(params.seed, SLUG, "published coder", seed)
-    published = published_coder(learned["class"], params.expansion, params.published_epochs, own)
-    found = {f"published_{name}": value for name, value in cost(published, seen["class"]).items()}
-    return pd.DataFrame(rows).assign(middle=lambda table: table.layer == at.site), found
-
-
-def _units(
-    params: Params, found: dict, labels: np.ndarray, rng: np.random.Generator
-) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """H1: the published floored score, and scores of non-negative codes beside permuted labels; unit by unit too."""
-    final = found["last"].double().cpu().numpy()
-    permuted = [class_means(final, rng.permutation(labels)) for _ in range(20)]
-    means = class_means(final, labels)
-    codes = found["codes"].relu().double().cpu().numpy()
-    report = selectivity_report(codes, labels, params.null_draws, rng=rng)
-    one_hot = np.eye(means.shape[0])[labels]
-    by_unit = {"h1_units": entropy_selectivity(np.maximum(means, 0)),
-               "h1_null_units": entropy_selectivity(np.maximum(permuted[0], 0))}  # fmt: skip
-    return {f"h1_{name}": float(value) for name, value in report.items()} | {
-        "h1_published": float(np.nanmean(entropy_selectivity(means, published=True))),
-        "h1_published_null": float(np.nanmean([entropy_selectivity(m, published=True) for m in permuted])),
-        "h1_unfloored": float(np.nanmean(by_unit["h1_units"])),
-        "h1_monosemanticity": float(np.nanmean(monosemanticity(codes, one_hot))),
-    }, by_unit
+    coder = coding.published_coder(learned["class"], params.expansion, params.published_epochs, own)
+    published = {f"published_{name}": value for name, value in coding.cost(coder, seen["class"]).items()}
+    return pd.DataFrame(rows).assign(middle=lambda table: table.layer == at.site), published
 
 
 def _classes(
     params: Params, model: nn.Module, at: Places, site: Site, parts: Splits, rng: np.random.Generator
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """H3 and EXP_019, one row per class; and the maps of contrast and mean response, [classes, d]."""
-    n_classes, k, values = site.n_classes, params.top_units, other_class_means(site)
-    split_a = open_site(model, at.site, _ready(params, model, parts.select), torch.from_numpy(parts.select.labels))
-    activity, labels = unit_activity(split_a), parts.select.labels
-    scores = contrast(activity, labels, n_classes)  # [n_classes, d]
-    chosen, sheet = top_sets(scores, k), sheet_shape(site.n_units)
+    k, values, sheet = params.top_units, other_class_means(site), sheet_shape(site.n_units)
+    units = profile(params, model, at.site)
+    chosen = top_sets(units.contrast, k)
     table = causal_scores(site, chosen, params.random_sets, rng=rng, values=values)
     near = topography.colocation(chosen, sheet, params.location_draws, rng=rng)
     table = table.assign(distance=near.distance, z=near.z, p_closer=near.p_closer, chance=near.null.mean())
     final = features(model, parts.patch.images, at, params.image_size)["last"].double().cpu().numpy()
-    table = table.join(_published_patching(site, values, final, parts.patch.labels, k, sheet, rng))
-    discs = pd.DataFrame([_disc(site, values, c, scores[c], sheet, params, rng) for c in range(n_classes)])
-    profile = topography.correlation_profile(activity, sheet, 20, rng=rng)
-    maps = {"contrast": scores, "means": class_means(activity, labels), "profile": profile.correlation}
-    return table.join(discs).reset_index(), maps
+    table = table.join(published_patching(site, values, final, k, sheet, rng=rng))
+    table = table.join(disc_effects(site, values, units.contrast, k, sheet, params.random_sets, rng=rng))
+    near_alike = topography.correlation_profile(units.activity, sheet, 20, rng=rng)
+    maps = {"contrast": units.contrast, "means": units.means, "profile": near_alike.correlation}
+    return table.reset_index(), maps
 
 
-def _published_patching(
-    site: Site, values: Tensor, final: np.ndarray, labels: np.ndarray, k: int, sheet: topography.Sheet,
-    rng: np.random.Generator,
-) -> pd.DataFrame:  # fmt: skip
-    """The source's ratio and distance: units by their class mean at the end of the model, on the images patched."""
-    if final.shape[1] != site.n_units:  # a residual network's last stage has other units: select at the site
-        final = unit_activity(site)
-    sets = top_sets(class_means(final, labels), k)
-    rows = []
-    for c, own in enumerate(sets):
-        control = topography.random_sets(site.n_units, k, 1, rng)[0]
-        rows.append(effects(site, np.stack([own, control]), values, c))
-    effect, control = np.array(rows).T
-    distance = topography.mean_pairwise_distance(sets, sheet)
-    return pd.DataFrame({"published_ratio": effect / control, "published_distance": distance})
+def profile(params: Params, model: nn.Module, module: str) -> UnitProfile:
+    """What the units of a module of a trained model do on split A."""
+    return unit_profile(_opened(params, model, module, splits(params).select))
 
 
-def _disc(
-    site: Site, values: Tensor, c: int, scores: np.ndarray, sheet: topography.Sheet, params: Params,
-    rng: np.random.Generator,
-) -> dict[str, float]:  # fmt: skip
-    """Effect of the most selective disc that has scattered equals, and of those; nan where it has none."""
-    try:
-        found = matched_disc(scores, params.top_units, sheet, params.random_sets, rng=rng, tries=50, n_discs=8)
-    except NoMatch:
-        return dict.fromkeys(("disc", "scattered", "log_disc", "disc_reached"), float("nan"))
-    own, *null = effects(site, np.stack([found.disc, *found.scattered]), values, c)
-    log = float(np.log(own) - np.log(null).mean())
-    return {"disc": own, "scattered": float(np.mean(null)), "log_disc": log, "disc_reached": share_reaching(own, null)}
-
-
-def _ready(params: Params, model: nn.Module, data: Images) -> Tensor:
-    return prepare(image_tensor(data.images).to(next(model.parameters()).device), params.image_size)
+def _opened(params: Params, model: nn.Module, module: str, data: Images) -> Site:
+    images = prepare(image_tensor(data.images).to(next(model.parameters()).device), params.image_size)
+    return open_site(model, module, images, torch.from_numpy(data.labels))
 
 
 def _accuracy(params: Params, model: nn.Module, parts: Splits) -> float:
