@@ -1,4 +1,4 @@
-"""Figures of outcomes over arms: strips of seeds, distances of top units as z-scores, scores and their floor."""
+"""Figures of outcomes over arms: strips of seeds, and scores with their floor."""
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
@@ -29,7 +29,7 @@ def dose_response(
     """
     names = list(dict.fromkeys(values.outcome))
     rows = -(-len(names) // cols)
-    fig, axes = style.figure(aspect=0.1 + 0.3 * rows, rows=rows, cols=cols, squeeze=False, sharex=True)
+    fig, axes = style.figure(aspect=0.16 + 0.28 * rows, rows=rows, cols=cols, squeeze=False, sharex=True)
     for ax, name in zip(axes.flat, names, strict=False):
         own = values[values.outcome == name].dropna(subset="value")
         _strip(ax, own, arms, controls, {a: i for (o, a), i in (intervals or {}).items() if o == name})
@@ -42,6 +42,7 @@ def dose_response(
         ax.set_axis_off()
     for ax in axes.flat[max(0, len(names) - cols) : len(names)]:  # the lowest panel of each column
         ax.tick_params(labelbottom=True)
+        ax.set_xticks(range(len(arms)), list(arms.values()), rotation=50, ha="right", rotation_mode="anchor")
     return fig
 
 
@@ -58,33 +59,6 @@ def _strip(ax: Axes, own: pd.DataFrame, arms: Arms, controls: Collection, interv
             ax.vlines(x, intervals[arm].low, intervals[arm].high, color=colours[arm], linewidth=1)
     ax.set_xticks(range(len(arms)), list(arms.values()))
     ax.set_xlim(-0.5, len(arms) - 0.5)
-
-
-def colocation_scores(table: pd.DataFrame, arms: Arms, controls: Collection = ()) -> Figure:
-    """z-score of the mean distance between each class's top units: a dot per class, a column per seed, an arm a block.
-
-    Args:
-        table: columns arm, seed, z, p_closer; one row per class. The band holds 95 % of random sets.
-    """
-    fig, ax = style.figure(aspect=0.5)
-    colours, seeds = arm_colours(arms, controls), sorted(table.seed.unique())
-    style.null_band(ax, -1.96, 1.96, label="95 % of random sets")
-    ax.axhline(0, color=style.NULL, linewidth=1, zorder=0)
-    for block, arm in enumerate(arms):
-        for s, seed in enumerate(seeds):
-            own = table[(table.arm == arm) & (table.seed == seed)]
-            x = block + 0.7 * (s - (len(seeds) - 1) / 2) / len(seeds)
-            ax.plot(np.full(len(own), x), own.z, "o", color=colours[arm], markersize=3, alpha=0.55, markeredgewidth=0)
-            ax.hlines(own.z.mean(), x - 0.28 / len(seeds), x + 0.28 / len(seeds), color=colours[arm], linewidth=2.4)
-    low, high = table.z.min(), table.z.max()
-    ax.set_ylim(min(low, -2.5) - 1.4, max(high, 2.5) + 0.4)
-    for block, arm in enumerate(arms):
-        share = (table.p_closer[table.arm == arm] < 0.05).mean()
-        text = f"{100 * share:.0f} % of sets closer\nat p < .05"
-        style.direct_label(ax, block, ax.get_ylim()[0], text, colours[arm], "above")
-    ax.set_xticks(range(len(arms)), list(arms.values()))
-    ax.set_ylabel("distance of a class's top units,\nz against random sets")
-    return fig
 
 
 def floored_scores(scores: Mapping[str, np.ndarray], null: np.ndarray, floor: float, label: str) -> Figure:
@@ -106,7 +80,7 @@ def floored_scores(scores: Mapping[str, np.ndarray], null: np.ndarray, floor: fl
         ax.text(0.99, 0.06 + 0.08 * (len(curves) - 1 - place), name, color=colour, fontsize=8.5, ha="right",
                 transform=ax.transAxes)  # fmt: skip
     ax.axvspan(0, floor, color=style.NULL, alpha=0.16, linewidth=0, zorder=0)
-    ax.annotate(f"under the published\nfloor of {floor:g}", (0, 1), (4, -2), textcoords="offset points", va="top",
+    ax.annotate(f"under the\npublished\nfloor of {floor:g}", (0, 1), (4, -2), textcoords="offset points", va="top",
                 color=style.NULL, fontsize=8.5)  # fmt: skip
     ax.set(xlim=(0, None), ylim=(0, 1.02), xlabel=label, ylabel="share of units at or below")
     return fig

@@ -1,7 +1,7 @@
 """Figures of cortical sheets and of what topographic training changes; an arm is a topo_weight or a control.
 
 Tables have a row per run or item and the columns arm, seed and what each figure names. `arms` gives their order and
-labels; those in `controls` are grey.
+labels; those in `controls` are grey, and their lines broken.
 """
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
 from lib.figures import style
@@ -100,6 +101,24 @@ def arm_colours(arms: Arms, controls: Collection = ()) -> dict[object, object]:
     return dict(zip(weights, scale, strict=False)) | {arm: style.NULL for arm in arms if arm in controls}
 
 
+def arm_dashes(arms: Arms, controls: Collection = ()) -> dict[object, object]:
+    """A line style per arm: whole, and for controls dashed, then dotted, so that two greys can be told apart."""
+    dashes = [(0, (5, 1.6)), (0, (1.2, 1.4)), (0, (5, 1.4, 1.2, 1.4))]
+    return {arm: "solid" for arm in arms} | dict(zip([arm for arm in arms if arm in controls], dashes, strict=False))
+
+
+def _key(ax: Axes, lines: Mapping[str, tuple[float, object, object]], loc: str) -> None:
+    """Names of lines in the order of their heights, each in its colour behind a piece of its line.
+
+    Args:
+        lines: label -> (height, colour, line style).
+        loc: corner, as matplotlib's legend takes it.
+    """
+    ordered = sorted(lines.items(), key=lambda line: -line[1][0])
+    pieces = [Line2D([], [], color=colour, linestyle=dash, linewidth=2.2) for _, (_, colour, dash) in ordered]
+    ax.legend(pieces, [label for label, _ in ordered], loc=loc, labelcolor="linecolor", handlelength=2.6)
+
+
 def sparsity_frontier(
     runs: pd.DataFrame, arms: Arms, controls: Collection = (), at: Sequence[float] = (0.8, 0.9, 0.95),
     n_latents: int | None = None,
@@ -108,31 +127,32 @@ def sparsity_frontier(
 
     Args:
         runs: columns arm, seed, fve, l0; one row per coder of a sweep.
-        at: where arms are compared, marked by thin upright lines.
+        at: where arms are compared, marked by thin upright lines; the key has the order of the lines at the middle one.
         n_latents: of the coder; more than a tenth of them active is shaded as not sparse.
     """
     fig, ax = style.figure(aspect=0.58)
-    colours, ends = arm_colours(arms, controls), {}
+    colours, dashes, lines = arm_colours(arms, controls), arm_dashes(arms, controls), {}
     for arm, label in arms.items():
         sweeps = runs[runs.arm == arm].sort_values("fve").groupby("seed")
         curves = [sweep[["fve", "l0"]].to_numpy() for _, sweep in sweeps]
+        behind = 1 if arm in controls else 2
         for curve in curves:
-            ax.plot(*curve.T, color=colours[arm], linewidth=0.6, alpha=0.5)
+            ax.plot(*curve.T, color=colours[arm], linewidth=0.6, alpha=0.35, zorder=behind)
         x, y = _mean_curve(curves)
-        ax.plot(x, y, color=colours[arm], linewidth=2.2)
-        ends[label] = (x[-1], y[-1], colours[arm])
+        ax.plot(x, y, color=colours[arm], linewidth=2.2, linestyle=dashes[arm], zorder=4 - behind)
+        height = np.interp(at[len(at) // 2], x, y) if len(at) else y[-1]
+        lines[label] = (height, colours[arm], dashes[arm])
     for fve in at:
         ax.axvline(fve, color=style.GRID, linewidth=0.9, zorder=0)
     ax.set(xlabel="explained variance of the activations", ylabel="active latents per image (l0)", yscale="log")
     _plain_ticks(ax.yaxis)
-    ax.set_xlim(right=max(x for x, _, _ in ends.values()))
     if n_latents and ax.get_ylim()[1] > n_latents / 10:
         bottom, top = ax.get_ylim()
-        ax.axhspan(n_latents / 10, top, color=style.NULL, alpha=0.12, linewidth=0, zorder=0)
-        style.direct_label(ax, ax.get_xlim()[0], np.sqrt(top * max(bottom, n_latents / 10)),
-                           "not sparse: over a tenth\nof the latents active", style.NULL)  # fmt: skip
-        ax.set_ylim(bottom, top)
-    _end_labels(ax, ends)
+        ax.axhspan(n_latents / 10, 1.25 * top, color=style.NULL, alpha=0.12, linewidth=0, zorder=0)
+        style.direct_label(ax, ax.get_xlim()[0], np.sqrt(1.25 * top * max(bottom, n_latents / 10)),
+                           "not sparse: over a tenth of the latents active", style.NULL)  # fmt: skip
+        ax.set_ylim(bottom, 1.25 * top)
+    _key(ax, lines, "lower right")
     return fig
 
 
@@ -151,21 +171,6 @@ def _plain_ticks(axis: Axis) -> None:
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(lambda x, _: f"{x:g}")
     axis.set_minor_locator(NullLocator())
-
-
-def _end_labels(ax: Axes, ends: Mapping[str, tuple[float, float, object]], gap: float = 13.0) -> None:
-    """Labels to the right of where lines end, at least `gap` points apart and as near to their lines as that allows."""
-    right = max(x for x, _, _ in ends.values())
-    ordered = sorted(ends.items(), key=lambda end: end[1][1])
-    to_points = 72 / ax.figure.dpi
-    wanted = np.array([ax.transData.transform((0, y))[1] * to_points for _, (_, y, _) in ordered])
-    placed = wanted.copy()
-    for k in range(1, len(placed)):
-        placed[k] = max(placed[k], placed[k - 1] + gap)
-    placed -= (placed - wanted).mean()
-    for (label, (_, _, colour)), at in zip(ordered, placed, strict=True):
-        y = ax.transData.inverted().transform((0, at / to_points))[1]
-        style.direct_label(ax, right, float(y), label, colour)
 
 
 def disc_or_scattered(effects: pd.DataFrame, arms: Arms) -> Figure:
@@ -191,7 +196,7 @@ def disc_or_scattered(effects: pd.DataFrame, arms: Arms) -> Figure:
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_major_formatter(lambda x, _: f"{x:g}")
     for line, (arm, label) in enumerate(arms.items()):
-        axes[0, 0].text(0.04, 0.97 - 0.1 * line, label, color=colours[arm], fontsize=8.5, va="top",
+        axes[0, 0].text(0.04, 0.97 - 0.14 * line, label, color=colours[arm], fontsize=8.5, va="top",
                         transform=axes[0, 0].transAxes)  # fmt: skip
     style.direct_label(axes[0, -1], high, high, "equal", style.NULL, "left")
     axes[0, 0].set_ylabel("|logit change|, disc")
@@ -202,21 +207,21 @@ def disc_or_scattered(effects: pd.DataFrame, arms: Arms) -> Figure:
 def layerwise(
     runs: pd.DataFrame, arms: Arms, controls: Collection = (), value: str = "l0", label: str = "l0"
 ) -> Figure:
-    """`value` in every block: mean of seeds as a line, their range as a band, each seed thin.
+    """`value` in every block: the arms side by side, each with its seeds, their range and a line through the means.
 
     Args:
-        runs: columns arm, seed, block and `value`.
+        runs: columns arm, seed, block and `value`; the key is ordered as the arms are in the last block.
     """
     fig, ax = style.figure(aspect=0.5)
-    colours, ends = arm_colours(arms, controls), {}
-    for arm, name in arms.items():
+    colours, dashes, lines = arm_colours(arms, controls), arm_dashes(arms, controls), {}
+    for place, (arm, name) in enumerate(arms.items()):
         curves = runs[runs.arm == arm].pivot_table(index="block", columns="seed", values=value)
-        low, high = curves.min(axis=1), curves.max(axis=1)
-        ax.fill_between(curves.index, low, high, color=colours[arm], alpha=0.14, linewidth=0)
-        ax.plot(curves.index, curves, color=colours[arm], linewidth=0.5, alpha=0.6)
-        mean = curves.mean(axis=1)
-        ax.plot(mean.index, mean, "o-", color=colours[arm], linewidth=2)
-        ends[name] = (mean.index[-1], mean.iloc[-1], colours[arm])
-    ax.set(xlabel="block", ylabel=label, xticks=sorted(runs.block.unique()))
-    _end_labels(ax, ends)
+        x, mean = curves.index + 0.11 * (place - (len(arms) - 1) / 2), curves.mean(axis=1)
+        ax.vlines(x, curves.min(axis=1), curves.max(axis=1), color=colours[arm], linewidth=1)
+        ax.plot(x, curves, "o", color=colours[arm], markersize=2.6, alpha=0.6, markeredgewidth=0)
+        ax.plot(x, mean, "_", color=colours[arm], markersize=9, markeredgewidth=2.4)
+        ax.plot(x, mean, color=colours[arm], linewidth=1.3, linestyle=dashes[arm])
+        lines[name] = (mean.iloc[-1], colours[arm], dashes[arm])
+    ax.set(xlabel="after block", ylabel=label, xticks=sorted(runs.block.unique()))
+    _key(ax, lines, "best")
     return fig

@@ -19,10 +19,14 @@ def rank_of_the_operator(reads: Mapping[str, np.ndarray], ranks: Sequence[int]) 
         reads: label -> weight with which each unit is read by any anchor, [h, w]; 0 for a unit that is not.
         ranks: of the operator, one per sheet.
     """
-    fig, axes = style.figure(aspect=0.235, cols=len(reads), squeeze=False)
-    for ax, (label, read), rank in zip(axes[0], reads.items(), ranks, strict=True):
+    cols = len(reads) if len(reads) < 5 else 3  # a line of five would be too small to read
+    rows = -(-len(reads) // cols)
+    fig, axes = style.figure(aspect=0.235 if rows == 1 else 0.3 * rows, rows=rows, cols=cols, squeeze=False)
+    for ax, (label, read), rank in zip(axes.flat, reads.items(), ranks, strict=False):
         _cells(ax, read > 0)
         ax.set_title(f"{label}\nrank {rank} of {read.size}")
+    for ax in axes.flat[len(reads) :]:
+        ax.remove()
     return fig
 
 

@@ -78,7 +78,7 @@ def test_a_frontier_has_a_thin_line_per_seed_and_a_thick_mean_and_shades_what_is
     [ax] = fig.axes
     thin, thick = ([line for line in ax.lines if line.get_linewidth() == w] for w in (0.6, 2.2))
     assert len(thin) == 12 and len(thick) == 4 and ax.get_yscale() == "log"
-    assert thick[3].get_color() == style.NULL and set(ARMS.values()) < set(texts(fig))
+    assert thick[3].get_color() == style.NULL and set(ARMS.values()) == set(key(fig))
     assert any("not sparse" in text for text in texts(fig))
     assert not any("not sparse" in text for text in texts(topography.sparsity_frontier(sweeps(), ARMS)))
 
@@ -91,13 +91,22 @@ def test_the_mean_curve_is_geometric_over_the_common_range():
     assert list(x) == [0, 1, 5.5, 7]
 
 
-def test_labels_of_equal_ends_keep_apart():
-    fig, ax = style.figure()
-    ax.set_ylim(0, 1)
-    topography._end_labels(ax, {name: (1.0, 0.5, style.INK) for name in "abc"})
-    heights = sorted(ax.transData.transform((0, text.xy[1]))[1] * 72 / fig.dpi for text in ax.texts)
-    assert np.diff(heights) == pytest.approx([13, 13])
-    assert np.mean([text.xy[1] for text in ax.texts]) == pytest.approx(0.5)
+def key(fig):
+    """Label -> (line style, colour) of the figure's key, in order."""
+    found = fig.axes[0].get_legend()
+    return {t.get_text(): (line._dash_pattern, line.get_color())
+            for t, line in zip(found.get_texts(), found.get_lines(), strict=True)}  # fmt: skip
+
+
+def test_the_key_has_the_order_of_the_lines_and_tells_two_greys_apart():
+    arms = {0.0: "plain", 1.0: "topo", "permuted": "permuted", "early": "early"}
+    cells = [(a, s, f, height * f) for height, a in enumerate([1.0, "early", 0.0, "permuted"], 1) for s in range(2)
+             for f in (0.7, 0.9, 0.95)]  # fmt: skip
+    table = pd.DataFrame(cells, columns=["arm", "seed", "fve", "l0"])
+    found = key(topography.sparsity_frontier(table, arms, ["permuted", "early"]))
+    assert list(found) == ["permuted", "plain", "early", "topo"]  # highest first
+    assert found["permuted"][1] == found["early"][1] == style.NULL and found["permuted"][0] != found["early"][0]
+    assert found["plain"][0] == found["topo"][0] == (0, None)
 
 
 def test_discs_and_scattered_units_share_a_panel_per_seed_and_a_diagonal():
@@ -109,12 +118,14 @@ def test_discs_and_scattered_units_share_a_panel_per_seed_and_a_diagonal():
     assert cross.get_xdata() == pytest.approx([np.exp(1.5)]) and cross.get_ydata() == pytest.approx([np.exp(-0.5)])
 
 
-def test_layers_have_a_band_a_mean_and_every_seed():
+def test_layers_have_a_range_a_mean_and_every_seed_and_arms_stand_side_by_side():
     cells = [(a, s, b, b + s) for a in ARMS for s in range(3) for b in range(4)]
     fig = topography.layerwise(pd.DataFrame(cells, columns=["arm", "seed", "block", "l0"]), ARMS, ["permuted"])
     [ax] = fig.axes
-    assert len(ax.collections) == 4 and len(ax.lines) == 4 * 4
+    assert len(ax.collections) == 4 and len(ax.lines) == 4 * 5
+    assert ax.collections[0].get_segments()[1][:, 1].tolist() == [1, 3]  # seeds 0 and 2 after block 1
     assert list(ax.lines[3].get_ydata()) == [1, 2, 3, 4]  # mean of seeds 0, 1, 2
+    assert len({line.get_xdata()[0] for line in ax.lines}) == 4 and set(key(fig)) == set(ARMS.values())
 
 
 def test_outcomes_have_a_panel_each_with_seeds_means_intervals_and_printed_values():
@@ -131,15 +142,6 @@ def test_outcomes_have_a_panel_each_with_seeds_means_intervals_and_printed_value
     assert [segment.tolist() for segment in means if segment[0][1] != segment[1][1]] == [[[2, 2], [2, 4]]]
     [printed] = [line for line in right.lines if line.get_linestyle() == "--" and len(line.get_xdata())]
     assert list(printed.get_xdata()) == [0, 2] and list(printed.get_ydata()) == [1, 2]
-
-
-def test_distances_of_top_units_stand_before_their_null_and_shares_are_told():
-    cells = [(a, s, c, -3.0 if a == 1.0 else 0.1 * c, 0.01 if a == 1.0 else 0.5) for a in ARMS for s in range(2)
-             for c in range(4)]  # fmt: skip
-    table = pd.DataFrame(cells, columns=["arm", "seed", "class", "z", "p_closer"])
-    fig = dose_response.colocation_scores(table, ARMS, ["permuted"])
-    found = [text.split(" %")[0] for text in texts(fig) if "closer" in text]
-    assert found == ["0", "0", "100", "0"] and "95 % of random sets" in texts(fig)
 
 
 def test_a_floor_is_shaded_and_silent_units_left_out():

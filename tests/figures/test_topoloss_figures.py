@@ -20,6 +20,11 @@ def test_rank_panels_mark_what_is_read():
     assert fig.axes[0].get_ylim() == (2, 0)  # row 0 on top, as in the sheet
 
 
+def test_five_sheets_stand_in_two_lines_and_no_panel_is_empty():
+    fig = topoloss.rank_of_the_operator({str(n): np.ones((2, n)) for n in range(2, 7)}, range(5))
+    assert len(fig.axes) == 5 and {ax.get_subplotspec().rowspan.start for ax in fig.axes} == {0, 1}
+
+
 def test_sheets_share_one_signed_scale_and_ring_the_same_units():
     rng = np.random.default_rng(0)
     is_read = np.zeros((4, 6), bool)
