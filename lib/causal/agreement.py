@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import ortho_group
 
-from lib.metrics.recovery import match_features, mmcs
+from lib.metrics.recovery import cosines, match_features, mmcs
 
 
 class Agreement(NamedTuple):
@@ -42,3 +42,19 @@ def rotation_null(first: np.ndarray, second: np.ndarray, rng: np.random.Generato
     """
     turns = ortho_group.rvs(second.shape[1], size=n, random_state=rng).reshape(n, *[second.shape[1]] * 2)
     return np.array([agreement(first, second @ turn).matched for turn in turns])
+
+
+def best_pairs(
+    reads: np.ndarray, writes: np.ndarray, other_reads: np.ndarray, other_writes: np.ndarray, most: int = 9
+) -> dict[str, np.ndarray]:
+    """The components whose written direction another method comes closest to, and what both read.
+
+    Args:
+        reads, writes: of the components, [n, d_in] and [n, d]; other_reads, other_writes: of the latents.
+    Returns:
+        component_reads, latent_reads [most, d_in] and cosines [most], best first.
+    """
+    cosine = cosines(writes, other_writes)
+    order = np.argsort(-cosine.max(1), kind="stable")[:most]
+    return {"component_reads": reads[order], "latent_reads": other_reads[cosine[order].argmax(1)],
+            "cosines": cosine[order].max(1)}  # fmt: skip

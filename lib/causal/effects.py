@@ -206,6 +206,24 @@ def interactions(net: TwoLayers, x: Tensor, inputs: Sequence[int], outputs: Sequ
     return torch.stack(found)
 
 
+@torch.no_grad()
+def largest_at_random(
+    net: TwoLayers, x: Tensor, on: Tensor, inputs: Sequence[int], outputs: Sequence[int], unit: np.ndarray, draws: int,
+    rng: torch.Generator,
+) -> np.ndarray:  # fmt: skip
+    """The second largest effect of each sign, upwards and downwards, of `random_components`, [draws, 2].
+
+    Args:
+        on: bool, [n, J]; unit: [J], what effects are divided by; the others as in `ablation_effects`.
+    """
+    rows = []
+    for _ in range(draws):
+        drawn = random_components(net, rng)._replace(V2=net.V2[:, list(outputs)])
+        ranked = np.sort((mean_effects(drawn, x, on)[list(inputs)].cpu().numpy() / unit).ravel())
+        rows.append([ranked[-2], -ranked[1]])
+    return np.array(rows)
+
+
 def edges(
     values: Tensor, on: Tensor, rng: np.random.Generator, level: float = 0.95, n_resamples: int = 2000,
     fdr: float = 0.05,

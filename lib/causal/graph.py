@@ -93,6 +93,34 @@ def joint_share(
     return np.array(found)
 
 
+def sparsity(
+    net: TwoLayers, x: Tensor, on: Tensor, inputs: Sequence[int], outputs: Sequence[int], values: Tensor, draws: int,
+    rng: np.random.Generator,
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """The 80 % rule of one network, with its chance.
+
+    Args:
+        on: bool, [n, J]; values: effects of single images, [n, I, J]; draws: random edges; the others as `joint_share`.
+    Returns:
+        needed and needed_squares [J]; chance_needed and chance_needed_squares [200], means over outputs; resampled
+        [200], mean needed for images resampled; joint [J], share of the joint effect the rule's edges keep, and
+        joint_chance [J], that of as many random edges.
+    Chapter: studies/spd_causal_graphs.
+    """
+    values, own = values.cpu().numpy(), on.cpu().numpy()
+    mean = np.stack([values[own[:, j], :, j].mean(0) for j in range(len(outputs))], axis=1)  # [I, J]
+    found, keep = {}, strongest(mean)
+    for name, power in (("needed", 1), ("needed_squares", 2)):
+        found[name] = inputs_needed(mean, power=power)
+        found[f"chance_{name}"] = random_needed(len(inputs), len(outputs), rng, power=power, draws=200)
+    counts = rng.multinomial(len(x), np.full(len(x), 1 / len(x)), size=200)  # how often each image is drawn
+    weighed = [(counts * own[:, j]) @ values[:, :, j] for j in range(len(outputs))]  # [200, I] each
+    drawn = [joint_share(net, x, on, inputs, outputs, rng.permuted(keep, axis=0)) for _ in range(draws)]
+    found["resampled"] = np.nanmean([inputs_needed(each.T) for each in weighed], axis=0)
+    found["joint"], found["joint_chance"] = joint_share(net, x, on, inputs, outputs, keep), np.mean(drawn, axis=0)
+    return found
+
+
 def build(
     effects: Edges, keep: np.ndarray, inputs: Sequence[int], outputs: Sequence[int], unit: np.ndarray, level: np.ndarray
 ) -> nx.DiGraph:

@@ -108,3 +108,20 @@ def random_signs(n: int, rng: torch.Generator, like: Tensor) -> Tensor:
     """±1 with equal chances, [n], of the dtype and device of `like`."""
     drawn = torch.randint(0, 2, (n,), generator=rng, device=rng.device)
     return (2 * drawn - 1).to(like)
+
+
+@torch.no_grad()
+def random_gauge_flips(
+    net: TwoLayers, inputs: Sequence[int], outputs: Sequence[int], effects: np.ndarray, keep: np.ndarray, draws: int,
+    rng: torch.Generator,
+) -> np.ndarray:  # fmt: skip
+    """The null of wrong signs: their share among kept raw paths when every (V, U) has a random sign, [draws].
+
+    Args:
+        inputs, outputs: components, I and J of them; effects [I, J]; keep: bool, [I, J].
+    """
+    path, shares = net.U1[list(inputs)] @ net.V2[:, list(outputs)], []
+    for _ in range(draws):
+        turned = random_signs(len(path), rng, path)[:, None] * path
+        shares.append(flips(turned.cpu().numpy(), effects, keep).share.estimate)
+    return np.array(shares)

@@ -6,9 +6,10 @@ sum (y - ȳ)^2 with ȳ the mean of the images that are scored.
 from __future__ import annotations
 
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LassoCV, lars_path, lasso_path
 from sklearn.metrics import r2_score
@@ -137,6 +138,34 @@ def stability_selection(
         _, active, _ = lars_path(Z, y[half] - y[half].mean(), method="lasso", max_iter=chosen)
         counts[active[:chosen]] += 1
     return counts / draws
+
+
+def regress_all(X: np.ndarray, Y: np.ndarray, most: int, rng: np.random.Generator) -> dict[str, Any]:
+    """Every regression of every output component; the first half of the images fits the Lasso, the second scores it.
+
+    Args:
+        X: [n, I]; Y: output components, [n, J]; most: largest k of stepwise regression; rng: permutations, resampling.
+    Returns:
+        scores, DataFrame with a row per output: top2, held_out, refit, published, permuted (top2 of permuted targets)
+            and support, a count; top2_images, median over outputs of top2 for images resampled; curves [J, most + 1];
+        curve_null [5, most + 1], of the first output permuted; stability [I, J].
+    Chapter: studies/spd_causal_graphs.
+    """
+    half, rows, residuals, most = len(X) // 2, [], [], min(most, X.shape[1])
+    fit_x, test_x = X[:half], X[half:]
+    for y in Y.T:
+        own = lasso(fit_x, y[:half], test_x, y[half:])
+        shuffled = lasso(fit_x, rng.permutation(y[:half]), test_x, y[half:]).top2
+        residuals.append(top2_residuals(own, fit_x, y[:half], test_x, y[half:]))
+        rows.append({"top2": own.top2, "held_out": own.held_out, "refit": own.refit, "support": int(own.support.sum()),
+                     "published": own.published, "permuted": shuffled})  # fmt: skip
+    errors, totals = np.square(residuals), np.square(Y[half:] - Y[half:].mean(0)).T  # [J, n]
+    counts = rng.multinomial(errors.shape[1], np.full(errors.shape[1], 1 / errors.shape[1]), size=500)
+    resampled = np.median(1 - (errors @ counts.T) / (totals @ counts.T), axis=0)
+    stable = [stability_selection(X, y, rng, draws=20, chosen=min(10, most)) for y in Y.T]
+    return {"scores": pd.DataFrame(rows), "top2_images": resampled, "stability": np.array(stable).T,
+            "curves": np.array([stepwise(X, y, most) for y in Y.T]),
+            "curve_null": permuted_stepwise(X, Y[:, 0], most, 5, rng)}  # fmt: skip
 
 
 def _predict(X: np.ndarray, y: np.ndarray, X_new: np.ndarray) -> np.ndarray:

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from lib.causal import effects as causal
 from lib.causal import graph, predictors, regression
-from lib.causal.agreement import agreement, rotation_null
+from lib.causal.agreement import agreement, best_pairs, rotation_null
+from lib.causal.variants import variants
 from lib.data import images as pictures
 from lib.ensembles import denormals_flushed, device_named
 from lib.metrics.recovery import uniqueness
@@ -39,8 +40,6 @@ ARMS = ("noise", "again", "bernoulli", "published", "unimportant", "joint noise"
 be read by the published rules; without the importance loss; two of networks trained with their decomposition."""
 TAU, LEAST = 0.1, 1e-3
 """A component is active above this importance, and alive if active on more than this share of images."""
-SPLITS = 5
-"""Draws of the permuted targets of a regression."""
 
 
 class Params(Base):
@@ -180,8 +179,8 @@ def analysis(params: Params, seed: int) -> dict[str, Any]:
     Returns:
         inputs, outputs, numbers of components; mean, median, low, high, significant [I, J], n, sd, level [J] and
         sign_in, sign_out of `_effects`; on_edges, DataFrame with a row per kept edge and the four predictors; the
-        80 % rule (`_sparsity`), variants (`_variants`), strongest, the null of the largest effects; regression
-        (`_regressions`), published (`_published`); ci and directions for figures.
+        80 % rule (`graph.sparsity`), variants, nulls of the signs and of the largest effects, regressions
+        (`regression.regress_all`); ci and directions for figures.
     """
     _, dec, net = restored(params, seed, "noise")
     x = data(params).pixels(net.V1.device)[1]
@@ -202,96 +201,18 @@ def analysis(params: Params, seed: int) -> dict[str, Any]:
     return {
         "inputs": ins, "outputs": outs, **found._asdict(), "level": level, "unit": unit, "keep": keep,
         "on_edges": table.assign(effect=(found.mean / unit)[keep]),
-        "gauge": _random_gauges(params, seed, net, ins, outs, found.mean, keep),
-        **_sparsity(params, net, x, on, ins, outs, values, found.mean, rng),
-        "variants": _variants(params, seed, net, x, ci1, on, ins, outs, found.mean, keep),
-        "large_null": _largest_at_random(params, seed, net, x, on, outs, unit, len(ins)),
-        **_regressions(params, a1[:, ins].cpu().numpy(), a2[:, outs].cpu().numpy(), rng),
+        "gauge": predictors.random_gauge_flips(net, ins, outs, found.mean, keep, params.null_draws,
+                                               _rng(params, "gauge", seed, x)),
+        **graph.sparsity(net, x, on, ins, outs, values, params.null_draws, rng),
+        "variants": variants(net, x, ci1, on, ins, outs, found.mean, keep, params.orders,
+                             _rng(params, "orders", seed, x)),
+        "large_null": causal.largest_at_random(net, x, on, ins, outs, unit, params.null_draws,
+                                               _rng(params, "random components", seed, x)),
+        **regression.regress_all(a1[:, ins].cpu().numpy(), a2[:, outs].cpu().numpy(), params.most, rng),
         "reads": (net.V1[:, ins] * signs[0]).T.cpu().numpy(), "where": torch.stack(means).cpu().numpy(),
         "writes": (net.U2[outs] * signs[1][:, None]).cpu().numpy(), "pixel_sd": x.std(0).cpu().numpy(),
         "ci": torch.cat([ci1[:, ins], ci2[:, outs]], dim=1).cpu().numpy(),
     }  # fmt: skip
-
-
-def _sparsity(params, net, x, on, ins, outs, values, mean, rng) -> dict[str, Any]:
-    """The 80 % rule: inputs needed per output by |E| and E^2, over images resampled, at random, and jointly."""
-    need = {name: graph.inputs_needed(mean, power=power) for name, power in (("needed", 1), ("needed_squares", 2))}
-    chance = {f"chance_{name}": graph.random_needed(len(ins), len(outs), rng, power=power, draws=200)
-              for name, power in (("needed", 1), ("needed_squares", 2))}  # fmt: skip
-    values, counts = values.cpu().numpy(), rng.multinomial(len(x), np.full(len(x), 1 / len(x)), size=200)
-    weighed = [(counts * on[:, j].cpu().numpy()) @ values[:, :, j] for j in range(len(outs))]  # [200, I] each
-    resampled = np.nanmean([graph.inputs_needed(each.T) for each in weighed], axis=0)
-    keep = graph.strongest(mean)
-    drawn = [graph.joint_share(net, x, on, ins, outs, rng.permuted(keep, axis=0)) for _ in range(params.null_draws)]
-    return {**need, **chance, "resampled": resampled, "joint": graph.joint_share(net, x, on, ins, outs, keep),
-            "joint_chance": np.mean(drawn, axis=0)}  # fmt: skip
-
-
-def _variants(params, seed, net, x, ci1, on, ins, outs, mean, keep) -> pd.DataFrame:
-    """Other definitions of the effect beside ours: agreement with it on kept edges, and the 80 % rule."""
-    rng = generator(params.seed, SLUG, "orders", seed)
-    found = {
-        "replaced by its mean": causal.ablation_effects(net, x, ins, outs, "mean"),
-        "in the masked network": causal.ablation_effects(net, x, ins, outs, "ci", ci1=ci1),
-        "alone": causal.alone_effects(net, x, ins, outs),
-        "Shapley value": causal.shapley_effects(net, x, ins, outs, params.orders, rng),
-        "published form": causal.ablation_effects(net, x, ins, outs, form="published"),
-    }
-    rows = []
-    for name, values in found.items():
-        weights = on.to(values.dtype) / on.sum(0)
-        own = torch.einsum("nij,nj->ij", values, weights).cpu().numpy()
-        rows.append({"variant": name, "same_sign": float((np.sign(own) == np.sign(mean))[keep].mean()),
-                     "correlation": float(np.corrcoef(own[keep], mean[keep])[0, 1]) if keep.sum() > 2 else np.nan,
-                     "needed": float(np.nanmean(graph.inputs_needed(own)))})  # fmt: skip
-    mixed = causal.interactions(net, x, ins, outs, on).abs().sum((0, 1)).cpu().numpy() / 2
-    return pd.DataFrame(rows).assign(interaction=float(np.mean(mixed / np.abs(mean).sum(0))))
-
-
-def _random_gauges(params, seed, net, ins, outs, mean, keep) -> np.ndarray:
-    """Share of kept edges whose raw path has the wrong sign, for random signs of (V, U), [null_draws]."""
-    rng = generator(params.seed, SLUG, "gauge", seed, device=net.U1.device)
-    path, shares = net.U1[ins] @ net.V2[:, outs], []
-    for _ in range(params.null_draws):
-        turned = predictors.random_signs(len(ins), rng, path)[:, None] * path
-        shares.append(predictors.flips(turned.cpu().numpy(), mean, keep).share.estimate if keep.any() else np.nan)
-    return np.array(shares)
-
-
-def _largest_at_random(params, seed, net, x, on, outs, unit, n_inputs) -> np.ndarray:
-    """The second largest effect of each sign for random components of equal norm, [null_draws, 2]."""
-    rng, rows = generator(params.seed, SLUG, "random components", seed, device=x.device), []
-    for _ in range(params.null_draws):
-        drawn = causal.random_components(net, rng)
-        few = drawn._replace(V2=net.V2[:, outs])
-        own = causal.mean_effects(few, x, on).cpu().numpy()[:n_inputs] / unit
-        ranked = np.sort(own.ravel())
-        rows.append([ranked[-2], -ranked[1]])
-    return np.array(rows)
-
-
-def _regressions(params: Params, X: np.ndarray, Y: np.ndarray, rng: np.random.Generator) -> dict[str, Any]:
-    """Lasso and stepwise regression of every output component on the input components.
-
-    Returns:
-        scores, DataFrame with a row per output; top2_images, median over outputs of the top-2 R2 for images resampled;
-        curves [J, most + 1], curve_null [SPLITS, most + 1], stability [I, J].
-    """
-    half, rows, residuals, most = len(X) // 2, [], [], min(params.most, X.shape[1])
-    fit_x, test_x = X[:half], X[half:]
-    for y in Y.T:
-        own = regression.lasso(fit_x, y[:half], test_x, y[half:])
-        shuffled = regression.lasso(fit_x, rng.permutation(y[:half]), test_x, y[half:]).top2
-        residuals.append(regression.top2_residuals(own, fit_x, y[:half], test_x, y[half:]))
-        rows.append({"top2": own.top2, "held_out": own.held_out, "refit": own.refit, "support": int(own.support.sum()),
-                     "published": own.published, "permuted": shuffled})  # fmt: skip
-    errors, totals = np.square(residuals), np.square(Y[half:] - Y[half:].mean(0)).T  # [J, n]
-    counts = rng.multinomial(errors.shape[1], np.full(errors.shape[1], 1 / errors.shape[1]), size=500)
-    resampled = np.median(1 - (errors @ counts.T) / (totals @ counts.T), axis=0)
-    curves = np.array([regression.stepwise(X, y, most) for y in Y.T])
-    stable = [regression.stability_selection(X, y, rng, draws=20, chosen=min(10, most)) for y in Y.T]
-    return {"scores": pd.DataFrame(rows), "top2_images": resampled, "curves": curves, "stability": np.array(stable).T,
-            "curve_null": regression.permuted_stepwise(X, Y[:, 0], most, SPLITS, rng)}  # fmt: skip
 
 
 def published_reading(params: Params, seed: int) -> dict[str, Any]:
@@ -343,7 +264,7 @@ def transcoders(params: Params, seed: int) -> dict[str, Any]:
     middle = ("topk", params.coder_k[len(params.coder_k) // 2], 1.0)
     return {"rows": pd.DataFrame(rows), "components": _other_seed(params, seed, U),
             "coders": agreement(kept[*middle, False], kept[*middle, True]).matched,
-            **_pairs(V, U, *_told(network, coders[*middle, False], held)[1:])}  # fmt: skip
+            **best_pairs(V, U, *_told(network, coders[*middle, False], held)[1:])}  # fmt: skip
 
 
 def _coders(params: Params, seed: int, net: causal.TwoLayers) -> dict[tuple, SparseCoder]:
@@ -383,16 +304,6 @@ def _other_seed(params: Params, seed: int, U: np.ndarray) -> float:
     ci1 = dec.causal_importance(held)["fc1"]
     sign, alive = predictors.orientation(held @ net.V1, ci1, TAU), _alive(ci1)
     return agreement(U, (net.U1 * sign[:, None])[alive].cpu().numpy()).matched
-
-
-def _pairs(V: np.ndarray, U: np.ndarray, read: np.ndarray, write: np.ndarray, most: int = 9) -> dict[str, np.ndarray]:
-    """The best matched components and latents: what both read, and the cosine of what they write."""
-    cosine = F.normalize(torch.tensor(U), dim=1) @ F.normalize(torch.tensor(write), dim=1).T
-    best = cosine.max(1)
-    order = best.values.argsort(descending=True)[:most]
-    latents = best.indices[order]
-    return {"component_reads": V[order.numpy()], "latent_reads": read[latents.numpy()],
-            "cosines": best.values[order].numpy()}  # fmt: skip
 
 
 def toy(params: Params, mask: str) -> dict[str, Any]:
@@ -436,6 +347,10 @@ def gate_gradients(params: Params, draws: int = 10) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _rng(params: Params, label: str, seed: int, like: Tensor) -> torch.Generator:
+    return generator(params.seed, SLUG, label, seed, device=like.device)
+
+
 def _sizes(params: Params, own: Data) -> tuple[int, int, int]:
     return own.train[0].size, params.hidden, int(own.train_labels.max()) + 1
 
@@ -448,5 +363,4 @@ def _config(params: Params, arm: str, mask: str | None = None) -> SPDConfig:
 
 
 def _alive(importance: Tensor) -> Tensor:
-    """Components above TAU on more than a share LEAST of the images, bool [C]."""
-    return (importance > TAU).float().mean(0) > LEAST
+    return (importance > TAU).float().mean(0) > LEAST  # bool [C]

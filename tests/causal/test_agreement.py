@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lib.causal.agreement import agreement, rotation_null
+from lib.causal.agreement import agreement, best_pairs, rotation_null
 from lib.rng import numpy_generator
 
 
@@ -25,3 +25,11 @@ def test_rotations_move_and_lie_below_a_true_match():
     null = rotation_null(first, first, rng, 20)
     assert agreement(first, first).matched == pytest.approx(1)
     assert null.std() > 0.005 and null.max() < 0.7
+
+
+def test_best_pairs_come_in_order_of_the_cosine_of_what_they_write():
+    writes, other = np.eye(3), np.array([[0.0, 2, 0], [1, 0, 1]])
+    found = best_pairs(np.arange(6.0).reshape(3, 2), writes, np.array([[10.0, 11], [20, 21]]), other, most=2)
+    assert found["cosines"].tolist() == [1.0, pytest.approx(1 / np.sqrt(2))]
+    assert found["component_reads"].tolist() == [[2, 3], [0, 1]]
+    assert found["latent_reads"].tolist() == [[10, 11], [20, 21]]

@@ -12,6 +12,7 @@ from lib.causal.effects import (
     edges,
     false_discoveries,
     interactions,
+    largest_at_random,
     mean_effects,
     random_components,
     shapley_effects,
@@ -185,6 +186,15 @@ def test_random_components_leave_the_network_and_their_lengths():
     torch.testing.assert_close(drawn.U1.norm(dim=1), net.U1.norm(dim=1))
     on = torch.ones(11, 8, dtype=torch.bool)
     assert (mean_effects(drawn, x, on) - mean_effects(other, x, on)).abs().max() > 0.1  # a null that moves
+
+
+def test_the_null_of_the_largest_effects_moves_and_is_scaled():
+    net, x = network(), images()
+    on, unit = torch.ones(11, 2, dtype=torch.bool), np.array([1.0, 1.0])
+    null = largest_at_random(net, x, on, INS, OUTS, unit, 5, generator(1))
+    half = largest_at_random(net, x, on, INS, OUTS, 2 * unit, 5, generator(1))
+    assert null.shape == (5, 2) and np.ptp(null, axis=0).min() > 0
+    np.testing.assert_allclose(half, null / 2)
 
 
 def test_refusals():

@@ -16,6 +16,7 @@ from lib.causal.graph import (
     joint_share,
     random_needed,
     random_shares,
+    sparsity,
     strongest,
 )  # fmt: skip
 from lib.rng import generator, numpy_generator
@@ -79,3 +80,14 @@ def test_graph_carries_what_the_figure_tells():
         assert edge["effect"] == pytest.approx(found.mean[p, q] / (2.0, -1.0)[q]) and edge["n"] == 30
         assert edge["on"] == (2.5, -7.0)[q] and edge["off"] == pytest.approx(edge["on"] - edge["effect"])
         assert edge["low"] <= edge["effect"] <= edge["high"]
+
+
+def test_sparsity_gathers_the_rule_and_its_chance():
+    net, x = network(), images(40)
+    on = torch.rand(40, 2, generator=generator(2)) < 0.7
+    values = ablation_effects(net, x, INS, OUTS)
+    found = sparsity(net, x, on, INS, OUTS, values, 4, numpy_generator(3))
+    mean = np.stack([values[on[:, j], :, j].mean(0).numpy() for j in range(2)], axis=1)
+    assert np.array_equal(found["needed"], inputs_needed(mean))
+    np.testing.assert_allclose(found["joint"], joint_share(net, x, on, INS, OUTS, strongest(mean)))
+    assert found["resampled"].shape == (200,) and np.ptp(found["chance_needed"]) > 0

@@ -10,7 +10,16 @@ import torch
 
 from lib.causal.effects import ablation_effects, edges, mean_effects
 from lib.causal.graph import inputs_needed, strongest
-from lib.causal.predictors import STEPS, explained, flips, orientation, pooled_flips, predictions, random_signs
+from lib.causal.predictors import (
+    STEPS,
+    explained,
+    flips,
+    orientation,
+    pooled_flips,
+    predictions,
+    random_gauge_flips,
+    random_signs,
+)
 from lib.rng import generator, numpy_generator
 
 made = runpy.run_path(str(Path(__file__).with_name("test_effects.py")))
@@ -95,3 +104,10 @@ def test_flips_count_kept_edges_only():
     assert explained({"raw": found, "next": kept})["next"] == pytest.approx(0.5)
     with pytest.raises(ValueError, match="no edge is kept"):
         flips(predicted, effects, np.zeros((2, 2), dtype=bool))
+
+
+def test_the_random_gauge_null_moves_about_one_half(setting):
+    net, x, ci1, on = setting
+    effects, everything = mean_effects(net, x, on).numpy(), np.ones((5, 8), dtype=bool)
+    shares = random_gauge_flips(net, range(5), range(8), effects, everything, 200, generator(4))
+    assert shares.mean() == pytest.approx(0.5, abs=0.05) and shares.std() > 0.02

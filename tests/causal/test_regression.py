@@ -10,6 +10,7 @@ from lib.causal.regression import (
     lasso,
     permuted_stepwise,
     refit,
+    regress_all,
     stability_selection,
     stepwise,
     top2_residuals,
@@ -105,3 +106,11 @@ def test_the_first_of_a_path_is_what_correlates_most_in_each_half():
         half = halves.permutation(24)[:12]
         wanted[np.argmax(np.abs(np.corrcoef(X[half].T, y[half])[-1, :-1]))] += 1 / 40
     np.testing.assert_allclose(stability_selection(X, y, numpy_generator(7), draws=40, chosen=1), wanted)
+
+
+def test_all_regressions_of_two_outputs():
+    (X, y), rng = planted(), numpy_generator(6)
+    found = regress_all(X, np.column_stack([y, rng.standard_normal(len(y))]), 4, rng)
+    assert found["scores"].top2[0] > 0.9 > 0.1 > found["scores"].top2[1] and found["scores"].permuted.max() < 0.1
+    assert found["curves"].shape == (2, 5) and found["stability"].shape == (10, 2)
+    assert np.ptp(found["top2_images"]) > 0 and found["curve_null"].shape == (5, 5)
