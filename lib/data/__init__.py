@@ -1,6 +1,9 @@
 """Data sets by name, verified against `registry.toml`; never a silent stand-in.
 
     lib.data.sparse_features   generated toy features: independent, correlated or anti-correlated; batched
+    lib.data.correlated_groups generated features in groups, and the targets computed from them
+    lib.data.shapes_colours    generated images of one shape, of known colour and size
+    lib.data.imagenet100       ImageNet-100 from a reader's own copy, decoded once to a memory map
     lib.data.images            digits, mnist_5k, mnist, fashion_mnist, cifar10 as uint8 arrays and labels
 
     lib.data.registry          what each data set is: sources, versions, hashes, licence; and the errors
