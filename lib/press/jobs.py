@@ -74,7 +74,12 @@ class Press:
     def __init__(self, jobs: list[Job], slots: int):
         self.jobs, self.slots = jobs, slots
         self.events: queue.Queue[tuple[Job, dict[str, Any] | None]] = queue.Queue()
-        self.share = max(1, provenance.cores() // slots)
+
+    @property
+    def share(self) -> int:
+        """Cores for the runs of the next page; the last page gets all, since those beside it end before it."""
+        waiting = sum(job.state == "waiting" for job in self.jobs)
+        return max(1, provenance.cores() // max(1, min(self.slots, waiting)))
 
     def run(self) -> int:
         """Run all jobs to their end; 0 only if all succeeded.
