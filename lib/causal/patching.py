@@ -6,16 +6,14 @@
 """
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from lib.causal.sites import Site, other_class_means, unit_activity
-from lib.metrics.discs import MatchedDisc, rank_p, share_reaching
+from lib.causal.sites import Site, other_class_means
+from lib.metrics.discs import rank_p
 from lib.metrics.recovery import as_array
 from lib.metrics.topography import random_sets
 
@@ -119,25 +117,6 @@ def top_sets(scores: ArrayLike, k: int) -> np.ndarray:
     return np.argsort(-scores, axis=-1, kind="stable")[..., :k]
 
 
-def published_ratios(site: Site, k: int = 16, *, rng: np.random.Generator) -> pd.DataFrame:
-    """The source's ratio per class: E_c(top k by mean activity on class c) / E_c(one random set).
-
-    Selected on the images it is patched on, and over a single random set, whose own spread biases the ratio up.
-
-    Returns:
-        Index class; columns effect, control, ratio.
-    Source: TopoSAE, H3. Chapter: studies/topoloss_hypotheses.
-    """
-    activity, labels, values = unit_activity(site), as_array(site.labels), other_class_means(site)
-    rows = []
-    for c in range(site.n_classes):
-        own = top_sets(activity[labels == c].mean(0), k)
-        both = np.stack([own, random_sets(site.n_units, k, 1, rng)[0]])
-        rows.append(effects(site, both, values, c))
-    table = pd.DataFrame(rows, columns=["effect", "control"]).rename_axis("class")
-    return table.assign(ratio=table.effect / table.control)
-
-
 def causal_scores(
     site: Site, sets: ArrayLike, n_random: int = 20, *, rng: np.random.Generator, values: Tensor | None = None,
     batch: int = 512,
@@ -191,43 +170,6 @@ def causal_scores(
         found["specificity"] = np.diag(scaled / _elsewhere(scaled))
         logs = {f"log_{name}": np.log(ratio) for name, ratio in found.items()}
     return table.rename_axis("class").assign(**found, **logs)
-
-
-def disc_effects(
-    site: Site, matches: Mapping[int, MatchedDisc], values: Tensor | None = None, places: ArrayLike | None = None,
-    batch: int = 512,
-) -> pd.DataFrame:  # fmt: skip
-    """E_c of each class's contiguous disc against its scattered equals: does lying together matter?
-
-    Args:
-        site: of the patching split.
-        matches: class -> `matched_disc` of its scores on the selection split; classes without one are left out.
-        values, batch: as in `causal_scores`.
-        places: place of each unit, where units do not stand in order (`TopoLoss.places[name]`).
-    Returns:
-        Index class; columns disc, E_c of the disc; scattered, mean of E_c over the scattered sets;
-        log_ratio = log disc - mean of log E_c over the scattered sets, 0 on average where lying together does nothing;
-        log_matched, the same with the scattered sets scaled to the disc's rms push, without those that push nothing;
-        reached, share of scattered sets whose effect reaches the disc's, a description and no p-value
-        (`lib.metrics.discs.share_reaching`); rank and gap (largest |gap|) of the match.
-    Raises:
-        ValueError: no matches, or as `logit_changes`.
-    Chapter: studies/topoloss_hypotheses.
-    """
-    if not matches:
-        raise ValueError("disc_effects: no class has a disc with scattered equals")
-    values, rows = other_class_means(site) if values is None else values, {}
-    units = np.arange(site.n_units) if places is None else np.argsort(as_array(places))  # of each place
-    for c, match in matches.items():
-        own, apart = units[match.disc], units[match.scattered]
-        whole, *plain = effects(site, np.stack([own, *apart]), values, c, batch=batch)
-        pushed = _pushed(site, own, apart, values, c, batch)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            log, logs, matched = np.log(whole), np.log(plain).mean(), np.log(pushed).mean()
-        rows[c] = (whole, np.mean(plain), log - logs, log - matched, share_reaching(whole, plain), match.rank,
-                   np.abs(match.gaps).max())  # fmt: skip
-    names = ["disc", "scattered", "log_ratio", "log_matched", "reached", "rank", "gap"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=names).rename_axis("class")
 
 
 def _pushed(site: Site, own: np.ndarray, others: np.ndarray, values: Tensor, c: int, batch: int) -> np.ndarray:

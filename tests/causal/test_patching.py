@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from lib.causal import patching
+from lib.causal.class_units import published_patching
 from lib.causal.sites import open_site, other_class_means, replaced, tail_of, unit_activity
-from lib.metrics.discs import matched_disc
 from lib.metrics.nulls import against_null
-from lib.metrics.topography import disc, random_sets
+from lib.metrics.topography import random_sets
 from lib.models.torchvision_import import import_torchvision
 from lib.rng import generator, numpy_generator
 
@@ -224,54 +224,17 @@ def test_equal_push_undoes_what_only_size_does():
 
 def test_the_published_ratio_selects_where_it_patches_and_one_control_makes_it_jump():
     site = planted()
-    table = patching.published_ratios(site, 4, rng=rng("published"))
-    own = patching.top_sets(unit_activity(site)[:6].mean(0), 4)
-    assert table.effect[0] == patching.effects(site, own[None], other_class_means(site), 0)[0]
-    assert np.allclose(table.ratio, table.effect / table.control)
-    again = [patching.published_ratios(site, 4, rng=rng("again", str(i))).ratio.mean() for i in range(20)]
+    values, activity = other_class_means(site), unit_activity(site)
+
+    def published(*labels):
+        return published_patching(site, values, activity, 4, (1, site.n_units), rng=rng(*labels)).published_ratio
+
+    own = patching.top_sets(activity[:6].mean(0), 4)
+    control = random_sets(site.n_units, 4, 1, rng("published"))
+    by_hand = patching.effects(site, own[None], values, 0)[0] / patching.effects(site, control, values, 0)[0]
+    assert published("published")[0] == pytest.approx(by_hand)
+    again = [published("again", str(i)).mean() for i in range(20)]
     assert np.std(again) > 0.2 and against_null(np.mean(again), again).p_value > 0.3
-
-
-@pytest.fixture
-def sheet_site():
-    """A 4 x 8 sheet whose head reads every unit alike, or reads a corner thrice: 2 classes, equal spreads."""
-    labels = np.repeat([0, 1], 30)
-    images = rng("sheet").normal(size=(60, 32)) + np.where(labels[:, None] == 0, 0.5, -0.5)
-
-    def build(weights):
-        head = torch.tensor(np.stack([weights, -weights]))
-        return open_site(linear_model(head).double(), "0", torch.tensor(images), torch.tensor(labels))
-
-    return build
-
-
-def matches(n=20):
-    scores = 0.5 * rng("scores").random(32)
-    scores[disc(0, 5, (4, 8))] += 1
-    scores[[3, 7, 12, 15, 18, 21, 23, 24, 26, 28, 31]] += 1  # as selective as the corner, but scattered
-    return {c: matched_disc(scores, 5, (4, 8), n, rng=rng("matches", str(c)), n_discs=1) for c in (0, 1)}
-
-
-def test_a_disc_counts_only_where_lying_together_does(sheet_site):
-    alike = patching.disc_effects(sheet_site(np.ones(32)), matches())
-    assert (alike[["log_ratio", "log_matched"]].abs() < 0.3).to_numpy().all() and (alike.reached > 0).all()
-    own, match = other_class_means(site := sheet_site(np.ones(32))), matches()[1]
-    each = patching.effects(site, match.scattered, own, 1)
-    by_hand = np.log(patching.effects(site, match.disc[None], own, 1)[0]) - np.log(each).mean()  # the mean of logs
-    assert alike.log_ratio[1] == pytest.approx(by_hand) and alike.scattered[1] == pytest.approx(each.mean())
-    weights = np.ones(32)
-    weights[disc(0, 5, (4, 8))] = 3
-    corner = patching.disc_effects(sheet_site(weights), matches())
-    assert corner.log_ratio.to_numpy() == pytest.approx(np.log(3), abs=0.3) and (corner.reached == 0).all()
-
-
-def test_a_disc_on_a_permuted_sheet_patches_the_units_that_stand_there(sheet_site):
-    places = rng("places").permutation(32)
-    weights, found = np.ones(32), matches()
-    weights[np.isin(places, found[0].disc)] = 3  # the units in the disc
-    site = sheet_site(weights)
-    assert (patching.disc_effects(site, found, places=torch.tensor(places)).log_ratio > 0.7).all()
-    assert (patching.disc_effects(site, found).log_ratio < 0.7).all()
 
 
 @pytest.mark.parametrize("what, message", [
@@ -281,7 +244,6 @@ def test_a_disc_on_a_permuted_sheet_patches_the_units_that_stand_there(sheet_sit
      r"value must be \(3,\), got \(2,\)"),
     (lambda site: patching.effects(site, [[0]], torch.zeros(9, 3), 5), "no image of class 5"),
     (lambda site: patching.causal_scores(site, [[0]], rng=rng()), "one set for each of 2 classes"),
-    (lambda site: patching.disc_effects(site, {}), "no class has a disc"),
     (lambda site: other_class_means(site._replace(labels=torch.zeros(4))), "at least two classes"),
     (lambda site: open_site(linear_model().train(), "0", IMAGES, LABELS), "training mode"),
     (lambda site: open_site(linear_model(), "*", IMAGES, LABELS), "must name one module"),
