@@ -30,7 +30,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 
 book: $(VENV)/ready ## execute what changed and render _build/html/index.html
 	@$(PY) -m lib.press run --profile $(PROFILE) $(ARGS)
-	@$(PY) -m lib.site build --profile $(PROFILE)
+	@$(PY) -m lib.press.site build --profile $(PROFILE)
 
 run: $(VENV)/ready ## execute one study: make run STUDY=superposition_phases ARGS="-p seeds=3"
 	@test -n "$(STUDY)" || { echo 'name the study: make run STUDY=superposition_phases ARGS="-p seeds=3"'; $(PY) -m lib.press list; exit 2; }
@@ -68,7 +68,7 @@ lock: $(VENV)/ready ## renew constraints.txt from pyproject.toml
 
 study: $(VENV)/ready ## lay the five rooms of a new study: make study NAME=my_study
 	@test -n "$(NAME)" || { echo 'name the study: make study NAME=my_study'; exit 2; }
-	@$(PY) -m lib.scaffold $(NAME)
+	@$(PY) -m lib.press.scaffold $(NAME)
 
 clean: ## remove everything generated but fetched data (make clean && rm -r _build/data for that too)
 	@find _build -mindepth 1 -maxdepth 1 ! -name .gitignore ! -name data -exec rm -rf {} +

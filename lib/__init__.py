@@ -17,12 +17,12 @@ Instruments (import these in your own notebook):
 Machinery (what turns a chapter into a page):
     lib.params          strict YAML -> frozen parameters
     lib.press           runs a chapter once per distinct (code, parameters, library, rules, versions, device)
-    lib.runs            runs computed once, by content -> dicts and DataFrames
-    lib.claims          verdict records and the table of claims
-    lib.prose           numbers the prose quotes
-    lib.site            assembles and renders the book
-    lib.scaffold        the five rooms of a new study
-    lib.content         content keys and atomic files; `provenance`: versions and machine; `live`: progress
+    lib.press.runs            runs computed once, by content -> dicts and DataFrames
+    lib.press.claims          verdict records and the table of claims
+    lib.press.prose           numbers the prose quotes
+    lib.press.site            assembles and renders the book
+    lib.press.scaffold        the five rooms of a new study
+    lib.files         content keys and atomic files; `provenance`: versions and machine; `live`: progress
 
 Studies (`lib.studies.<slug>`): frozen Params and the protocol of one run; the argument is in `book/studies/<slug>.md`.
 """

@@ -6,12 +6,13 @@ Learning rate, importance and density may differ per row, so a sweep over them i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from lib.tensors import denormals_flushed
 
 LossAndGrad = Callable[[Tensor, Tensor], Tensor]
 """(theta [I, P], grad [I, P]) -> loss [I]; overwrites grad with d loss / d theta."""
@@ -152,19 +153,6 @@ def fit(
     return Fit(theta, logged, history, torch.stack(tables) if snapshots else None)
 
 
-@contextmanager
-def denormals_flushed() -> Iterator[None]:
-    """Treat denormal numbers as 0 inside the block, and as the caller had them afterwards.
-
-    Adam's moments of a feature that is not active decay into the denormals, where CPU arithmetic is many times slower.
-    """
-    before = bool(torch.tensor([1e-40]).mul(1.0) == 0)
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(before)
-
 
 def by_autograd(loss: Callable[[Tensor], Tensor]) -> LossAndGrad:
     """Turn `loss(theta [I, P]) -> [I]` into a `LossAndGrad`; rows are independent, so one backward serves all."""
@@ -188,16 +176,3 @@ def best_restart(loss: Tensor, *tables: Tensor) -> tuple[Tensor, ...]:
         index = best.reshape(*best.shape, *[1] * len(rest)).expand(*best.shape, *rest)
         picked.append(table.gather(best.ndim - 1, index).squeeze(best.ndim - 1))
     return tuple(picked)
-
-
-def device_named(name: str) -> torch.device:
-    """The torch device for `auto` (CUDA where there is one), `cpu` or `cuda`.
-
-    Raises:
-        ValueError: `cuda` on a machine where torch finds none.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device: cuda: torch finds no CUDA device here; write device: auto or cpu")
-    return torch.device(name)

@@ -30,3 +30,10 @@ def generator(seed: int, *labels: str | int, device: str | torch.device = "cpu")
 def numpy_generator(seed: int, *labels: str | int) -> np.random.Generator:
     """A NumPy generator for the stream named by `seed` and `labels`."""
     return np.random.default_rng(stream_seed(seed, *labels))
+
+
+def checked_generator(rng: np.random.Generator) -> np.random.Generator:
+    """`rng`, or a TypeError for a bare seed, which would silently repeat one stream."""
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"rng must be a NumPy Generator, got {rng!r}; use lib.rng.numpy_generator(seed, label)")
+    return rng

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from lib.activations import match_modules
+from lib.activations.hooks import match_modules
 from lib.rng import generator
 
 Factor = float | tuple[float, float]
@@ -41,7 +41,7 @@ def sheet_shape(n: int) -> tuple[int, int]:
 
     Raises:
         ValueError: n < 1.
-    Source: Deb, Deb & Murty 2025, section 3; the authors' code. Chapter: studies/topoloss_hypotheses.
+    Source: Deb, Deb & Murty 2025, section 3; the authors' code.
     """
     if n < 1:
         raise ValueError(f"a sheet needs at least one unit, got {n}")
@@ -84,7 +84,6 @@ def operator(h: int, w: int, factor: Factor) -> tuple[Tensor, Tensor]:
         D [r, h·w] and U [h·w, r], float64.
     Raises:
         ValueError: a factor below 1 or larger than the sheet.
-    Chapter: instruments/topoloss, studies/topoloss_hypotheses.
     """
     rows, cols = anchors(h, w, factor)
     factor_h, factor_w = factor if isinstance(factor, tuple) else (factor, factor)
@@ -104,7 +103,7 @@ def topo_loss(W: Tensor, D: Tensor, U: Tensor, whole: bool = False) -> Tensor:
         whole: compare the sheet as one vector of n·e numbers, as the source does for biases.
     Returns:
         [...]; differentiable once in W, and not in D and U. Leading axes take the place of torch.vmap, refused here.
-    Source: Deb, Deb & Murty 2025, section 3, rewritten. Chapter: studies/topoloss_hypotheses.
+    Source: Deb, Deb & Murty 2025, section 3, rewritten.
     """
     return _LowRank.apply(W, D, U, whole)
 
@@ -115,7 +114,7 @@ def interpolated_loss(W: Tensor, h: int, w: int, factor: Factor, whole: bool = F
     Args, Returns: as `topo_loss`; `factor` as in `operator`.
     Raises:
         ValueError: a factor below 1 or larger than the sheet.
-    Source: Deb, Deb & Murty 2025, section 3. Chapter: studies/topoloss_hypotheses.
+    Source: Deb, Deb & Murty 2025, section 3.
     """
     anchors(h, w, factor)
     factor_h, factor_w = factor if isinstance(factor, tuple) else (factor, factor)
@@ -150,13 +149,13 @@ class TopoLoss:
     Raises:
         ValueError: no layer matches, one is not Linear or Conv2d, lacks what `kind` needs or has one weight per unit,
             or the factor leaves nothing of a sheet.
-    Source: Deb, Deb & Murty 2025, "TopoNets". Chapter: studies/topoloss_hypotheses.
+    Source: Deb, Deb & Murty 2025, "TopoNets".
     """
 
     def __init__(
         self, model: nn.Module, layers: str | Sequence[str], factor: Factor = 8.0, kind: Kind = "output",
         form: Form = "low_rank", permute: int | None = None, shared: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if kind not in ("output", "input", "bias") or form not in ("low_rank", "interpolate"):
             raise ValueError(f"kind is output, input or bias, form low_rank or interpolate; got {kind!r}, {form!r}")
         self.factor, self.kind, self.form = factor, kind, form
@@ -226,7 +225,6 @@ class Schedule:
 
     Attributes:
         ramps: (start, end, steps, shape) each; shape "linear" or "cosine" (half a wave: flat at both ends).
-    Chapter: studies/topoloss_hypotheses.
     """
 
     ramps: tuple[tuple[float, float, int, str], ...]

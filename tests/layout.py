@@ -13,14 +13,14 @@ import jupytext
 import yaml
 
 from lib import params
-from lib.claims import STUDIES
+from lib.press.claims import STUDIES
 
 PROFILES = ("smoke", "quick", "full")
 ROOMS = {
     "chapter": "book/studies/{}.md",
     "parameters": "params/{}",
-    "protocol": "lib/studies/{}.py",
-    "test": "tests/studies/test_{}.py",
+    "protocol": "lib/studies/{}/protocol.py",
+    "test": "tests/studies/{0}/test_{0}.py",
     "reference": "tests/reference/{}.ipynb",
 }
 HEADER = (
@@ -28,7 +28,7 @@ HEADER = (
     ("Command", r"# Command: .*{slug}.*\b(second|minute|hour)", "the command with its study and its time"),
     ("Expected", r"# Expected: \S", "the expected headline"),
 )
-PRINTING = ("**/__main__.py", "scaffold.py", "press/display.py", "press/jobs.py", "press/lab.py", "press/reference.py")
+PRINTING = ("**/__main__.py", "press/scaffold.py", "press/display.py", "press/jobs.py", "press/lab.py", "press/reference.py")
 """Command lines and what they show on a terminal; no other module of the library prints."""
 LARGEST = 49152
 """Bytes of a reference notebook: a chapter's code and the few outputs that are compared, no more."""
@@ -42,13 +42,9 @@ OUTSIDE = re.compile(
 
 def slugs(root: Path) -> list[str]:
     """Every study with at least one room, or a line in the table of contents."""
-    patterns = {room: place.replace("{}", "*") for room, place in ROOMS.items()}
-    found = {
-        path.stem.removeprefix("test_")
-        for pattern in patterns.values()
-        for path in root.glob(pattern)
-        if path.stem != "__init__"
-    }
+    folders = [path for place in ("params", "lib/studies", "tests/studies") for path in (root / place).glob("*/")]
+    files = [path for place in ("book/studies/*.md", "tests/reference/*.ipynb") for path in root.glob(place)]
+    found = {path.stem for path in folders + files if path.name != "__pycache__"}
     return sorted(found | in_contents(root))
 
 
@@ -86,7 +82,7 @@ def parameter_problems(root: Path, slug: str) -> list[str]:
     What is missing altogether is told by `missing_rooms`.
     """
     problems = []
-    if not (root / "lib" / "studies" / f"{slug}.py").is_file():
+    if not (root / ROOMS["protocol"].format(slug)).is_file():
         return problems
     for path in sorted((root / "params" / slug).glob("*.yaml")):
         name = path.relative_to(root)
@@ -115,7 +111,7 @@ def _header_problems(path: Path, slug: str) -> list[str]:
 def params_class(root: Path, slug: str) -> type[params.Params]:
     """`Params` of the protocol lying under `root`, which need not be this checkout."""
     name = f"layout_of_{abs(hash(root))}_{slug}"
-    spec = importlib.util.spec_from_file_location(name, root / "lib" / "studies" / f"{slug}.py")
+    spec = importlib.util.spec_from_file_location(name, root / ROOMS["protocol"].format(slug))
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.Params

@@ -7,8 +7,8 @@ import sys
 import layout
 import pytest
 
-from lib.claims import STUDIES
-from lib.content import ROOT
+from lib.files import ROOT
+from lib.press.claims import STUDIES
 
 DOCUMENTS = ("README.md", "CONTRIBUTING.md")
 README = (ROOT / "README.md").read_text()
@@ -61,7 +61,7 @@ def test_example_prints_what_is_said_of_it():
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", example], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     common, rare = (sorted(map(float, row.split(","))) for row in re.findall(r"\[([\d., ]+)\]", done.stdout))
     assert common == [0, 0, 0.5, 0.5, 0.5, 0.5] and rare == [0, 0.4, 0.4, 0.4, 0.4, 0.4]

@@ -15,7 +15,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from lib.content import ROOT
+from lib.files import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -184,7 +184,7 @@ def test_every_target_sets_the_environment_up_first(install, target):
 def test_book_executes_before_it_renders(install):
     steps = install.make("-n", "book").stdout.splitlines()
     assert steps[-2].startswith(".venv/bin/python -m lib.press run --profile quick")
-    assert steps[-1].startswith(".venv/bin/python -m lib.site build --profile quick")
+    assert steps[-1].startswith(".venv/bin/python -m lib.press.site build --profile quick")
 
 
 def test_help_is_the_default_and_every_documented_target_does_something(install):

@@ -6,9 +6,9 @@ import layout
 import pytest
 
 import lib
-from lib.claims import STUDIES
-from lib.content import ROOT
-from lib.scaffold import lay
+from lib.files import ROOT
+from lib.press.claims import STUDIES
+from lib.press.scaffold import lay
 
 CONTENTS = "root: intro\nparts:\n  - caption: Studies\n    chapters:\n      - file: studies/{}\n"
 CHAPTER, QUICK = "book/studies/penguins.md", "params/penguins/quick.yaml"
@@ -91,10 +91,10 @@ def test_a_whole_miniature_has_no_problem(tree):
 @pytest.mark.parametrize(
     "room",
     [
-        CHAPTER, QUICK, "params/penguins/smoke.yaml", "params/penguins/full.yaml", "lib/studies/penguins.py",
-        "tests/studies/test_penguins.py", "tests/reference/penguins.ipynb",
+        CHAPTER, QUICK, "params/penguins/smoke.yaml", "params/penguins/full.yaml", "lib/studies/penguins/protocol.py",
+        "tests/studies/penguins/test_penguins.py", "tests/reference/penguins.ipynb",
     ],
-)  # fmt: skip
+)
 def test_a_missing_room_is_named(tree, room):
     (tree / room).unlink()
     [problem] = layout.missing_rooms(tree, "penguins")
@@ -109,11 +109,13 @@ def test_a_chapter_left_out_of_the_contents_is_named(tree):
 
 
 @pytest.mark.parametrize(
-    "room", ["book/studies/emus.md", "params/emus", "lib/studies/emus.py", "tests/studies/test_emus.py",
+    "room", ["book/studies/emus.md", "params/emus", "lib/studies/emus/protocol.py", "tests/studies/emus/test_emus.py",
              "tests/reference/emus.ipynb"]
-)  # fmt: skip
+)
 def test_one_room_makes_a_study_that_lacks_the_others(tree, room):
-    (tree / room).mkdir() if room.startswith("params") else (tree / room).write_text("")
+    (tree / room if room.startswith("params") else (tree / room).parent).mkdir(parents=True, exist_ok=True)
+    if not room.startswith("params"):
+        (tree / room).write_text("")
     assert layout.slugs(tree) == ["emus", "penguins"]
     others = 8 if room.startswith("params") else 7  # an empty folder still lacks its three files
     assert len(layout.missing_rooms(tree, "emus")) == others
@@ -174,13 +176,13 @@ def test_an_ignored_library_is_found(tree):
     subprocess.run(["git", "init", "-q"], cwd=tree, check=True)
     assert layout.ignored_library_files(tree) == []
     (tree / ".gitignore").write_text("lib/\n")
-    assert layout.ignored_library_files(tree) == ["lib/studies/penguins.py"]
+    assert layout.ignored_library_files(tree) == ["lib/studies/penguins/__init__.py", "lib/studies/penguins/protocol.py"]
 
 
 @pytest.mark.parametrize(
     "mention", ["/wor{}k/main", "/roo{}t/.cache", "/tm{}p/research/x", "/hom{}e/ada/x", "https://pyp{}i.org/simple",
                 "files.pytho{}nhosted.org", "--inde{}x-url x", "registr{}y.npmjs.org", "fil{}e:///opt/x"]
-)  # fmt: skip
+)
 def test_a_path_of_one_machine_or_a_package_host_is_found(tree, mention):
     (tree / "notes.md").write_text(f"see\n{mention.format('')}")
     assert [p.split(":")[:2] for p in layout.outside_mentions(tree, ["notes.md"])] == [["notes.md", "2"]]

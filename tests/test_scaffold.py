@@ -9,8 +9,8 @@ import layout
 import pytest
 import yaml
 
-from lib import scaffold
-from lib.content import ROOT
+from lib.files import ROOT
+from lib.press import scaffold
 
 CONTENTS = (ROOT / "book/_toc.yml").read_text()
 
@@ -23,7 +23,7 @@ def python(root, *arguments):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("BOOK_")} | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(
         [sys.executable, "-m", *arguments], cwd=root, env=environment, capture_output=True, text=True, timeout=180
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def checkout(tmp_path_factory):
     for file in ("book/_toc.yml", "book/claims.yml", "pyproject.toml"):
         (root / file).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / file, root / file)
-    laid = python(root, "lib.scaffold", "penguins")
+    laid = python(root, "lib.press.scaffold", "penguins")
     assert laid.returncode == 0, laid.stderr
     assert "params/penguins/smoke.yaml" in laid.stdout and "make run STUDY=penguins PROFILE=smoke" in laid.stdout
     return root
@@ -44,7 +44,7 @@ def test_new_study_keeps_the_layout_but_for_its_reference(checkout):
     [problem] = layout.missing_rooms(checkout, "penguins")
     assert problem == "penguins: tests/reference/penguins.ipynb is missing; make reference STUDY=penguins"
     assert layout.parameter_problems(checkout, "penguins") == []
-    assert "my_study" not in "".join((checkout / r.format("penguins")).read_text() for r in scaffold.ROOMS.values())
+    assert "my_study" not in "".join((checkout / file).read_text() for file in scaffold.rooms("penguins"))
 
 
 @pytest.mark.slow
@@ -71,23 +71,23 @@ def test_new_chapter_renders_without_a_warning(checkout):
     (checkout / "book/_toc.yml").write_text(LITTLE_BOOK)
     done = python(checkout, "lib.press", "run", "penguins", "--profile", "smoke")
     assert done.returncode == 0, done.stderr
-    built = python(checkout, "lib.site", "build", "--profile", "smoke")
+    built = python(checkout, "lib.press.site", "build", "--profile", "smoke")
     assert built.returncode == 0, built.stdout + built.stderr
     page = (checkout / "_build/html/studies/penguins.html").read_text()
     assert "Key findings" in page and 'id="fig-penguins-hero"' in page
 
 
 def test_new_study_passes_its_own_test(checkout):
-    done = python(checkout, "pytest", "-p", "no:cacheprovider", "tests/studies/test_penguins.py")
+    done = python(checkout, "pytest", "-p", "no:cacheprovider", "tests/studies/penguins")
     assert done.returncode == 0 and "2 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_new_files_are_clean(checkout):
-    files = ["lib/studies/penguins.py", "tests/studies/test_penguins.py"]
+    files = ["lib/studies/penguins", "tests/studies/penguins"]
     done = python(checkout, "ruff", "check", "--no-cache", *files)
     assert done.returncode == 0, done.stdout
     assert [p for p in layout.library_problems(checkout) if "penguins" in p] == []
-    assert layout.outside_mentions(checkout, [room.format("penguins") for room in scaffold.ROOMS.values()]) == []
+    assert layout.outside_mentions(checkout, scaffold.rooms("penguins")) == []
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_bad_slug_is_refused(bare, name):
         ("book/studies/penguins.md", "book/studies/penguins.md"),
         ("params/penguins/sweep_seed.yaml", "params/penguins"),
         ("lib/studies/penguins.py", "lib/studies/penguins.py"),
-        ("tests/studies/test_penguins.py", "tests/studies/test_penguins.py"),
+        ("tests/studies/test_penguins.py", "tests/studies/penguins"),
         ("tests/test_penguins.py", "tests/test_penguins.py"),
         ("tests/reference/penguins.ipynb", "tests/reference/penguins.ipynb"),
     ],
@@ -155,7 +155,7 @@ def test_contents_without_a_place_are_refused(bare, contents, message):
     assert files_under(bare) == {"book/_toc.yml": contents}
 
 
-@pytest.mark.parametrize("fails_at", range(len(scaffold.ROOMS) + 1))
+@pytest.mark.parametrize("fails_at", range(len(scaffold.rooms("penguins")) + 1))
 def test_what_cannot_be_written_whole_is_taken_back(bare, monkeypatch, fails_at):
     before, written = files_under(bare), []
 
@@ -169,10 +169,10 @@ def test_what_cannot_be_written_whole_is_taken_back(bare, monkeypatch, fails_at)
     monkeypatch.setattr(scaffold, "write_text", failing)
     with pytest.raises(OSError, match="disk full"):
         scaffold.lay("penguins", bare)
-    assert files_under(bare) == before and not (bare / "params/penguins").exists()
+    assert files_under(bare) == before and not list(bare.rglob("penguins"))
 
 
 def test_refusal_is_one_line_and_a_nonzero_exit(checkout):
-    again = python(checkout, "lib.scaffold", "penguins")
+    again = python(checkout, "lib.press.scaffold", "penguins")
     assert again.returncode == 2 and again.stdout == ""
     assert again.stderr == "study: penguins: book/studies/penguins.md exists; choose another name or remove it first\n"

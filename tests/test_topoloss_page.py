@@ -5,7 +5,7 @@ import jupytext
 import pytest
 import torch
 
-from lib.content import ROOT
+from lib.files import ROOT
 
 PAGE = ROOT / "book" / "instruments" / "topoloss.md"
 

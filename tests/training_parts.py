@@ -66,7 +66,7 @@ def main(checkpoint: str, out: str, delay: float) -> None:
     history = train(
         model, x, labels, RECIPE, 0, extra_loss, checkpoint=checkpoint, checkpoint_every=EVERY, log_every=3,
         device="cpu", progress=False,
-    )  # fmt: skip
+    )
     torch.save([*model.state_dict().values(), torch.tensor(history.table.to_numpy(float))], out)
 
 

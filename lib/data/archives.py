@@ -11,8 +11,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from lib.content import file_digest
 from lib.data.registry import DataCorrupt, Member, Source, is_safe_path
+from lib.files import file_digest
 
 Entry = tuple[str, int, Callable[[], bytes] | None]
 """Name, size, and how to read it: None for whatever is not a regular file (links, folders, devices)."""

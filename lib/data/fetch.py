@@ -81,7 +81,7 @@ def fetch_torchvision(
 
 
 def _torchvision_datasets() -> ModuleType:
-    from lib.models.torchvision_import import import_torchvision  # imports torch: not for every command line
+    from lib.torchvision_import import import_torchvision  # imports torch: not for every command line
 
     return import_torchvision("torchvision.datasets")
 

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lib import content
+from lib import files
 from lib.data.imagenet100_sources import NAMES, SPLITS, WNIDS, Copy, Item, read_copy
 from lib.data.images import Images, Split
 from lib.data.registry import DataCorrupt, DataError, DatasetUnavailable
@@ -56,7 +56,6 @@ def imagenet100(split: Split = "train", size: int = 256, path: Path | str | None
         DataCorrupt: an image cannot be read, or the decoded copy is damaged.
         DataError: no such split or size, or labels that cannot be put into order.
     Source: Tian, Krishnan & Isola 2020, "Contrastive Multiview Coding"; Russakovsky et al. 2015.
-    Chapter: studies/topoloss_hypotheses.
     """
     if split not in SPLITS:
         raise DataError(f"imagenet100 has no split {split!r}; accepted: {', '.join(SPLITS)}")
@@ -78,7 +77,7 @@ def decoded_folder(size: int) -> Path:
     """
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise DataError(f"imagenet100: size must be a whole number of at least 1, got {size!r}")
-    return content.BUILD / "data" / f"imagenet100-{size}"
+    return files.BUILD / "data" / f"imagenet100-{size}"
 
 
 def decode_copy(source: Path, size: int = 256, threads: int | None = None) -> Path:
@@ -108,7 +107,7 @@ def decode_copy(source: Path, size: int = 256, threads: int | None = None) -> Pa
         _check_space(partial, sum(len(part.labels) for part in copy.splits.values()) * size * size * 3)
         splits = {split: _decode_split(partial, split, copy, size, threads) for split in SPLITS}
         facts = {"format": FORMAT, "wnids": WNIDS, "size": size, "source": copy.digest, "kind": copy.kind}
-        content.write_json(partial / "manifest.json", {**facts, "dropped": copy.dropped, "splits": splits})
+        files.write_json(partial / "manifest.json", {**facts, "dropped": copy.dropped, "splits": splits})
         shutil.rmtree(target, ignore_errors=True)
         os.replace(partial, target)
     return target
@@ -150,7 +149,7 @@ def find_copy(path: Path | str | None = None) -> Path:
         DatasetUnavailable: there is none; the message tells where it looked and how a copy must lie.
     """
     named = os.environ.get(ENVIRONMENT)
-    looked = [Path(path)] if path is not None else [Path(named)] if named else [content.BUILD / "data" / "imagenet100"]
+    looked = [Path(path)] if path is not None else [Path(named)] if named else [files.BUILD / "data" / "imagenet100"]
     if looked[0].is_dir():
         return looked[0]
     where = f"{looked[0]} (no such folder)" + ("" if path or named else f", {ENVIRONMENT} is not set")
@@ -218,7 +217,7 @@ def _decode_split(folder: Path, split: str, copy: Copy, size: int, threads: int 
     np.save(folder / f"{split}_labels.npy", part.labels)
     counts = np.bincount(part.labels, minlength=len(WNIDS)).tolist()
     return {"n": n, "images_sha256": digest.hexdigest(), "labels_sha256": hashlib.sha256(part.labels).hexdigest(),
-            "modes": modes, "enlarged": enlarged, "counts": counts}  # fmt: skip
+            "modes": modes, "enlarged": enlarged, "counts": counts}
 
 
 def square(item: Item, size: int) -> tuple[np.ndarray, str, bool]:

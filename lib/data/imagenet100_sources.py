@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from lib.content import digest
 from lib.data.registry import DataError, DatasetUnavailable
+from lib.files import digest
 
 CLASSES = """
 n02869837 bonnet, n01749939 green mamba, n02488291 langur, n02107142 Doberman, n13037406 gyromitra,

@@ -42,7 +42,7 @@ class Images:
 def digits() -> Images:
     """1,797 digits of 8 x 8 counts from 0 to 16 (scikit-learn), in their published order: by writer, not shuffled.
 
-    Source: Alpaydin & Kaynak 1998, optical recognition of handwritten digits. Chapter: instruments/data.
+    Source: Alpaydin & Kaynak 1998, optical recognition of handwritten digits.
     """
     return _images("digits")
 
@@ -52,7 +52,7 @@ def mnist_5k(seed: int = 0) -> Images:
 
     They are stored sorted by class: without the shuffle a prefix would hold one digit only.
 
-    Source: LeCun et al. 1998. Chapter: instruments/data.
+    Source: LeCun et al. 1998.
     """
     stored = _images("mnist_5k")
     return stored.take(numpy_generator(seed, "mnist_5k", "order").permutation(len(stored)))
@@ -63,7 +63,7 @@ def mnist(split: Split = "train") -> Images:
 
     Raises:
         DatasetUnavailable: not fetched and not to be had; the message gives the command.
-    Source: LeCun et al. 1998. Chapter: instruments/data.
+    Source: LeCun et al. 1998.
     """
     return _images("mnist", split)
 
@@ -73,7 +73,7 @@ def fashion_mnist(split: Split = "train") -> Images:
 
     Raises:
         DatasetUnavailable: not fetched and not to be had; the message gives the command.
-    Source: Xiao, Rasul & Vollgraf 2017. Chapter: instruments/data.
+    Source: Xiao, Rasul & Vollgraf 2017.
     """
     return _images("fashion_mnist", split)
 
@@ -83,7 +83,7 @@ def cifar10(split: Split = "train") -> Images:
 
     Raises:
         DatasetUnavailable: not fetched and not to be had; the message gives the command.
-    Source: Krizhevsky 2009. Chapter: instruments/data.
+    Source: Krizhevsky 2009.
     """
     return _images("cifar10", split)
 

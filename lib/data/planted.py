@@ -25,7 +25,7 @@ from lib.data.planted_parts import (
 __all__ = [
     "Planted", "forest", "low_rank_factor", "near_orthogonal", "planted", "random_directions", "synth_sae_bench",
     "toy_model_dictionary", "zipf",
-]  # fmt: skip
+]
 
 _CHUNK = 2**24
 """Rows drawn at once, times n_features."""
@@ -190,7 +190,6 @@ def planted(
     Raises:
         ValueError: shapes that do not fit, a probability outside (0, 1], a child more frequent than its parent, a
             parent that is no feature or its own ancestor, a loading of length 1 or more, a mean that is not positive.
-    Chapter: studies/sparse_coders_recovery.
     """
     if dictionary.ndim != 2 or not (dictionary.norm(dim=1) > 0).all():
         raise ValueError(f"dictionary must be [n_features, d] without zero rows, got {tuple(dictionary.shape)}")
@@ -205,7 +204,7 @@ def planted(
     _check_law(**numbers, parent=parent, factor=factor, bias=bias, shape=(n, d))
     firing = _conditional(numbers["probability"], parent, exclusive)
     return Planted(F.normalize(dictionary.float(), dim=1), firing=firing, parent=parent, children=_children(parent),
-                   factor=factor, bias=bias, exclusive=exclusive, scaled=scaled, **numbers)  # fmt: skip
+                   factor=factor, bias=bias, exclusive=exclusive, scaled=scaled, **numbers)
 
 
 def synth_sae_bench(generator: torch.Generator, n_features: int = 16_384, d: int = 768, roots: int = 128) -> Planted:
@@ -221,14 +220,14 @@ def synth_sae_bench(generator: torch.Generator, n_features: int = 16_384, d: int
     Args:
         generator: draws directions, loadings, deviations and bias.
         n_features, d, roots: smaller ones keep the law of the rest; 85 features a tree.
-    Source: Chanin & Garriga-Alonso 2026, "SynthSAEBench" (arXiv 2602.14687). Chapter: studies/sparse_coders_recovery.
+    Source: Chanin & Garriga-Alonso 2026, "SynthSAEBench" (arXiv 2602.14687).
     """
     dictionary = random_directions(n_features, d, generator)
     factor = low_rank_factor(n_features, 25, 0.1, generator)
     std = (0.5 + 0.5 * torch.randn(n_features, generator=generator, device=generator.device)).abs()
     bias = 0.5 * random_directions(1, d, generator)[0]
     return planted(dictionary, zipf(n_features, 0.5, 0.4, 5e-4), parent=forest(n_features, roots, 4, 3), exclusive=True,
-                   scaled=True, factor=factor, mean=torch.linspace(5, 4, n_features), std=std, bias=bias)  # fmt: skip
+                   scaled=True, factor=factor, mean=torch.linspace(5, 4, n_features), std=std, bias=bias)
 
 
 def _conditional(probability: Tensor, parent: Tensor, exclusive: bool) -> Tensor:
@@ -283,4 +282,4 @@ def _check_law(probability, mean, std, parent, factor, bias, shape) -> None:
     if more.any():
         i = int(more.nonzero()[0, 0])
         raise ValueError(f"feature {i} has probability {probability[i]:g}, above its parent's "
-                         f"{probability[parent[i]]:g}; a child cannot be more frequent")  # fmt: skip
+                         f"{probability[parent[i]]:g}; a child cannot be more frequent")

@@ -13,7 +13,7 @@ def zipf(n_features: int, exponent: float, p_max: float, p_min: float) -> Tensor
 
     Raises:
         ValueError: not 0 < p_min <= p_max <= 1, exponent not positive, or fewer than two features.
-    Source: Chanin & Garriga-Alonso 2026, "SynthSAEBench". Chapter: studies/sparse_coders_recovery.
+    Source: Chanin & Garriga-Alonso 2026, "SynthSAEBench".
     """
     if not 0 < p_min <= p_max <= 1 or not exponent > 0 or n_features < 2:
         raise ValueError(
@@ -38,7 +38,7 @@ def forest(n_features: int, roots: int, children: int, depth: int) -> Tensor:
     sizes = [roots * children**level for level in range(depth + 1)]
     if min(roots, children, depth) < 1 or sum(sizes) > n_features:
         raise ValueError(f"forest: {roots} roots x {children} children x depth {depth} need {sum(sizes)} features, "
-                         f"at least one each; there are {n_features}")  # fmt: skip
+                         f"at least one each; there are {n_features}")
     parent = torch.full((n_features,), -1)
     inside = sum(sizes) - roots
     parent[roots : roots + inside] = torch.arange(sum(sizes[:-1])).repeat_interleave(children)
@@ -93,7 +93,6 @@ def toy_model_dictionary(W: Tensor, threshold: float = 0.5) -> tuple[Tensor, Ten
         directions [n_stored, n_hidden], and their features' indices, int64 [n_stored].
     Raises:
         ValueError: W is not a matrix, or stores nothing.
-    Chapter: studies/sparse_coders_recovery.
     """
     if W.ndim != 2:
         raise ValueError(f"W must be [n_hidden, n_features], got {tuple(W.shape)}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib import content
+from lib import files
 from lib.data import archives, fetch
 from lib.data.decode import decode
 from lib.data.registry import DataCorrupt, Dataset, DatasetUnavailable, Source, dataset
@@ -59,7 +59,7 @@ def resolve(name: str, path: Path | str | None = None, download: bool | None = N
 
 def cache_path(name: str) -> Path:
     """Where the decoded arrays of data set `name` are kept."""
-    return content.BUILD / "data" / f"{name}.npz"
+    return files.BUILD / "data" / f"{name}.npz"
 
 
 def check(data: Dataset, arrays: Arrays, where: str) -> Arrays:
@@ -68,18 +68,18 @@ def check(data: Dataset, arrays: Arrays, where: str) -> Arrays:
         array = arrays[key]
         if (str(array.dtype), array.shape) != (pinned.dtype, pinned.shape):
             raise DataCorrupt(f"{data.name} from {where}: {key} is {array.dtype} {array.shape}, "
-                              f"registry pins {pinned.dtype} {pinned.shape}")  # fmt: skip
+                              f"registry pins {pinned.dtype} {pinned.shape}")
         found = hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
         if found != pinned.sha256:
             raise DataCorrupt(f"{data.name} from {where}: {key} has sha256 {found[:16]}, "
-                              f"registry pins {pinned.sha256[:16]}; not used")  # fmt: skip
+                              f"registry pins {pinned.sha256[:16]}; not used")
     return arrays
 
 
 def store(data: Dataset, arrays: Arrays) -> Arrays:
     """Keep verified `arrays` in the cache, whole or not at all."""
     check(data, arrays, "its source")
-    path = content.write_atomically(cache_path(data.name), lambda temporary: np.savez(temporary, **arrays))
+    path = files.write_atomically(cache_path(data.name), lambda temporary: np.savez(temporary, **arrays))
     _verified.add(_stamp(path))
     return arrays
 
@@ -151,7 +151,7 @@ def _installed(data: Dataset, source: Source) -> Arrays:
         if version == source.version:
             raise
         raise FileNotFoundError(f"installed {source.package} is version {version}, registry pins "
-                                f"{source.version} ({error})") from error  # fmt: skip
+                                f"{source.version} ({error})") from error
 
 
 def _downloaded(data: Dataset, source: Source) -> Arrays:

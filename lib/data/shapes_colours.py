@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from lib.data.images import Images
-from lib.metrics.statistics import checked_generator
+from lib.rng import checked_generator
 
 SHAPES, COLOURS, SIZES = ("disc", "square", "triangle"), ("red", "green", "blue"), ("small", "medium", "large")
 CLASSES = tuple(f"{size} {colour} {shape}" for shape in SHAPES for colour in COLOURS for size in SIZES)
@@ -34,7 +34,6 @@ def shapes_colours(
         Images with uint8 pixels [n, size, size, 3] and labels 9 shape + 3 colour + size.
     Raises:
         ValueError: n or size is too small, noise is negative, or no class is left.
-    Chapter: studies/topoloss_hypotheses, studies/shapes_and_colours.
     """
     kept = np.array([label for label in range(len(CLASSES)) if label not in set(without)])
     if n < 1 or size < 8 or noise < 0 or not kept.size:

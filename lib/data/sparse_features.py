@@ -24,7 +24,7 @@ def sparse_features(
         Features in [0, 1], [..., n_samples, n_features].
     Raises:
         ValueError: a density outside [0, 1].
-    Source: Elhage et al. 2022, "Toy Models of Superposition", synthetic data. Chapter: studies/superposition_phases.
+    Source: Elhage et al. 2022, "Toy Models of Superposition", synthetic data.
     """
     p = _density(density, generator, dtype)
     u = torch.rand(*shape, generator=generator, device=generator.device, dtype=dtype)
@@ -56,7 +56,7 @@ def correlated_groups(
     Raises:
         ValueError: unknown kind, group_size does not divide n_features, a density outside [0, 1], or
             p · group_size > 1 for anti-correlated groups, which leaves no room for one at a time.
-    Source: Elhage et al. 2022, "Correlated and Anticorrelated Features". Chapter: studies/superposition_phases.
+    Source: Elhage et al. 2022, "Correlated and Anticorrelated Features".
     """
     *batch, n_features = shape
     if group_size < 1 or n_features % group_size:

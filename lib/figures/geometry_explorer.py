@@ -37,7 +37,7 @@ def geometry_explorer(plane: Mapping[str, np.ndarray], space: Mapping[str, np.nd
         sliders=[slider], height=460, showlegend=False, margin={"l": 30, "r": 10, "t": 40, "b": 10}, scene=cube,
         xaxis=axis, yaxis={**axis, "scaleanchor": "x"},
         meta={"alt": "Features as arrows in two and three hidden dimensions; the slider changes sparsity."},
-    )  # fmt: skip
+    )
     return fig
 
 
@@ -50,7 +50,7 @@ def _lines(W: np.ndarray, D: np.ndarray) -> tuple[list[list[float | None]], dict
     coordinates = [[value for w in row for value in (0.0, round(float(w), 4), None)] for row in W]
     text = [t for i, d in enumerate(D) for t in ("", f"feature {i}<br>D = {d:.2f}<br>|W| = {_length(W, i):.2f}", "")]
     look = {"mode": "lines+markers", "line": {"color": style.BLUE, "width": 4}, "text": text, "hoverinfo": "text",
-            "marker": {"size": [0, 9, 0] * len(D), "color": style.ORANGE}}  # fmt: skip
+            "marker": {"size": [0, 9, 0] * len(D), "color": style.ORANGE}}
     return coordinates, look
 
 

@@ -24,7 +24,6 @@ def interval_coverage(
         coverage: share of intervals that hold the truth; one row per number of seeds (two or more),
             one column for each of the three ways.
         level: the coverage the intervals claim.
-    Chapter: instruments/statistics.
     """
     fig, axes = style.figure("page", aspect=0.46, cols=len(intervals) + 1, width_ratios=[1] * len(intervals) + [1.8])
     for ax, (way, values) in zip(axes[:-1], intervals.items(), strict=True):

@@ -60,7 +60,7 @@ def apply() -> None:
         "axes.prop_cycle": cycler(color=LINES), "lines.linewidth": 1.6, "lines.markersize": 4.5,
         "image.cmap": SEQUENTIAL, "image.interpolation": "nearest",
         "svg.fonttype": "path", "svg.hashsalt": "book",
-    })  # fmt: skip
+    })
 
 
 def figure(
@@ -90,7 +90,7 @@ def _note(ax: Axes, text: str, color: str, **place: object) -> Annotation:
     """Small text at `place`, with a white rim so that lines crossing it leave it readable."""
     rim = [withStroke(linewidth=2.5, foreground=PAPER)]
     return ax.annotate(text, textcoords="offset points", color=color, fontsize=8.5, annotation_clip=False,
-                       path_effects=rim, **place)  # fmt: skip
+                       path_effects=rim, **place)
 
 
 def symmetric_limits(values: ArrayLike) -> dict[str, float]:
@@ -109,7 +109,7 @@ def direct_label(ax: Axes, x: float, y: float, text: str, color: str = INK, side
     shift, horizontal, vertical = {
         "right": ((4, 0), "left", "center"), "left": ((-4, 0), "right", "center"),
         "above": ((0, 4), "center", "bottom"), "below": ((0, -4), "center", "top"),
-    }[side]  # fmt: skip
+    }[side]
     return _note(ax, text, color, xy=(x, y), xytext=shift, ha=horizontal, va=vertical)
 
 

@@ -84,7 +84,7 @@ def pull_and_length(rms: np.ndarray, norms: np.ndarray) -> Figure:
 def alone(
     steps: np.ndarray, ranks: Mapping[str, np.ndarray], floor: int,
     distance: np.ndarray, likeness: Mapping[str, np.ndarray],
-) -> Figure:  # fmt: skip
+) -> Figure:
     """What minimising the loss by itself does: effective rank over steps, and likeness of units over their distance.
 
     Args:

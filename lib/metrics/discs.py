@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
-from lib.metrics.recovery import as_array
-from lib.metrics.statistics import checked_generator
+from lib.metrics.statistics import _draws
 from lib.metrics.topography import Sheet, disc, mean_pairwise_distance, random_sets
+from lib.rng import checked_generator
+from lib.tensors import as_array
 
 
 class MatchedDisc(NamedTuple):
@@ -48,7 +49,7 @@ class NoMatch(ValueError):
 def matched_disc(
     scores: ArrayLike, k: int, sheet: Sheet, n: int = 20, *, rng: np.random.Generator, tolerance: float = 0.1,
     jitter: float = 1.0, tries: int = 200, n_discs: int | None = None,
-) -> MatchedDisc:  # fmt: skip
+) -> MatchedDisc:
     """The most selective disc of k places that has n scattered sets as selective, and those sets.
 
     Args:
@@ -64,7 +65,6 @@ def matched_disc(
     Raises:
         NoMatch: no disc tried has n scattered sets; the message says what to loosen.
         ValueError: scores that do not fit the sheet, do not vary or are not finite, or k above half the sheet.
-    Chapter: studies/topoloss_hypotheses.
     """
     scores, rng = _checked_scores(scores, k, sheet), checked_generator(rng)
     spread = np.median(mean_pairwise_distance(random_sets(len(scores), k, 500, rng), sheet))
@@ -92,30 +92,9 @@ def share_reaching(observed: float, others: ArrayLike) -> float:
 
     Raises:
         ValueError: no sets.
-    Chapter: studies/topoloss_hypotheses.
     """
     return float((_draws(others, "share_reaching") >= observed).mean())
 
-
-def rank_p(observed: float, null: ArrayLike) -> float:
-    """One-sided permutation p of an effect among those of exchangeable sets, (1 + #{null >= observed}) / (n + 1).
-
-    Sets drawn at random are exchangeable with one selected elsewhere; a disc's scattered equals are not (see
-    `share_reaching`).
-
-    Raises:
-        ValueError: no draws.
-    Source: Phipson & Smyth 2010. Chapter: studies/topoloss_hypotheses.
-    """
-    null = _draws(null, "rank_p")
-    return float((1 + (null >= observed).sum()) / (len(null) + 1))
-
-
-def _draws(values: ArrayLike, name: str) -> np.ndarray:
-    values = np.asarray(as_array(values), dtype=float)
-    if values.ndim != 1 or not len(values):
-        raise ValueError(f"{name} needs the effects of other sets, [n], got shape {values.shape}")
-    return values
 
 
 def _equals(scores: np.ndarray, own: np.ndarray, noise: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -31,7 +31,6 @@ def at_matched(runs: pd.DataFrame, by: str, at: Mapping[int, float], values: Seq
         at: seed -> cost.
     Returns:
         One row per arm and seed (in the index), columns `values`.
-    Chapter: studies/sparse_coders_recovery.
     """
     found = {
         (arm, seed): [read_off(sweep, by, at[seed], value) for value in values]

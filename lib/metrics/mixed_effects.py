@@ -1,6 +1,5 @@
 """Linear mixed models: effects of conditions when runs share seeds, classes or both.
 
-Chapter: studies/incidental_polysemanticity.
 """
 from __future__ import annotations
 
@@ -52,7 +51,6 @@ def mixed_effects(runs: pd.DataFrame, formula: str, components: Sequence[str], l
         ValueError: no component, an unknown column, a missing value, a component with fewer than two levels or with
             one row per level (which the residual could not be told from), or a fit that did not converge.
     Source: Pinheiro & Bates 2000, chapter 2, through statsmodels.
-        Chapter: studies/incidental_polysemanticity, studies/topoloss_hypotheses.
     """
     levels = {name: _levels(runs, name) for name in components}
     if not levels:
@@ -81,7 +79,7 @@ def _levels(runs: pd.DataFrame, name: str) -> np.ndarray:
     n = len(np.unique(codes))
     if n < 2 or n == len(runs):
         raise ValueError(f"mixed_effects: component {name} has {n} levels in {len(runs)} rows; it needs two or more "
-                         "levels and fewer levels than rows")  # fmt: skip
+                         "levels and fewer levels than rows")
     return codes
 
 

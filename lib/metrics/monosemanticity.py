@@ -5,7 +5,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lib.metrics.nulls import null_distribution
-from lib.metrics.recovery import as_array
+from lib.tensors import as_array
 
 _ROUNDING = 1e-12
 
@@ -26,7 +26,6 @@ def monosemanticity(activations: ArrayLike, embeddings: ArrayLike) -> np.ndarray
     Raises:
         ValueError: sample counts differ, values are not finite, or an embedding has length 0.
     Source: Pach et al. 2025, "Sparse Autoencoders Learn Monosemantic Features in Vision-Language Models".
-    Chapter: studies/topoloss_hypotheses.
     """
     A, E = _checked_pair(activations, embeddings)
     return _scores(A, E)
@@ -43,7 +42,6 @@ def monosemanticity_null(
         NullCannotMove: all draws read the same, as when all embeddings are equal or every latent fires on every
             sample alike.
         ValueError: as `monosemanticity`, or no latent fires on two samples.
-    Chapter: studies/topoloss_hypotheses.
     """
     A, E = _checked_pair(activations, embeddings)
     return null_distribution(

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lib.metrics.statistics import checked_generator, sample, standardised
+from lib.metrics.statistics import sample, standardised
+from lib.rng import checked_generator
 
 
 class NullComparison(NamedTuple):
@@ -28,7 +29,7 @@ class NullCannotMove(ValueError):
 def null_distribution(
     metric: Callable[[Any], float], draw: Callable[[np.random.Generator], Any], n: int, rng: np.random.Generator,
     rounding: float = 1e-6,
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     """What a metric reads on structureless input: metric(draw(rng)), n times.
 
     Args:
@@ -43,7 +44,6 @@ def null_distribution(
         NullCannotMove: all draws give the same value up to rounding, as when columns are permuted under a metric
             that does not depend on their order.
         ValueError: n < 2, or a draw reads a non-finite value.
-    Chapter: instruments/statistics.
     """
     if n < 2:
         raise ValueError(f"null_distribution needs at least 2 draws, got {n}")
@@ -65,7 +65,7 @@ def against_null(observed: float, null: ArrayLike) -> NullComparison:
         null: [n], from `null_distribution`.
     Raises:
         ValueError: fewer than two draws, a non-finite one, or no spread.
-    Source: Phipson & Smyth 2010 (why p is never 0). Chapter: instruments/statistics.
+    Source: Phipson & Smyth 2010 (why p is never 0).
     """
     null = sample(null, "the null")
     tail = 1 + min((null >= observed).sum(), (null <= observed).sum())

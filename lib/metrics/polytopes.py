@@ -40,7 +40,7 @@ def polytopes(
         One Polytope per group, ordered by its first member.
     Raises:
         ValueError: W is not two-dimensional.
-    Source: Elhage et al. 2022, "Uniform Superposition". Chapter: studies/superposition_phases.
+    Source: Elhage et al. 2022, "Uniform Superposition".
     """
     if W.ndim != 2:
         raise ValueError(f"polytopes takes one model, W [n_hidden, n_features], got shape {tuple(W.shape)}")

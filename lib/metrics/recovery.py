@@ -10,13 +10,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import rankdata
 
 from lib.metrics.nulls import NullComparison, against_null, null_distribution
+from lib.tensors import as_array
 
 _CHUNK = 2**24
 """Entries of a temporary matrix held at once."""
@@ -73,7 +73,7 @@ def match_features(dictionary: ArrayLike, decoder: ArrayLike, signed: bool = Tru
         signed: False matches on |cosine|, which calls two antipodal features recovered by one direction found twice.
     Raises:
         ValueError: widths differ or values are not finite.
-    Source: Kuhn 1955. Chapter: studies/sparse_coders_recovery.
+    Source: Kuhn 1955.
     """
     cosine = cosines(dictionary, decoder)
     feature, column = linear_sum_assignment(cosine if signed else np.abs(cosine), maximize=True)
@@ -99,7 +99,6 @@ def mmcs(dictionary: ArrayLike, decoder: ArrayLike) -> float:
     High for random directions too (.76 for 20 in 5 dimensions): report `against_random_dictionary`.
 
     Source: Sharkey et al. 2022, "Taking features out of superposition with sparse autoencoders".
-    Chapter: studies/sparse_coders_recovery.
     """
     return float(_nearest(dictionary, decoder)[1].mean())
 
@@ -126,7 +125,6 @@ def random_dictionary_null(
     Raises:
         NullCannotMove: every draw reads the same, as recovery@.9 does (always 0) in many dimensions; the mean
             matched cosine moves.
-    Chapter: studies/sparse_coders_recovery.
     """
     D = _unit_rows(_checked(dictionary, "dictionary"))
     return null_distribution(lambda W: metric(D, W), lambda r: r.normal(size=(n_latents, D.shape[1])), n, rng)
@@ -158,7 +156,6 @@ def detection(scores: ArrayLike, active: ArrayLike) -> Detection:
         active: features > 0, bool, [n_samples, n_features].
     Raises:
         ValueError: shapes differ or a score is not a number.
-    Chapter: studies/sparse_coders_recovery.
     """
     scores, active = np.asarray(as_array(scores)), np.asarray(as_array(active)).astype(bool)
     if scores.ndim != 2 or scores.shape != active.shape:
@@ -186,7 +183,6 @@ def linear_probe(x: ArrayLike, active: ArrayLike, x_test: ArrayLike, penalty: fl
     Raises:
         ValueError: shapes that do not fit, or values that are not finite.
     Source: Alain & Bengio 2016, "Understanding intermediate layers using linear classifier probes".
-    Chapter: studies/sparse_coders_recovery.
     """
     x, x_test = _checked(x, "x"), _checked(x_test, "x_test")
     active = np.asarray(as_array(active)).astype(bool)
@@ -218,7 +214,7 @@ def absorption(scores: ArrayLike, features: ArrayLike, parent: ArrayLike) -> Abs
     Raises:
         ValueError: shapes differ, or no feature has a parent.
     Source: Chanin et al. 2024, "A is for Absorption" (there with probes for unknown features, here with the known
-        ones). Chapter: studies/sparse_coders_recovery.
+        ones).
     """
     fires, active = np.asarray(as_array(scores)) > 0, np.asarray(as_array(features)) > 0
     parent = np.asarray(as_array(parent))
@@ -293,10 +289,3 @@ def _checked(A: ArrayLike, name: str) -> np.ndarray:
     if not np.isfinite(A).all():
         raise ValueError(f"{name} has {(~np.isfinite(A)).sum()} non-finite values")
     return A
-
-
-def as_array(values: ArrayLike) -> ArrayLike:
-    """A torch tensor's values, on any device and in any graph; anything else as it is."""
-    if not isinstance(values, torch.Tensor):
-        return values
-    return values.detach().cpu().to(torch.float32 if values.dtype == torch.bfloat16 else values.dtype).numpy()

@@ -32,7 +32,6 @@ def linear_cka(X: ArrayLike, Y: ArrayLike) -> float:
     Raises:
         ValueError: unequal sample counts, non-finite values, or X or Y constant.
     Source: Kornblith et al. 2019, "Similarity of Neural Network Representations Revisited".
-    Chapter: studies/sparse_coders_recovery.
     """
     X, Y = _checked_pair(X, Y)
     cross = np.linalg.norm(X.T @ Y) ** 2
@@ -52,7 +51,7 @@ def rbf_cka(X: ArrayLike, Y: ArrayLike, bandwidth: float = 1.0) -> float:
         In [0, 1]; 1 for equal up to rotation, shift and scale. Memory n_samples^2.
     Raises:
         ValueError: as `linear_cka`, or half of all pairs coincide (the median distance is 0), or bandwidth <= 0.
-    Source: Kornblith et al. 2019. Chapter: studies/sparse_coders_recovery.
+    Source: Kornblith et al. 2019.
     """
     if not bandwidth > 0:
         raise ValueError(f"rbf_cka: bandwidth must be positive, got {bandwidth}")
@@ -72,7 +71,6 @@ def procrustes_similarity(X: ArrayLike, Y: ArrayLike) -> float:
     Raises:
         ValueError: as `linear_cka`.
     Source: Schönemann 1966; Ding et al. 2021, "Grounding Representation Similarity with Statistical Testing".
-    Chapter: studies/sparse_coders_recovery.
     """
     X, Y = _checked_pair(X, Y)
     nuclear = np.linalg.svd(X.T @ Y, compute_uv=False).sum()
@@ -86,7 +84,6 @@ def procrustes_distance(X: ArrayLike, Y: ArrayLike) -> float:
     Returns:
         In [0, sqrt(2)]; 0 for equal up to rotation, reflection, shift and scale (to about 1e-8: a square root
         of rounding error).
-    Chapter: studies/sparse_coders_recovery.
     """
     return float(np.sqrt(2 - 2 * procrustes_similarity(X, Y)))
 
@@ -102,7 +99,7 @@ def rsa(X: ArrayLike, Y: ArrayLike) -> float:
         Memory n_samples^2.
     Raises:
         ValueError: as `linear_cka`, fewer than 3 samples, or all pairs equally far apart (no order to compare).
-    Source: Kriegeskorte et al. 2008. Chapter: studies/sparse_coders_recovery.
+    Source: Kriegeskorte et al. 2008.
     """
     X, Y = _checked_pair(X, Y, least=3)
     distances = [pdist(A) for A in (X, Y)]  # [n_samples (n_samples - 1) / 2] each

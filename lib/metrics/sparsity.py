@@ -21,7 +21,7 @@ def fvu(x: ArrayLike, recons: ArrayLike) -> float:
         recons: the reconstruction x̂, [n_samples, d].
     Raises:
         ValueError: shapes differ, values are not finite, or x is the same for every sample.
-    Source: Gao et al. 2024, "Scaling and evaluating sparse autoencoders". Chapter: studies/sparse_coders_recovery.
+    Source: Gao et al. 2024, "Scaling and evaluating sparse autoencoders".
     """
     x, recons = _pair(x, recons)
     total = (x - x.mean(0)).square().sum()
@@ -69,7 +69,6 @@ def dead_fraction(since_fired: ArrayLike, window: int) -> float:
         window: in samples.
     Raises:
         ValueError: window < 1, or since_fired is not a list of counts.
-    Chapter: studies/sparse_coders_recovery.
     """
     since = torch.as_tensor(since_fired)
     if window < 1:
@@ -108,7 +107,6 @@ def shrinkage(x: ArrayLike, recons: ArrayLike) -> float:
     Raises:
         ValueError: as `fvu`, or the reconstruction does not point along x at all (sum x̂·x <= 0).
     Source: Rajamanoharan et al. 2024, "Improving Dictionary Learning with Gated Sparse Autoencoders".
-    Chapter: studies/sparse_coders_recovery.
     """
     x, recons = _pair(x, recons)
     overlap = (x * recons).sum()

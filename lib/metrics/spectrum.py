@@ -4,8 +4,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lib.metrics.recovery import as_array
-from lib.metrics.statistics import checked_generator
+from lib.rng import checked_generator
+from lib.tensors import as_array
 
 
 def effective_rank(W: ArrayLike) -> np.ndarray:
@@ -19,7 +19,7 @@ def effective_rank(W: ArrayLike) -> np.ndarray:
         [...].
     Raises:
         ValueError: not a matrix, non-finite, or all 0.
-    Source: Roy & Vetterli 2007, "The effective rank". Chapter: studies/topoloss_hypotheses.
+    Source: Roy & Vetterli 2007, "The effective rank".
     """
     s = np.linalg.svd(_checked(W, "W"), compute_uv=False)  # [..., min(m, n)]
     total = s.sum(-1, keepdims=True)
@@ -53,7 +53,6 @@ def participation_ratio(x: ArrayLike) -> float:
         x: [n_samples, d].
     Raises:
         ValueError: as `variances`.
-    Chapter: studies/topoloss_hypotheses.
     """
     found = variances(x)
     return float(found.sum() ** 2 / np.square(found).sum())
@@ -67,7 +66,7 @@ def principal_dimension(x: ArrayLike, share: float = 0.95) -> int:
         share: in (0, 1].
     Raises:
         ValueError: as `variances`, or a share outside (0, 1].
-    Source: TopoSAE, EXP_011. Chapter: studies/topoloss_hypotheses.
+    Source: TopoSAE, EXP_011.
     """
     if not 0 < share <= 1:
         raise ValueError(f"principal_dimension: share must be in (0, 1], got {share}")

@@ -1,7 +1,6 @@
 """Intervals, tests and effect sizes. The model seed is the unit: one value per seed, or values grouped by seed.
 
 Everything random takes an explicit NumPy generator (`lib.rng.numpy_generator(seed, label)`).
-Chapter: instruments/statistics.
 """
 from __future__ import annotations
 
@@ -13,6 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 from scipy.special import gammaln
+
+from lib.rng import checked_generator
+from lib.tensors import as_array
 
 _CHUNK = 2**21
 """Values resampled at a time: 16 MiB."""
@@ -38,7 +40,7 @@ class PermutationTest(NamedTuple):
 def bootstrap_interval(
     values: ArrayLike, statistic: Callable[..., Any] = np.mean, level: float = 0.95, n_resamples: int = 5_000,
     *, rng: np.random.Generator, method: str = "BCa",
-) -> Interval:  # fmt: skip
+) -> Interval:
     """Bootstrap interval of a statistic over independent values, one per seed.
 
     BCa (bias-corrected and accelerated) unless told otherwise. Resampling few values understates their spread: for
@@ -56,14 +58,14 @@ def bootstrap_interval(
         Interval; of width 0 where all values are equal.
     Raises:
         ValueError: fewer than two values, a non-finite one, or a statistic whose BCa limits are undefined.
-    Source: Efron 1987, through scipy.stats.bootstrap. Chapter: instruments/statistics.
+    Source: Efron 1987, through scipy.stats.bootstrap.
     """
     values, rng = sample(values, "values"), checked_generator(rng)
     estimate = float(statistic(values))
     if np.ptp(values) == 0:
         return Interval(estimate, estimate, estimate)
     found = stats.bootstrap((values,), statistic, confidence_level=level, n_resamples=n_resamples, method=method,
-                            batch=max(1, _CHUNK // len(values)), rng=rng)  # fmt: skip
+                            batch=max(1, _CHUNK // len(values)), rng=rng)
     low, high = map(float, found.confidence_interval)
     if not np.isfinite([low, high]).all():
         raise ValueError(f"bootstrap_interval: {method} limits are undefined here; try method='percentile'")
@@ -73,7 +75,7 @@ def bootstrap_interval(
 def bootstrap_seeds(
     table: ArrayLike, statistic: Callable[[np.ndarray], float], level: float = 0.95, n_resamples: int = 2_000,
     *, rng: np.random.Generator,
-) -> Interval:  # fmt: skip
+) -> Interval:
     """Percentile interval of a statistic of a whole table with one row per seed, resampling seeds (rows).
 
     For what a mean per seed cannot express, such as where the curve of seed means is steepest.
@@ -84,7 +86,7 @@ def bootstrap_seeds(
         level, n_resamples, rng: as in `bootstrap_interval`.
     Raises:
         ValueError: fewer than two rows, or a non-finite value.
-    Source: Efron & Tibshirani 1993, chapter 13. Chapter: instruments/statistics.
+    Source: Efron & Tibshirani 1993, chapter 13.
     """
     table, rng = np.asarray(table, dtype=float), checked_generator(rng)
     sample(table.reshape(len(table), -1).sum(1), "table")
@@ -101,7 +103,6 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
         level: coverage aimed at.
     Raises:
         ValueError: fewer than two values, or a non-finite one.
-    Chapter: instruments/statistics.
     """
     values = sample(values, "values")
     half = stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values)
@@ -116,7 +117,6 @@ def seed_interval(values: ArrayLike, level: float = 0.95, *, rng: np.random.Gene
         level, rng: as in `bootstrap_interval`.
     Raises:
         ValueError: fewer than two values, or a non-finite one.
-    Chapter: instruments/statistics.
     """
     return t_interval(values, level) if np.size(values) < 10 else bootstrap_interval(values, level=level, rng=rng)
 
@@ -124,7 +124,7 @@ def seed_interval(values: ArrayLike, level: float = 0.95, *, rng: np.random.Gene
 def paired_difference(
     a: ArrayLike, b: ArrayLike, statistic: Callable[..., Any] = np.mean, level: float = 0.95,
     n_resamples: int = 5_000, *, rng: np.random.Generator, method: str = "BCa",
-) -> Interval:  # fmt: skip
+) -> Interval:
     """Bootstrap interval of a - b where entry i of both comes from the same seed.
 
     Args:
@@ -134,7 +134,6 @@ def paired_difference(
         Interval of statistic(a - b).
     Raises:
         ValueError: unequal lengths, fewer than two pairs, or a non-finite value.
-    Chapter: instruments/statistics.
     """
     a, b = _pairs(a, b)
     return bootstrap_interval(a - b, statistic, level, n_resamples, rng=rng, method=method)
@@ -143,7 +142,7 @@ def paired_difference(
 def hierarchical_bootstrap(
     values: ArrayLike, groups: ArrayLike, statistic: Callable[..., Any] = np.mean, level: float = 0.95,
     n_resamples: int = 5_000, *, rng: np.random.Generator,
-) -> Interval:  # fmt: skip
+) -> Interval:
     """Percentile interval of the mean over seeds of `statistic` within a seed: resample seeds, then items in each.
 
     For nested items only (other seeds' classes, images or latents). For paired conditions pass per-item differences.
@@ -157,7 +156,7 @@ def hierarchical_bootstrap(
         level, n_resamples, rng: as in `bootstrap_interval`.
     Raises:
         ValueError: unequal lengths, fewer than two seeds, or a non-finite value.
-    Source: Davison & Hinkley 1997, section 3.8. Chapter: instruments/statistics.
+    Source: Davison & Hinkley 1997, section 3.8.
     """
     values, groups, rng = sample(values, "values"), np.asarray(groups), checked_generator(rng)
     if groups.shape != values.shape:
@@ -188,7 +187,6 @@ def paired_permutation_test(
         rng: source of the patterns.
     Raises:
         ValueError: unequal lengths, fewer than two pairs, or a non-finite value.
-    Chapter: instruments/statistics.
     """
     a, b = _pairs(a, b)
     return _permutation_test(a, b, "samples", 2 ** len(a), n_resamples, rng)
@@ -206,7 +204,6 @@ def permutation_test(
         n_resamples, rng: as in `paired_permutation_test`.
     Raises:
         ValueError: fewer than two values in either, or a non-finite value.
-    Chapter: instruments/statistics.
     """
     a, b = sample(a, "a"), sample(b, "b")
     return _permutation_test(a, b, "independent", math.comb(len(a) + len(b), len(a)), n_resamples, rng)
@@ -217,7 +214,7 @@ def proportion_interval(successes: int, n: int, level: float = 0.95) -> Interval
 
     Raises:
         ValueError: n < 1, or successes outside 0..n.
-    Source: Wilson 1927, through scipy. Chapter: instruments/statistics.
+    Source: Wilson 1927, through scipy.
     """
     if n < 1 or not 0 <= successes <= n:
         raise ValueError(f"proportion_interval needs 0 <= successes <= n and n >= 1, got {successes} of {n}")
@@ -236,7 +233,7 @@ def holm(p_values: ArrayLike) -> np.ndarray:
         [..., m], in the order given.
     Raises:
         ValueError: empty, or a value outside [0, 1].
-    Source: Holm 1979. Chapter: instruments/statistics.
+    Source: Holm 1979.
     """
     p = np.asarray(p_values, dtype=float)
     if p.ndim < 1 or not p.size or not np.all((p >= 0) & (p <= 1)):
@@ -253,7 +250,6 @@ def cohens_d(a: ArrayLike, b: ArrayLike) -> float:
 
     Raises:
         ValueError: fewer than two values in either, a non-finite one, or no spread within the groups.
-    Chapter: instruments/statistics.
     """
     a, b = sample(a, "a"), sample(b, "b")
     squares = a.var(ddof=1) * (len(a) - 1) + b.var(ddof=1) * (len(b) - 1)
@@ -267,7 +263,7 @@ def hedges_g(a: ArrayLike, b: ArrayLike) -> float:
 
     Raises:
         ValueError: as `cohens_d`.
-    Source: Hedges 1981. Chapter: instruments/statistics.
+    Source: Hedges 1981.
     """
     m = np.size(a) + np.size(b) - 2
     return float(cohens_d(a, b) * np.exp(gammaln(m / 2) - gammaln((m - 1) / 2)) / np.sqrt(m / 2))
@@ -278,7 +274,6 @@ def paired_dz(a: ArrayLike, b: ArrayLike) -> float:
 
     Raises:
         ValueError: unequal lengths, fewer than two pairs, a non-finite value, or all differences equal.
-    Chapter: instruments/statistics.
     """
     a, b = _pairs(a, b)
     return standardised((a - b).mean(), (a - b).std(ddof=1), "paired_dz")
@@ -301,12 +296,6 @@ def _pairs(a: ArrayLike, b: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     return a, b
 
 
-def checked_generator(rng: np.random.Generator) -> np.random.Generator:
-    """`rng`, or a TypeError for a bare seed, which would silently repeat one stream."""
-    if not isinstance(rng, np.random.Generator):
-        raise TypeError(f"rng must be a NumPy Generator, got {rng!r}; use lib.rng.numpy_generator(seed, label)")
-    return rng
-
 
 def standardised(difference: float, spread: float, name: str) -> float:
     """difference / spread, or a ValueError where there is no spread."""
@@ -326,9 +315,30 @@ def _resampled(values: np.ndarray, n: int, statistic: Callable[..., Any], rng: n
 def _permutation_test(a, b, kind: str, n_patterns: int, n_resamples: int, rng: np.random.Generator) -> PermutationTest:
     exact, rng = n_patterns <= n_resamples, checked_generator(rng)
     found = stats.permutation_test((a, b), _difference, permutation_type=kind, vectorized=True, batch=1_000,
-                                   n_resamples=np.inf if exact else n_resamples, rng=rng)  # fmt: skip
+                                   n_resamples=np.inf if exact else n_resamples, rng=rng)
     return PermutationTest(float(a.mean() - b.mean()), float(found.pvalue), exact)
 
 
 def _difference(a: np.ndarray, b: np.ndarray, axis: int) -> np.ndarray:
     return a.mean(axis=axis) - b.mean(axis=axis)
+
+
+def rank_p(observed: float, null: ArrayLike) -> float:
+    """One-sided permutation p of an effect among those of exchangeable sets, (1 + #{null >= observed}) / (n + 1).
+
+    Sets drawn at random are exchangeable with one selected elsewhere; a disc's scattered equals are not (see
+    `share_reaching`).
+
+    Raises:
+        ValueError: no draws.
+    Source: Phipson & Smyth 2010.
+    """
+    null = _draws(null, "rank_p")
+    return float((1 + (null >= observed).sum()) / (len(null) + 1))
+
+
+def _draws(values: ArrayLike, name: str) -> np.ndarray:
+    values = np.asarray(as_array(values), dtype=float)
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"{name} needs the effects of other sets, [n], got shape {values.shape}")
+    return values

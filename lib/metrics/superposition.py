@@ -18,7 +18,6 @@ def feature_norms(W: Tensor) -> Tensor:
         [..., n_features].
     Raises:
         ValueError: W has fewer than two dimensions.
-    Chapter: studies/superposition_phases.
     """
     return torch.linalg.vector_norm(_checked(W), dim=-2)
 
@@ -36,7 +35,6 @@ def gram(W: Tensor) -> Tensor:
         W: [..., n_hidden, n_features].
     Returns:
         [..., n_features, n_features], symmetric.
-    Chapter: studies/superposition_phases.
     """
     return _checked(W).mT @ W
 
@@ -50,7 +48,7 @@ def interference(W: Tensor) -> Tensor:
         W: [..., n_hidden, n_features].
     Returns:
         [..., n_features]; 0 for a zero column.
-    Source: Elhage et al. 2022, "Toy Models of Superposition". Chapter: studies/superposition_phases.
+    Source: Elhage et al. 2022, "Toy Models of Superposition".
     """
     overlaps = unit_columns(W).mT @ W  # [..., n_features, n_features]
     overlaps.diagonal(dim1=-2, dim2=-1).zero_()
@@ -67,7 +65,7 @@ def feature_dimensionality(W: Tensor) -> Tensor:
     Returns:
         [..., n_features], each in [0, 1], with sum_i D_i <= rank(W) <= n_hidden. 0 for a zero column; a tiny column
         orthogonal to the others still owns a whole dimension, so mask with `is_represented`.
-    Source: Elhage et al. 2022, "The Geometry of Superposition". Chapter: studies/superposition_phases.
+    Source: Elhage et al. 2022, "The Geometry of Superposition".
     """
     own = feature_norms(W).square()
     total = own + interference(W)
@@ -83,7 +81,7 @@ def dimensions_per_feature(W: Tensor) -> Tensor:
         W: [..., n_hidden, n_features].
     Returns:
         [...]; inf where W is zero.
-    Source: Elhage et al. 2022, "The Geometry of Superposition". Chapter: studies/superposition_phases.
+    Source: Elhage et al. 2022, "The Geometry of Superposition".
     """
     return _checked(W).shape[-2] / feature_norms(W).square().sum(-1)
 
@@ -96,7 +94,6 @@ def is_represented(W: Tensor, threshold: float = 0.5) -> Tensor:
         threshold: length above which a feature counts as stored; trained lengths cluster at 0 and 1.
     Returns:
         bool, [..., n_features].
-    Chapter: studies/superposition_phases.
     """
     return feature_norms(W) > threshold
 
@@ -117,7 +114,6 @@ def zero_predictor_loss(importance: Tensor | float, feature_probability: Tensor 
         [...], the same unit as sum_i I_i (x_i - x̂_i)^2 averaged over samples.
     Raises:
         ValueError: p outside [0, 1].
-    Chapter: studies/superposition_phases.
     """
     p = torch.as_tensor(feature_probability)
     if not ((p >= 0) & (p <= 1)).all():
@@ -129,7 +125,6 @@ def mean_predictor_loss(importance: Tensor | float, feature_probability: Tensor 
     """Expected loss of always answering the mean, sum_i I_i Var(x_i) = sum_i I_i (p / 3 - p^2 / 4).
 
     Args, Returns, Raises: as `zero_predictor_loss`.
-    Chapter: studies/superposition_phases.
     """
     p = torch.as_tensor(feature_probability)
     return zero_predictor_loss(importance, p) - (torch.as_tensor(importance) * p.square()).sum(-1) / 4
@@ -147,7 +142,6 @@ def normalised_loss(loss: Tensor, importance: Tensor | float, feature_probabilit
         [...].
     Raises:
         ValueError: the zero predictor's loss is 0 somewhere, so there is nothing to predict.
-    Chapter: studies/superposition_phases.
     """
     floor = zero_predictor_loss(importance, feature_probability)
     if not (floor > 0).all():
@@ -164,7 +158,6 @@ def published_weight_norms(W: Tensor) -> Tensor:
         W: [..., n_hidden, n_features].
     Returns:
         [..., n_features].
-    Chapter: studies/superposition_phases.
     """
     return torch.linalg.vector_norm(gram(W), dim=-1)
 
@@ -178,7 +171,6 @@ def published_gram(W: Tensor) -> Tensor:
         W: [..., n_hidden, n_features].
     Returns:
         [..., n_features, n_features].
-    Chapter: studies/superposition_phases.
     """
     return gram(W) @ gram(W)
 

@@ -26,7 +26,6 @@ def phase_losses(importance: np.ndarray, density: np.ndarray, n_features: int = 
     Raises:
         ValueError: n_features is neither 2 nor 3.
     Source: derived here for the data law of Elhage et al. 2022, "Superposition as a Phase Change".
-    Chapter: studies/superposition_phases.
     """
     if n_features not in (2, 3):
         raise ValueError(f"the exact losses are known for 2 or 3 features, got {n_features}")
@@ -52,7 +51,6 @@ def superposition_boundary(density: np.ndarray) -> np.ndarray:
         r, shaped like density.
     Raises:
         ValueError: p >= 4/5, where superposing never wins.
-    Chapter: studies/superposition_phases.
     """
     p = np.asarray(density, float)
     if not (p < 0.8).all():
@@ -71,7 +69,6 @@ def measured_phase(W: np.ndarray, threshold: float = 0.3) -> np.ndarray:
         threshold: a length between the 0 and 1 that trained directions cluster at.
     Returns:
         [...].
-    Chapter: studies/superposition_phases.
     """
     extra, others = W[..., -1], W[..., :-1]
     norm = np.linalg.norm(extra, axis=-1)

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lib.metrics.nulls import NullCannotMove
-from lib.metrics.recovery import as_array
-from lib.metrics.statistics import checked_generator
+from lib.rng import checked_generator
+from lib.tensors import as_array
 
 Sheet = tuple[int, int]
 _CHUNK = 2**22
@@ -77,7 +77,7 @@ def mean_pairwise_distance(sets: ArrayLike, sheet: Sheet) -> np.ndarray:
         [...].
     Raises:
         ValueError: k < 2, a place off the sheet, or one that is twice in a set.
-    Source: TopoSAE, EXP_019. Chapter: studies/topoloss_hypotheses.
+    Source: TopoSAE, EXP_019.
     """
     sets = _checked_sets(sets, sheet)
     k, flat, between = sets.shape[-1], sets.reshape(-1, sets.shape[-1]), distances(sheet)
@@ -110,7 +110,7 @@ def colocation(sets: ArrayLike, sheet: Sheet, n: int = 2_000, *, rng: np.random.
     Raises:
         NullCannotMove: every k places of the sheet are equally far apart (k is the whole sheet).
         ValueError: as `mean_pairwise_distance`, or n < 2.
-    Source: TopoSAE, EXP_019; p counts the observation (Phipson & Smyth 2010). Chapter: studies/topoloss_hypotheses.
+    Source: TopoSAE, EXP_019; p counts the observation (Phipson & Smyth 2010).
     """
     if n < 2:
         raise ValueError(f"colocation needs at least 2 random sets, got {n}")
@@ -138,7 +138,7 @@ def morans_i(maps: ArrayLike, sheet: Sheet) -> np.ndarray:
         [...]; nan for a constant map.
     Raises:
         ValueError: another number of values than places, or values that are not finite.
-    Source: Moran 1950. Chapter: studies/topoloss_hypotheses.
+    Source: Moran 1950.
     """
     maps = _checked_maps(maps, sheet)
     height, width = sheet
@@ -157,7 +157,6 @@ def morans_i_null(maps: ArrayLike, sheet: Sheet, n: int, rng: np.random.Generato
     Raises:
         NullCannotMove: no map varies over the sheet, so every permutation reads the same.
         ValueError: as `morans_i`, or n < 2.
-    Chapter: studies/topoloss_hypotheses.
     """
     maps, rng = _checked_maps(maps, sheet), checked_generator(rng)
     if n < 2:
@@ -178,7 +177,6 @@ def correlation_profile(activations: ArrayLike, sheet: Sheet, n: int = 200, *, r
         rng: source of the permutations.
     Raises:
         ValueError: another number of columns than places, fewer than two that vary, or non-finite values.
-    Chapter: studies/topoloss_hypotheses.
     """
     x, rng = _checked_maps(activations, sheet), checked_generator(rng)
     varies = np.flatnonzero(x.std(0) > 1e-12 * np.abs(x).max())
@@ -207,7 +205,6 @@ def disc(centres: ArrayLike, k: int, sheet: Sheet) -> np.ndarray:
         ints [..., k].
     Raises:
         ValueError: k outside 1..h w, or a centre off the sheet.
-    Chapter: studies/topoloss_hypotheses.
     """
     n_places, centres = sheet[0] * sheet[1], np.asarray(centres)
     if not 1 <= k <= n_places or not ((centres >= 0) & (centres < n_places)).all():
@@ -254,7 +251,7 @@ def _checked_maps(maps: ArrayLike, sheet: Sheet) -> np.ndarray:
     maps = np.asarray(as_array(maps), dtype=float)
     if maps.ndim < 1 or maps.shape[-1] != sheet[0] * sheet[1] or maps.shape[-1] < 2:
         raise ValueError(f"maps on a {sheet[0]} x {sheet[1]} sheet must be [..., {sheet[0] * sheet[1]}], "
-                         f"at least two places, got {maps.shape}")  # fmt: skip
+                         f"at least two places, got {maps.shape}")
     if not np.isfinite(maps).all():
         raise ValueError(f"maps have {(~np.isfinite(maps)).sum()} non-finite values; decide what they mean first")
     return maps

@@ -26,7 +26,6 @@ def image_model(name: str, image_size: int, channels: int, classes: int, seed: i
     Raises:
         ValueError: there is no such model, or it cannot have this shape.
         TypeError: the model has no such option.
-    Chapter: studies/topoloss_hypotheses.
     """
     if name not in MODELS:
         raise ValueError(f"there is no image model {name!r}; there are {', '.join(MODELS)}")

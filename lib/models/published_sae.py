@@ -1,7 +1,6 @@
 """The published sparse autoencoder of the activation comparison, as it stands: no sparsity term, fixed threshold.
 
 Linear - activation - Linear with Xavier weights, plain mean squared error, Adam at a constant rate.
-Chapter: studies/sparse_coders_recovery.
 """
 from __future__ import annotations
 
@@ -51,7 +50,7 @@ def activate(pre_acts: Tensor, activation: str) -> Tensor:
 def train_published_sae(
     x: Tensor, held_out: Tensor, activations: Sequence[str], n_latents: int, epochs: int, rng: torch.Generator,
     batch: int = 64, lr: float = 1e-3,
-) -> Published:  # fmt: skip
+) -> Published:
     """Train one autoencoder per activation, all from one initialisation and on the same batches.
 
     Args:

@@ -2,7 +2,6 @@
 
 The published programme trains one x' = ReLU(W^T W x + b) per call with a NumPy loop over samples. Here all (sparsity,
 seed) pairs walk in lock-step; each sees its own data in its own order, so every trajectory is that of the loop.
-Chapter: studies/superposition_phases.
 """
 from __future__ import annotations
 
@@ -12,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.ensembles import Adam, denormals_flushed
+from lib.ensembles import Adam
+from lib.tensors import denormals_flushed
 
 ARCHITECTURES = ((10, 5), (20, 5), (30, 5), (30, 8), (3, 2), (5, 2), (7, 2), (4, 3), (7, 3), (8, 3))
 """The published (n_features, n_hidden) pairs."""

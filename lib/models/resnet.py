@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from lib.models.torchvision_import import import_torchvision
+from lib.torchvision_import import import_torchvision
 
 SMALL = 64
 """Images of at most so many pixels a side get the stem that does not shrink them."""
@@ -16,8 +16,7 @@ def resnet18(image_size: int, channels: int, classes: int, *, small_stem: bool |
         image_size: side of the square images, in pixels.
         small_stem: a 3 x 3 convolution of stride 1 and no pooling in place of the 7 x 7 of stride 2 and its pool, which
             leave little of a small image; None: where image_size is at most 64.
-    Source: He et al. 2016, "Deep residual learning"; the small stem as for CIFAR there. Chapter:
-        studies/topoloss_hypotheses.
+    Source: He et al. 2016, "Deep residual learning"; the small stem as for CIFAR there.
     """
     resnet = import_torchvision("timm").models.resnet
     model = resnet.ResNet(resnet.BasicBlock, (2, 2, 2, 2), num_classes=classes, in_chans=channels)

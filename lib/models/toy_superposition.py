@@ -7,7 +7,6 @@ The gradient, with d = x' - x and g_i = 2 I_i d_i [pre_i > 0] (without the gate 
     dL/db = g,    dL/dW = h g^T + (W g) x^T,    averaged over samples.
 
 Source: Elhage et al. 2022, "Toy Models of Superposition".
-Chapters: instruments/toy_models, studies/superposition_phases.
 """
 from __future__ import annotations
 

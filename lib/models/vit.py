@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from lib.models.torchvision_import import import_torchvision
+from lib.torchvision_import import import_torchvision
 
 
 def vit(
@@ -31,7 +31,7 @@ def vit(
     Raises:
         ValueError: a size that is no whole number of at least 1, a share outside [0, 1), patches that do not tile the
             image, or heads that do not divide the width.
-    Source: Dosovitskiy et al. 2021, "An image is worth 16x16 words". Chapter: studies/topoloss_hypotheses.
+    Source: Dosovitskiy et al. 2021, "An image is worth 16x16 words".
     """
     for what, value in {"patch": patch, "width": width, "depth": depth, "heads": heads}.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -46,7 +46,7 @@ def vit(
     return timm.models.vision_transformer.VisionTransformer(
         img_size=image_size, patch_size=patch, in_chans=channels, num_classes=classes, embed_dim=width, depth=depth,
         num_heads=heads, pos_drop_rate=dropout, proj_drop_rate=dropout, drop_path_rate=drop_path,
-    )  # fmt: skip
+    )
 
 
 def tiny_vit(image_size: int, channels: int, classes: int, *, patch: int = 16, **options: float) -> nn.Module:
@@ -54,6 +54,6 @@ def tiny_vit(image_size: int, channels: int, classes: int, *, patch: int = 16, *
 
     Raises:
         ValueError: as in `vit`.
-    Source: the published study's small transformer. Chapter: studies/topoloss_hypotheses.
+    Source: the published study's small transformer.
     """
     return vit(image_size, channels, classes, patch=patch, **{"width": 128, "depth": 4, "heads": 4, **options})

@@ -5,8 +5,9 @@ import argparse
 import sys
 from typing import Any
 
-from lib import params, provenance
-from lib.content import BUILD, ROOT
+from lib import params
+from lib.files import BUILD, ROOT
+from lib.press import provenance
 from lib.press.jobs import Job, Press, Stopped
 from lib.press.pages import DEFAULT_PROFILE, PageError, Request, all_pages, find_page
 

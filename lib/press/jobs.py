@@ -16,8 +16,8 @@ from typing import Any
 
 import psutil
 
-from lib import provenance
-from lib.content import BUILD, ROOT
+from lib.files import BUILD, ROOT
+from lib.press import provenance
 from lib.press.display import clock, display
 from lib.press.pages import Request
 
@@ -122,7 +122,7 @@ class Press:
             job.process = subprocess.Popen(
                 [sys.executable, "-m", "lib.press.worker", str(job_file)], stdin=subprocess.PIPE, text=True,
                 stdout=subprocess.PIPE, stderr=errors, env=environment, cwd=ROOT, start_new_session=True,
-            )  # fmt: skip
+            )
         job.state, job.started = "running", time.monotonic()
         threading.Thread(target=self._listen, args=(job,), daemon=True).start()
 

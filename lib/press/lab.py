@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from lib.content import BUILD, ROOT, write_json
+from lib.files import BUILD, ROOT, write_json
 from lib.press.jobs import KERNEL_ENVIRONMENT
 
 VIEWERS = {"@jupyterlab/docmanager-extension:plugin": {"defaultViewers": {"markdown": "Jupytext Notebook"}}}
@@ -21,7 +21,7 @@ def command(options: Sequence[str]) -> list[str]:
     return [
         sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={ROOT}", f"--LabApp.app_settings_dir={settings}",
         "--LabApp.default_url=/lab/tree/book/intro.md", *options,
-    ]  # fmt: skip
+    ]
 
 
 def environment() -> dict[str, str]:

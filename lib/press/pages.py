@@ -14,8 +14,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lib import content, params, provenance
-from lib.content import BUILD, ROOT, closure_digest, digest, file_digest
+from lib import files, params
+from lib.files import BUILD, ROOT, digest, file_digest
+from lib.press import provenance
+from lib.press.keys import closure_digest
 
 DEFAULT_PROFILE = "quick"
 """The profile whose values stand in the chapters' parameters cells."""
@@ -52,9 +54,9 @@ class Page:
             PageError: the protocol module is missing, cannot be imported or has no Params.
         """
         try:
-            return importlib.import_module(f"lib.studies.{self.name}").Params
+            return importlib.import_module(f"lib.studies.{self.name}.protocol").Params
         except (ImportError, AttributeError, SyntaxError) as error:
-            raise PageError(f"lib/studies/{self.name}.py: {type(error).__name__}: {error}") from error
+            raise PageError(f"lib/studies/{self.name}/protocol.py: {type(error).__name__}: {error}") from error
 
     def claims(self) -> list[str]:
         """The entries of `book/claims.yml` that are this study's: its verdicts follow their rules."""
@@ -166,7 +168,7 @@ class Request:
         if records is None:
             self.results.unlink(missing_ok=True)
         elif not self.results.is_file() or _read_json(self.results) != records:
-            content.write_json(self.results, records)
+            files.write_json(self.results, records)
 
 
 def profiles() -> list[str]:

@@ -9,8 +9,8 @@ import sys
 
 import nbformat
 
-from lib import content
-from lib.content import ROOT
+from lib import files
+from lib.files import ROOT
 from lib.press.__main__ import main as press
 from lib.press.pages import PageError, Request, all_pages, find_page
 from lib.press.worker import read_page
@@ -70,7 +70,7 @@ def main(slugs: list[str]) -> int:
     for slug in slugs:
         notebook = reference(Request(find_page(slug), PROFILE))
         path = ROOT / "tests" / "reference" / f"{slug}.ipynb"
-        content.write_atomically(path, lambda p, notebook=notebook: nbformat.write(notebook, p))
+        files.write_atomically(path, lambda p, notebook=notebook: nbformat.write(notebook, p))
         print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1024:.1f} KB")
     return 0
 

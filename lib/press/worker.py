@@ -24,8 +24,9 @@ import psutil
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
-from lib import content, provenance
-from lib.content import ROOT, digest, file_digest
+from lib import files
+from lib.files import ROOT, digest, file_digest
+from lib.press import provenance
 from lib.press.pages import DEFAULT_PROFILE, Page, PageError, Request, content_key, find_page, outside, without_magics
 
 FAILED = 1
@@ -90,7 +91,7 @@ def page_facts(request: Request, notebook: nbformat.NotebookNode) -> dict[str, A
 
 def store(request: Request, notebook: nbformat.NotebookNode) -> None:
     """Put a whole execution in place: the notebook first (it carries the verdicts), then their copy beside it."""
-    content.write_atomically(request.output, lambda path: nbformat.write(notebook, path))
+    files.write_atomically(request.output, lambda path: nbformat.write(notebook, path))
     request.write_results(notebook.metadata["book"])
 
 
@@ -121,7 +122,7 @@ def execute(request: Request, values: dict[str, Any], emit: Emit) -> float:
         "key": key, "name": request.page.name, "profile": request.profile, "overrides": request.overrides,
         "params": values, "seconds": seconds, "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "processor": provenance.processor(), "results": results, **facts,
-    }  # fmt: skip
+    }
     store(request, done)
     for leftover in (request.partial, records):
         leftover.unlink(missing_ok=True)
@@ -154,7 +155,7 @@ def _execute_notebook(notebook: Any, values: dict[str, Any], partial: Path, emit
             return papermill.execute_notebook(
                 notebook, str(partial), parameters=values, engine_name="reporting", kernel_name="python3",
                 cwd=str(ROOT), progress_bar=False,
-            )  # fmt: skip
+            )
         except RuntimeError as error:
             # A kernel that dies before its first reply has run nothing: a port taken in between, most often.
             if "kernel_info" not in str(error) or start + 1 == STARTS:

@@ -17,7 +17,6 @@ def relu(pre_acts: Tensor) -> Tensor:
 
     Args:
         pre_acts: h, [B, n_latents].
-    Chapter: instruments/sparse_coders.
     """
     return pre_acts.relu()
 
@@ -27,7 +26,7 @@ def topk(pre_acts: Tensor, k: int) -> Tensor:
 
     Args:
         pre_acts: h, [B, n_latents].
-    Source: Gao et al. 2024, "Scaling and evaluating sparse autoencoders". Chapter: instruments/sparse_coders.
+    Source: Gao et al. 2024, "Scaling and evaluating sparse autoencoders".
     """
     values, indices = pre_acts.topk(k, sorted=False)  # [B, k]
     return torch.zeros_like(pre_acts).scatter(-1, indices, values.relu())
@@ -40,7 +39,6 @@ def abs_topk(pre_acts: Tensor, k: int | Tensor) -> Tensor:
         pre_acts: h, [B, n_latents].
         k: one number, or one per sample, [B].
     Source: Zhu et al. 2025, "AbsTopK: rethinking sparse autoencoders for bidirectional features".
-    Chapter: instruments/sparse_coders.
     """
     largest = k if isinstance(k, int) else int(k.max())
     indices = pre_acts.abs().topk(largest, sorted=True).indices  # [B, k]
@@ -65,7 +63,7 @@ def batch_topk(pre_acts: Tensor, n_keep: int) -> tuple[Tensor, Tensor]:
         n_keep: k·B; where fewer pre-activations are positive, all of them are kept.
     Returns:
         latents [B, n_latents], and the threshold: the smallest kept value, or +inf where nothing is positive.
-    Source: Bussmann, Leask & Nanda 2024, "BatchTopK sparse autoencoders". Chapter: instruments/sparse_coders.
+    Source: Bussmann, Leask & Nanda 2024, "BatchTopK sparse autoencoders".
     """
     values, indices = pre_acts.flatten().topk(n_keep, sorted=False)
     latents = torch.zeros_like(pre_acts.flatten()).scatter(0, indices, values.relu()).view_as(pre_acts)
@@ -85,7 +83,7 @@ def jumprelu(pre_acts: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
         pre_acts: h, [B, n_latents].
         threshold: θ >= 0, [n_latents].
         bandwidth: ε.
-    Source: Rajamanoharan et al. 2024, "Jumping ahead", section 3. Chapter: instruments/sparse_coders.
+    Source: Rajamanoharan et al. 2024, "Jumping ahead", section 3.
     """
     return _Jump.apply(pre_acts, threshold, bandwidth)
 
@@ -135,7 +133,6 @@ def gated(pre_acts: Tensor, b_gate: Tensor, log_scale: Tensor, b_mag: Tensor) ->
         pre_acts: h without bias, [B, n_latents].
         b_gate, log_scale (r), b_mag: [n_latents].
     Source: Rajamanoharan et al. 2024, "Improving dictionary learning with gated sparse autoencoders".
-    Chapter: instruments/sparse_coders.
     """
     return (pre_acts + b_gate > 0) * (pre_acts * log_scale.exp() + b_mag).relu()
 
@@ -149,7 +146,6 @@ def matching_pursuit(x: Tensor, dictionary: Tensor, k: int) -> Tensor:
     Returns:
         signed latents [B, n_latents]; an atom chosen twice adds up.
     Source: Costa et al. 2025, "From flat to hierarchical: extracting sparse representations with matching pursuit".
-    Chapter: instruments/sparse_coders.
     """
     residual, latents = x, x.new_zeros(len(x), len(dictionary))
     for _ in range(k):

@@ -152,7 +152,7 @@ def _refuse_nonfinite(pair: tuple[Tensor, Tensor | None], ids: Tensor, kind: str
         bad = None if rows is None else ~torch.isfinite(rows).all(1).cpu()
         if bad is not None and bad.any():
             raise ValueError(f"{kind}{name} has NaN or infinite values, in row {int(ids[bad].min())} at least; leave "
-                             "such rows out")  # fmt: skip
+                             "such rows out")
 
 
 def _all(rows: Rows, width: int) -> Tensor:

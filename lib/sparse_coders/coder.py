@@ -61,7 +61,6 @@ class SparseCoder(nn.Module):
         per_latent: initial values of the parameters the rule adds, by name; each is [n_latents].
     Raises:
         ValueError: sizes or options that cannot be.
-    Chapter: instruments/sparse_coders, studies/sparse_coders_recovery.
     """
 
     def __init__(

@@ -75,7 +75,7 @@ def l1_loss(
         L1Loss; loss is differentiable in all tensors above, in all at once or in some.
     Raises:
         ValueError: shapes that do not fit, or an unknown path.
-    Source: Bricken et al. 2023, "Towards monosemanticity". Chapter: studies/sparse_coders_recovery.
+    Source: Bricken et al. 2023, "Towards monosemanticity".
     """
     y = _residual_target(x, W_enc, b_enc, W_dec, b_dec, target, centre)
     if _is_sparse(path, x, W_enc, b_enc, centre, 0.0):
@@ -114,7 +114,7 @@ def jumprelu_loss(
         JumpReLULoss; build any penalty from l0, such as coefficient * l0 or (l0 / wanted - 1)^2.
     Raises:
         ValueError: shapes that do not fit, width not positive, or an unknown path.
-    Source: Rajamanoharan et al. 2024, "Jumping ahead". Chapter: studies/sparse_coders_recovery.
+    Source: Rajamanoharan et al. 2024, "Jumping ahead".
     """
     y = _residual_target(x, W_enc, b_enc, W_dec, b_dec, target, centre)
     if threshold.shape != b_enc.shape or not width > 0:

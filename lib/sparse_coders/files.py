@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lib.content import write_atomically
+from lib.files import write_atomically
 
 FORMAT, VERSION = "superposition-book sparse coder", 1
 REQUIRED = ("d_in", "n_latents", "rule", "dtype")

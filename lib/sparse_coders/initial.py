@@ -33,7 +33,7 @@ def unit_rows(coder: SparseCoder) -> None:
     else:
         said = f"{float(lengths.min()):.3g} to {float(lengths.max()):.3g}"
         raise ValueError(f"decoder rows are {said} long; rule {coder.rule} trains rows of length 1, and rescaling them "
-                         "would change which latents are on")  # fmt: skip
+                         "would change which latents are on")
 
 
 def _unfold(coder: SparseCoder, length: Tensor) -> None:

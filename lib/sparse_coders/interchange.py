@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lib.content import write_atomically, write_json
+from lib.files import write_atomically, write_json
 from lib.sparse_coders import foreign_files as files
 from lib.sparse_coders.coder import SparseCoder
 
@@ -29,12 +29,12 @@ ARCHITECTURES = {
     "standard": "relu", "gated": "gated", "jumprelu": "jumprelu", "topk": "topk", "abstopk": "abs_topk",
     "transcoder": "relu", "skip_transcoder": "relu", "jumprelu_transcoder": "jumprelu",
     "jumprelu_skip_transcoder": "jumprelu",
-}  # fmt: skip
+}
 """SAELens architectures that can be read, with our rule."""
 CLASSES = {
     "AutoEncoder": "relu", "AutoEncoderNew": "relu", "GatedAutoEncoder": "gated", "JumpReluAutoEncoder": "jumprelu",
     "AutoEncoderTopK": "topk", "BatchTopKSAE": "batch_topk", "MatryoshkaBatchTopKSAE": "matryoshka",
-}  # fmt: skip
+}
 """dictionary_learning classes that can be read, with our rule."""
 _GATED = {"saelens": ("b_gate", "r_mag", "b_mag"), "dictionary_learning": ("gate_bias", "r_mag", "mag_bias")}
 """Their names of our b_enc, log_scale and b_mag."""
@@ -72,7 +72,7 @@ def save_saelens(coder: SparseCoder, folder: str | Path) -> Path:
     config = {"architecture": name, "d_in": coder.d_in, "d_sae": coder.n_latents, "device": "cpu",
               "dtype": str(coder.W_dec.dtype).removeprefix("torch."), "apply_b_dec_to_input": not coder.is_transcoder,
               "normalize_activations": "none", "reshape_activations": "none",
-              "metadata": {"sae_lens_version": "6.0.0"}}  # fmt: skip
+              "metadata": {"sae_lens_version": "6.0.0"}}
     config |= {"d_out": coder.d_out} if coder.is_transcoder else {}
     config |= {"k": coder.options["k"], "rescale_acts_by_decoder_norm": False} if rule.endswith("topk") else {}
     folder = files.made(folder)
@@ -225,7 +225,7 @@ def _saelens_architecture(path: Path, config: Mapping[str, Any]) -> tuple[str, i
         "apply_b_dec_to_input": (
             bool(config.get("apply_b_dec_to_input", not is_transcoder)),
             (False,) if is_transcoder else (False, True), "a transcoder cannot subtract what lives in its target"),
-    }  # fmt: skip
+    }
     for key, (value, accepted, remedy) in supported.items():
         if value not in accepted:
             raise ValueError(f"{path}: {key} {value!r} is not supported here ({remedy})")

@@ -90,7 +90,7 @@ def topk_codes(
         Codes with k values per sample, in no particular order, differentiable in x, W_enc, b_enc and centre.
     Raises:
         ValueError: shapes that do not fit, k outside 1..n_latents, or a screen for a table or for half precision.
-    Source: Gao et al. 2024, "Scaling and evaluating sparse autoencoders". Chapter: studies/sparse_coders_recovery.
+    Source: Gao et al. 2024, "Scaling and evaluating sparse autoencoders".
     """
     check_encoder(x, W_enc, b_enc, centre)
     ks = [k] * _coders(W_enc) if isinstance(k, int) else list(k)
@@ -131,7 +131,7 @@ def batch_topk_codes(
         value kept, a scalar without gradient that is +inf where nothing was positive.
     Raises:
         ValueError: shapes that do not fit, or n_keep below 1.
-    Source: Bussmann et al. 2024, "BatchTopK sparse autoencoders". Chapter: studies/sparse_coders_recovery.
+    Source: Bussmann et al. 2024, "BatchTopK sparse autoencoders".
     """
     check_encoder(x, W_enc, b_enc, centre)
     if W_enc.ndim != 2 or n_keep < 1:
@@ -167,7 +167,6 @@ def threshold_codes(
         Codes, any number per sample, differentiable in x, W_enc, b_enc and centre.
     Raises:
         ValueError: shapes that do not fit.
-    Chapter: studies/sparse_coders_recovery.
     """
     check_encoder(x, W_enc, b_enc, centre)
     coders, first, kept = _coders(W_enc), 0, []
@@ -194,7 +193,6 @@ def decode_codes(codes: Codes, W_dec: Tensor) -> Tensor:
         [B, d_out], or [B, S, d_out]; differentiable in codes.values and W_dec; 0 for a sample without codes.
     Raises:
         ValueError: W_dec has other dimensions than these, or another dtype than the values.
-    Chapter: studies/sparse_coders_recovery.
     """
     if W_dec.ndim not in (2, 3) or W_dec.dtype != codes.values.dtype:
         wanted = f"two or three dimensions of {codes.values.dtype}"

@@ -76,7 +76,6 @@ def loss(coder: SparseCoder, x: Tensor, y: Tensor | None = None, moment: Moment 
         moment: where training stands; by default its start, with full sparsity.
     Raises:
         ValueError: bfloat16 for a rule that has no use for it.
-    Chapter: instruments/sparse_coders.
     """
     if moment and moment.bf16:
         check_bf16(coder.rule)
@@ -89,7 +88,7 @@ def check_bf16(rule: str) -> None:
     """Refuse bfloat16 for rules that would ignore it; ValueError says which."""
     if rule in FULL_PRECISION:
         raise ValueError(f"precision='bf16' would do nothing for rule {rule}, which chooses its latents in full "
-                         "precision; use precision='float32'")  # fmt: skip
+                         "precision; use precision='float32'")
 
 
 def reconstruction(recons: Tensor, y: Tensor) -> Tensor:

@@ -25,7 +25,6 @@ def join_sites(primary: Tensor, *others: Tensor) -> Tensor:
         [n_samples, d_in + context].
     Raises:
         ValueError: no other site, another number of samples, or a site that is zero everywhere.
-    Chapter: studies/sparse_coders_recovery.
     """
     sites = [torch.as_tensor(site) for site in (primary, *others)]
     shapes = ", ".join(str(tuple(site.shape)) for site in sites)

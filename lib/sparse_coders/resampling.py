@@ -31,7 +31,7 @@ def auxk(
         dead: ids of dead latents, [n_dead]; none gives 0.
         k: dead latents used per sample, fewer where fewer are dead.
         absolute: latents are signed and chosen by magnitude.
-    Source: Gao et al. 2024, "Scaling and evaluating sparse autoencoders", 2.4. Chapter: instruments/sparse_coders.
+    Source: Gao et al. 2024, "Scaling and evaluating sparse autoencoders", 2.4.
     """
     if not len(dead):
         return residual.new_zeros(())
@@ -56,7 +56,7 @@ def resample(
     Args:
         dead: their ids, [n_dead].
         x, y: scaled samples, [B, d_in + context] and [B, d_out] or None.
-    Source: Bricken et al. 2023, "Towards monosemanticity", neuron resampling. Chapter: instruments/sparse_coders.
+    Source: Bricken et al. 2023, "Towards monosemanticity", neuron resampling.
     """
     if not len(dead):
         return

@@ -141,7 +141,7 @@ class Run:
         values = torch.stack([part.detach().double() for part in parts]).tolist()
         if not all(map(math.isfinite, values)):
             raise ValueError(f"training diverged by step {step}: the loss is {values[0]}; lower lr, or look for NaN in "
-                             "the data")  # fmt: skip
+                             "the data")
         self.history.append([step, self.tokens, self.lr * self.plan.lr_factor(step), *values])
 
     def state(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ def causal_importance(pre_acts: Tensor, gate_scale: Tensor, b_gate: Tensor) -> T
         gate_scale, b_gate: a and c, [n_latents].
     Returns:
         [B, n_latents] in [0, 1]; exactly 0 where closed.
-    Source: Bushnaq et al. 2025, "Stochastic parameter decomposition". Chapter: studies/sparse_coders_recovery.
+    Source: Bushnaq et al. 2025, "Stochastic parameter decomposition".
     """
     return _LeakyClamp.apply(pre_acts * gate_scale + b_gate)
 

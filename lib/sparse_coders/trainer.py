@@ -10,8 +10,8 @@ from typing import Any, overload
 
 from torch import Tensor
 
+from lib import checkpoints
 from lib.live import Progress
-from lib.sparse_coders import checkpoints
 from lib.sparse_coders.batches import Batches
 from lib.sparse_coders.coder import SparseCoder
 from lib.sparse_coders.losses import check_bf16
@@ -76,7 +76,6 @@ def fit(
     Raises:
         ValueError: data, options or a checkpoint that cannot be; training that diverged, with the step.
         TypeError: data that is not floating point.
-    Chapter: instruments/sparse_coders, studies/sparse_coders_recovery.
     """
     many = not isinstance(coder, SparseCoder)
     coders = list(coder) if isinstance(coder, Sequence) else [coder]
@@ -85,7 +84,7 @@ def fit(
         min(1000, steps // 10) if lr_warmup is None else lr_warmup, lr_decay,
         min(2000, steps // 5) if sparsity_warmup is None else sparsity_warmup,
         clip, dead_after, resample_every, normalise, b_dec, precision, log_every,
-    )  # fmt: skip
+    )
     batches = Batches(data, target, held_out, batch_size, seed)
     _check(coders, batches, checkpoint_every)
     for each in coders if precision == "bf16" else ():
@@ -153,7 +152,7 @@ def _check(coders: list[SparseCoder], batches: Batches, checkpoint_every: int) -
             raise ValueError(
                 "a transcoder (d_out given) needs a target" if coder.is_transcoder
                 else "an autoencoder takes no target; give d_out to make a transcoder"
-            )  # fmt: skip
+            )
         if batches.y is not None and batches.y.width != coder.d_out:
             raise ValueError(f"target is {batches.y.width} wide, this coder writes {coder.d_out} columns")
         _check_held_out(coder, *batches.held)
@@ -164,4 +163,4 @@ def _check_held_out(coder: SparseCoder, x: Tensor, y: Tensor | None) -> None:
     wanted = (x[:, : coder.d_in] if y is None else y).to(coder.W_dec).double()
     if not (wanted - wanted.mean(0)).square().sum() > 1e-24 * wanted.square().sum():
         raise ValueError(f"the {len(x)} held-out samples are all the same, so there is no variance to explain; give "
-                         "others with held_out")  # fmt: skip
+                         "others with held_out")

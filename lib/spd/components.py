@@ -10,7 +10,6 @@ with V, writes an output with U, and knows how its weight acts; a component's ac
 a weight is applied at: [B] for vectors, [B, H', W'] for images, [B, T] for tokens.
 
 Source: Bushnaq, Braun and Sharkey 2025, "Stochastic parameter decomposition".
-Chapters: instruments/spd, studies/spd_causal_graphs.
 """
 from __future__ import annotations
 

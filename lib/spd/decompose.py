@@ -10,13 +10,14 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from lib.ensembles import SCHEDULES, denormals_flushed
+from lib import checkpoints
+from lib.ensembles import SCHEDULES
 from lib.rng import generator
-from lib.sparse_coders import checkpoints
 from lib.spd.decomposition import Decomposition, seeds_of
 from lib.spd.losses import Step, faithfulness
 from lib.spd.masks import Noise
 from lib.spd.options import SPDConfig
+from lib.tensors import denormals_flushed
 
 Draw = Callable[[torch.Generator, int], Tensor]
 """(rng, samples) -> a fresh batch [samples, ...] on the generator's device."""
@@ -68,7 +69,7 @@ def decompose(
     Raises:
         ValueError: a checkpoint of another run, training that diverged, a snapshot at a step that does not come, or an
             option the target cannot have.
-    Source: Bushnaq, Braun and Sharkey 2025. Chapters: instruments/spd, studies/spd_causal_graphs.
+    Source: Bushnaq, Braun and Sharkey 2025.
     """
     for name, every in {"checkpoint_every": checkpoint_every, "log_every": log_every}.items():
         if every < 1:
@@ -171,7 +172,7 @@ class _Training:
             **self.config.identity(), "seeds": self.seeds, "panels": not self.single,
             "target": checkpoints.content_digest(target), "sites": list(self.dec.sites), "data": self.data_digest,
             "ties": self.dec.ties, "snapshot_at": sorted(self.snapshot_at), "log_every": self.log_every,
-        }  # fmt: skip
+        }
 
     def state(self) -> dict[str, Any]:
         """All that continuing bit for bit needs."""

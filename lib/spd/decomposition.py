@@ -57,7 +57,7 @@ class Decomposition:
         ValueError: a site that is not there or runs twice, or none at all; numbers of components that do not name every
             site once; panels with other than linear sites, or with one seed twice; ties of sites whose weights are not
             each other's transpose, or of unequal C.
-    Source: Bushnaq, Braun and Sharkey 2025. Chapters: instruments/spd, studies/spd_causal_graphs.
+    Source: Bushnaq, Braun and Sharkey 2025.
     """
 
     def __init__(

@@ -170,7 +170,7 @@ def lower_leaky(g: Tensor, leak: float = 0.01) -> Tensor:
     d/dg is 1 inside, 0 from 1 on, and for g <= 0 `leak` if what arrives is negative, else 0: a component that was
     switched off can come back, one that should stay off is not pushed further.
 
-    Source: Bushnaq, Braun and Sharkey 2025, appendix on causal importance functions. Chapter: instruments/spd.
+    Source: Bushnaq, Braun and Sharkey 2025, appendix on causal importance functions.
     """
     return _Lower.apply(g, leak)
 
@@ -178,6 +178,6 @@ def lower_leaky(g: Tensor, leak: float = 0.01) -> Tensor:
 def upper_leaky(g: Tensor, leak: float = 0.01) -> Tensor:
     """clamp(g, 0, 1) + leak (g - 1) above 1, the importance that is penalised; d/dg is 0 below 0 and `leak` above 1.
 
-    Source: as `lower_leaky`. Chapter: instruments/spd.
+    Source: as `lower_leaky`.
     """
     return _Upper.apply(g, leak)

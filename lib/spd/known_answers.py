@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from lib.ensembles import device_named
-from lib.models.spd_targets import signed_draw, toy_draw, train_residual_mlp, train_toy_model
 from lib.rng import generator
 from lib.spd.decompose import Result, decompose
 from lib.spd.metrics import dense_error, identity_error, one_hot_importance, random_recovery, recovery
 from lib.spd.options import SPDConfig
+from lib.spd.targets import signed_draw, toy_draw, train_residual_mlp, train_toy_model
+from lib.tensors import device_named
 
 
 def recover_toy_model(
@@ -37,7 +37,6 @@ def recover_toy_model(
         [S, n_features, C] on one-hot inputs, V [S, d_in, C], U [S, C, d_out]; mmcs, ml2r, whole and identity_error [S]
         of linear1 and linear2; dense_error [S] of identity layers, whose answer is n_hidden components; null_mmcs and
         null_whole [null_draws], of random components at linear1; loss [S], over the last tenth of training.
-    Chapters: instruments/spd, studies/spd_causal_graphs.
     """
     place = device_named(device)
     target, losses = train_toy_model(
@@ -51,14 +50,14 @@ def recover_toy_model(
     found = {name: [_toy_recovery(r, name) for r in results] for name in layers}
     hidden = [name for name in maps if name not in layers]
     scores = {key: {name: np.array([getattr(f, key) for f in rows]) for name, rows in found.items()}
-              for key in ("mmcs", "ml2r", "whole")}  # fmt: skip
+              for key in ("mmcs", "ml2r", "whole")}
     return {
         "target_loss": losses.cpu().numpy(), "W": W.numpy(), **scores, **_directions(results), "importance": maps,
         "identity_error": {name: np.array([identity_error(one) for one in maps[name]]) for name in layers},
         "dense_error": {name: np.array([dense_error(one, n_hidden) for one in maps[name]]) for name in hidden},
         "null_mmcs": np.array([null.mmcs for null in nulls]),
         "null_whole": np.array([null.whole for null in nulls]), "loss": _last_losses(results),
-    }  # fmt: skip
+    }
 
 
 def _toy_recovery(result: Result, name: str):
@@ -99,7 +98,6 @@ def recover_residual_mlp(
     Returns:
         target_error, over that of giving x back; by site importance [S, n_features, C]; identity_error [S] (mlp_in) and
         dense_error [S] (mlp_out); loss [S], over the last tenth of training.
-    Chapter: studies/spd_causal_graphs.
     """
     place, units = device_named(device), d_mlp or 50 // n_layers
     sizes = {"n_features": n_features, "d_embed": d_embed, "d_mlp": units, "steps": target_steps}
@@ -109,7 +107,7 @@ def recover_residual_mlp(
     dense = {name: np.array([dense_error(one, units) for one in m]) for name, m in maps.items() if name.endswith("out")}
     identity = {name: np.array([identity_error(one) for one in m]) for name, m in maps.items() if name.endswith("in")}
     return {"target_error": error, "importance": maps, "identity_error": identity, "dense_error": dense,
-            "loss": _last_losses(results)}  # fmt: skip
+            "loss": _last_losses(results)}
 
 
 def _last_losses(results: Sequence[Result]) -> np.ndarray:

@@ -5,7 +5,6 @@ Every term is a mean over samples and positions of its own layer, and returns on
 Source: Bushnaq, Braun and Sharkey 2025, section 2, but for `importance`, which is normalised layer by layer:
 the reference implementation divides every layer by the first one's number of positions, off by H W in convolutional
 networks.
-Chapters: instruments/spd, studies/spd_causal_graphs.
 """
 from __future__ import annotations
 

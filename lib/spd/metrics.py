@@ -43,8 +43,7 @@ def recovery(V: Tensor, U: Tensor, W: Tensor) -> Recovery:
             recovery(U.T, V.T, W.T).
     Raises:
         ValueError: shapes that do not fit, or a feature the weight does not store (a zero column).
-    Source: Bushnaq, Braun and Sharkey 2025, section 3.1 (MMCS, ML2R). Chapters: instruments/spd,
-        studies/spd_causal_graphs.
+    Source: Bushnaq, Braun and Sharkey 2025, section 3.1 (MMCS, ML2R).
     """
     if V.shape[1] != U.shape[0] or W.shape != (U.shape[1], V.shape[0]):
         raise ValueError(f"recovery: V {tuple(V.shape)} and U {tuple(U.shape)} do not make W {tuple(W.shape)}")
@@ -97,7 +96,7 @@ def identity_error(importance: np.ndarray, tolerance: float = 0.1) -> int:
         importance: on one-hot inputs, [n_features, C].
     Returns:
         0 where every feature needs exactly one component, its own.
-    Source: the identity error of the method's reference implementation. Chapter: instruments/spd.
+    Source: the identity error of the method's reference implementation.
     """
     ordered = importance[:, permutation(importance)]
     diagonal = np.eye(*ordered.shape, dtype=bool)
@@ -110,7 +109,7 @@ def dense_error(importance: np.ndarray, k: int, tolerance: float = 0.1) -> int:
 
     Args:
         importance: on one-hot inputs, [n_features, C].
-    Source: as `identity_error`. Chapter: studies/spd_causal_graphs.
+    Source: as `identity_error`.
     """
     ordered = importance[:, np.argsort(-importance.sum(0), kind="stable")]
     missing = (ordered[:, :k] < 1 - tolerance).all(0).sum()

@@ -8,7 +8,7 @@ from lib.spd.gates import GATES
 from lib.spd.masks import KINDS
 
 TERMS = ("faithfulness", "recon", "layerwise", "subset", "unmasked", "ci_masked", "adversarial", "hidden",
-         "importance", "l1", "l2")  # fmt: skip
+         "importance", "l1", "l2")
 """Terms of the loss; `lib.spd.losses.Step` has a method of each name."""
 
 
@@ -69,7 +69,7 @@ class SPDConfig:
 
     def __post_init__(self) -> None:
         choices = {"gate": GATES, "mask": KINDS, "divergence": ("mse", "kl"), "schedule": ("cosine", "constant"),
-                   "attack_scope": ("sample", "batch")}  # fmt: skip
+                   "attack_scope": ("sample", "batch")}
         for name, accepted in choices.items():
             if getattr(self, name) not in accepted:
                 raise ValueError(f"{name} {getattr(self, name)!r} is not one of {', '.join(accepted)}")

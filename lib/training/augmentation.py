@@ -30,7 +30,6 @@ def prepare(images: Tensor, image_size: int | None = None) -> Tensor:
         float32, [B, C, image_size, image_size].
     Raises:
         ValueError: image_size is larger than the images.
-    Chapter: studies/topoloss_hypotheses.
     """
     height, width = images.shape[-2:]
     if image_size is not None:

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lib.checkpoints import content_digest
 from lib.rng import generator
-from lib.sparse_coders.checkpoints import content_digest
 from lib.training.augmentation import augment, epoch_key
 from lib.training.recipe import Recipe
 
@@ -56,7 +56,7 @@ class Batches:
     def __init__(
         self, images: Tensor, labels: Tensor, recipe: Recipe, seed: int, device: torch.device, rank: int, world: int,
         resident: bool,
-    ):  # fmt: skip
+    ):
         self.recipe, self.seed, self.device, self.rank, self.world = recipe, seed, device, rank, world
         self.per_epoch = recipe.steps_per_epoch(len(images))
         self.images, self.labels = images, labels

@@ -26,8 +26,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from lib.content import ROOT, write_atomically, write_json
-from lib.ensembles import device_named
+from lib.files import ROOT, write_atomically, write_json
+from lib.tensors import device_named
 from lib.training.recipe import Recipe
 from lib.training.steps import History
 from lib.training.trainer import train
@@ -64,7 +64,6 @@ def launch(job: Path, processes: int, restarts: int = 0) -> tuple[dict[str, Tens
         The trained model's state and the History.
     Raises:
         RuntimeError: a process failed; the message ends with what the last one said.
-    Chapter: studies/topoloss_hypotheses.
     """
     where = ["--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", str(processes)]
     command = [sys.executable, "-m", "torch.distributed.run", *where, "--max-restarts", str(restarts)]
@@ -74,7 +73,7 @@ def launch(job: Path, processes: int, restarts: int = 0) -> tuple[dict[str, Tens
     done = subprocess.run(
         [*command, "-m", "lib.training", str(job)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         text=True,
-    )  # fmt: skip
+    )
     if done.returncode:
         raise RuntimeError(f"{job}: training in {processes} processes failed\n{_cause(done.stderr)}")
     return result(job)
@@ -111,7 +110,7 @@ def work(job: Path) -> None:
         history = train(
             model, images, labels, Recipe(**content["recipe"]), content["seed"], extra_loss,
             checkpoint=Path(job).with_name("checkpoint.pt"), **content["options"],
-        )  # fmt: skip
+        )
         if not shared or dist.get_rank() == 0:
             _keep(Path(job), model, history)
     finally:
@@ -125,7 +124,7 @@ def _keep(job: Path, model: torch.nn.Module, history: History) -> None:
         "model": {name: value.cpu() for name, value in model.state_dict().items()},
         "columns": list(history.table.columns), "rows": torch.tensor(history.table.to_numpy(float)),
         "images_per_second": history.images_per_second, "steps": history.steps,
-    }  # fmt: skip
+    }
     write_atomically(job.with_name("result.pt"), lambda file: torch.save(stored, file))
 
 

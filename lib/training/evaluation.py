@@ -16,7 +16,7 @@ from lib.training.batches import image_tensor, labelled
 def logits(
     model: nn.Module, images: np.ndarray | Tensor, *, batch: int = 500, image_size: int | None = None,
     precision: str = "float32",
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """The model's outputs for images, in evaluation mode, on the model's device; the model's mode stays as it was.
 
     Args:
@@ -29,7 +29,6 @@ def logits(
         float32, [n, classes].
     Raises:
         ValueError: images of another type or shape.
-    Chapter: studies/topoloss_hypotheses.
     """
     device = next(model.parameters()).device
     with evaluating(model), autocast(device, precision):
@@ -40,7 +39,7 @@ def logits(
 def evaluate(
     model: nn.Module, images: np.ndarray | Tensor, labels: np.ndarray | Tensor, *, batch: int = 500,
     image_size: int | None = None, precision: str = "float32",
-) -> float:  # fmt: skip
+) -> float:
     """Share of images whose largest logit is their label's.
 
     Args:
@@ -48,7 +47,6 @@ def evaluate(
         labels: whole numbers, [n].
     Raises:
         ValueError: as in `logits`; labels that are no class.
-    Chapter: studies/topoloss_hypotheses.
     """
     images, labels = labelled(images, labels)
     scores = logits(model, images, batch=batch, image_size=image_size, precision=precision)

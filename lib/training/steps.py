@@ -47,7 +47,7 @@ class Run:
     def __init__(
         self, module: nn.Module, forward: nn.Module, recipe: Recipe, seed: int, n: int, extra_loss: ExtraLoss | None,
         rank: int = 0,
-    ):  # fmt: skip
+    ):
         self.module, self.forward, self.recipe, self.seed, self.n, self.rank = module, forward, recipe, seed, n, rank
         self.extra_loss = extra_loss
         self.parameters = [p for p in module.parameters() if p.requires_grad]
@@ -110,7 +110,7 @@ class Run:
         if len(bad):
             step = int(bad[0])
             raise ValueError(f"training diverged: the loss of step {step} is {float(self.losses[step])}; lower lr, "
-                             "give clip or warmup, or look at the extra loss")  # fmt: skip
+                             "give clip or warmup, or look at the extra loss")
 
     def table(self, logged: list[int]) -> pd.DataFrame:
         """The record of the logged steps."""
@@ -128,7 +128,7 @@ class Run:
             "model": dict(self.module.state_dict()), "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(), "epoch": epoch, "cursor": cursor * self.recipe.batch,
             "losses": self.losses, "rows": list(self.rows),
-        }  # fmt: skip
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from `state()`."""

@@ -12,9 +12,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from lib.ensembles import device_named
+from lib import checkpoints
 from lib.live import Progress
-from lib.sparse_coders import checkpoints
+from lib.tensors import device_named
 from lib.training.augmentation import prepare
 from lib.training.batches import Batches, labelled
 from lib.training.evaluation import check_labels, evaluating, in_mode
@@ -61,7 +61,6 @@ def train(
         The History.
     Raises:
         ValueError: images, labels, model or a checkpoint that cannot be; a loss that is not finite, with its step.
-    Chapter: studies/topoloss_hypotheses.
     """
     images, labels = labelled(images, labels)
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
@@ -148,7 +147,7 @@ def _all_at(done: int, where: torch.device, path: Path | None) -> None:
         dist.all_reduce(span, op=dist.ReduceOp.MAX)
         if int(span[0]) != -int(span[1]):
             raise ValueError(f"processes resume from steps {-int(span[1])} to {int(span[0])}; put {path} in a folder "
-                             "all of them see")  # fmt: skip
+                             "all of them see")
 
 
 def _identity(run: Run, batches: Batches, log_every: int) -> dict[str, Any]:
@@ -161,7 +160,7 @@ def _identity(run: Run, batches: Batches, log_every: int) -> dict[str, Any]:
         **asdict(run.recipe), "seed": int(run.seed), "log_every": log_every, "data": batches.digest(),
         "architecture": digest(str(run.module)), "initial weights": digest(dict(run.module.state_dict())),
         "extra loss": digest(extra), "device": run.device.type, "processes": batches.world,
-    }  # fmt: skip
+    }
 
 
 def _probes(steps: int) -> list[int]:

@@ -42,7 +42,7 @@ def ours(x: torch.Tensor) -> Step:
     plan = Plan(
         steps=10_000, batch_size=B, lr=None, seed=0, lr_warmup=1000, lr_decay=0.0, sparsity_warmup=0, clip=1.0,
         dead_after=10_000_000, resample_every=None, normalise=False, b_dec="zero", precision="float32", log_every=50,
-    )  # fmt: skip
+    )
     run = Run(coder, plan, 0)
     return lambda number: run.step(number, x, None)
 
@@ -155,7 +155,7 @@ def measure(name: str) -> dict[str, float | str]:
 def open_torchvision():
     """Let libraries import torchvision where only torch is a CPU build; a working install is left alone."""
     sys.path.insert(0, str(ROOT))
-    from lib.models.torchvision_import import import_torchvision
+    from lib.torchvision_import import import_torchvision
 
     if "SUPERPOSITION_PEER" in os.environ:
         import_torchvision()

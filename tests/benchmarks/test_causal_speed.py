@@ -6,8 +6,8 @@ import time
 import pytest
 import torch
 
-from lib.causal.effects import TwoLayers, ablation_effects, mean_effects
 from lib.rng import generator
+from lib.studies.spd_causal_graphs.effects import TwoLayers, ablation_effects, mean_effects
 
 C, IMAGES = 500, 2000
 

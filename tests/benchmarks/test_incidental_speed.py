@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from lib.data.correlated_groups import correlated_groups
-from lib.data.noise import unit_noise
-from lib.metrics.decoder_geometry import interference
-from lib.models import incidental_mlp as mlp
-from lib.models import leaky_sae
-from lib.models.incidental_mlp import PUBLISHED
-from lib.models.published_incidental import train_published
 from lib.rng import generator
+from lib.studies.incidental_polysemanticity import leaky_sae
+from lib.studies.incidental_polysemanticity import network as mlp
+from lib.studies.incidental_polysemanticity.data import correlated_groups
+from lib.studies.incidental_polysemanticity.decoder_overlap import interference
+from lib.studies.incidental_polysemanticity.network import PUBLISHED
+from lib.studies.incidental_polysemanticity.noise import unit_noise
+from lib.studies.incidental_polysemanticity.published import train_published
 
-plain = runpy.run_path(str(Path(__file__).parents[1] / "models" / "published_modules.py"))
+plain = runpy.run_path(str(Path(__file__).parents[1] / "studies/incidental_polysemanticity/published_modules.py"))
 STEPS, SEEDS = 200, range(10)
 """Network steps timed; the autoencoder takes half as many, as published (2000 and 1000)."""
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

@@ -46,7 +46,7 @@ def made(precision: str) -> Run:
     plan = Plan(
         steps=1000, batch_size=B, lr=1e-4, seed=0, lr_warmup=0, lr_decay=0.0, sparsity_warmup=0, clip=1.0,
         dead_after=10_000_000, resample_every=None, normalise=False, b_dec="zero", precision=precision, log_every=1000,
-    )  # fmt: skip
+    )
     return Run(SparseCoder(D, M, k=K, device="cuda"), plan, 0)
 
 

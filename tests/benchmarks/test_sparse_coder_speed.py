@@ -22,7 +22,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from lib.content import ROOT
+from lib.files import ROOT
 from lib.press.jobs import KERNEL_ENVIRONMENT
 from lib.rng import generator
 from lib.sparse_coders import SparseCoder
@@ -57,7 +57,7 @@ class Step:
         plan = Plan(
             steps=100, batch_size=B, lr=1e-7, seed=0, lr_warmup=0, lr_decay=0.0, sparsity_warmup=0, clip=1.0,
             dead_after=10_000_000, resample_every=None, normalise=False, b_dec="zero", precision=precision, log_every=1,
-        )  # fmt: skip  (lr so small that L0 stays what it is)
+        )  # lr so small that L0 stays what it is
         self.run, self.number = Run(self.coder, plan, 0), 0
 
     def __call__(self) -> None:

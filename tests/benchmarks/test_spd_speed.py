@@ -20,13 +20,13 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from lib.content import ROOT
-from lib.models.spd_targets import ToyModel, toy_draw
+from lib.files import ROOT
 from lib.press.jobs import KERNEL_ENVIRONMENT
 from lib.rng import generator
 from lib.spd import Decomposition, SPDConfig
 from lib.spd.losses import Step
 from lib.spd.masks import Noise
+from lib.spd.targets import ToyModel, toy_draw
 
 FEATURES, HIDDEN, C, B, WIDTH = 40, 10, 200, 4096, 16
 CONFIG = SPDConfig(n_components=C, importance=1e-4, p=2.0, batch_size=B)

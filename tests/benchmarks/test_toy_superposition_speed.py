@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from lib.content import ROOT
+from lib.files import ROOT
 from lib.models import published_toy as published
 from lib.params import load
-from lib.studies import superposition_phases as study
+from lib.studies.superposition_phases import protocol as study
 
 plain_train = runpy.run_path(str(Path(__file__).parents[1] / "models" / "plain_numpy_loop.py"))["train"]
 SAMPLES = 1500

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from playwright.sync_api import BrowserContext, Page, Route
 
-from lib.content import BUILD
+from lib.files import BUILD
 
 HTML = BUILD / "html"
 ENTRY = "index.html"

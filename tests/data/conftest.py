@@ -5,7 +5,7 @@ import sys
 import pytest
 from tiny_packages import ARCHIVES, CLIENT, FILE_NAMES, TEXT, Clients, register
 
-from lib import content
+from lib import files
 
 
 @pytest.fixture
@@ -23,6 +23,6 @@ def clients(tmp_path, monkeypatch) -> Clients:
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(folder))
     monkeypatch.delenv("BOOK_OFFLINE", raising=False)
-    monkeypatch.setattr(content, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(files, "BUILD", tmp_path / "build")
     register(monkeypatch, TEXT)
     return Clients(folder)

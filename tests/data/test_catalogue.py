@@ -7,15 +7,15 @@ import sys
 import pytest
 from tiny_packages import ARCHIVES
 
-from lib import content
+from lib import files
 from lib.data import __main__ as command
-from lib.data import catalogue
 from lib.data.registry import datasets
+from lib.press.site import catalogue
 
 
 @pytest.fixture
 def fragment(tmp_path, monkeypatch) -> str:
-    monkeypatch.setattr(content, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(files, "BUILD", tmp_path / "build")
     path = catalogue.write_fragments(tmp_path / "_generated")
     assert path == tmp_path / "_generated" / "data_catalogue.md"
     return path.read_text()
@@ -58,5 +58,5 @@ def test_fetch_list_and_verify(clients, capsys):
 def test_unknown_name_and_misplaced_path_are_refused():
     for words, message in ((["mnst"], "accepted names: cifar10, digits"), (["--path", "x"], "exactly one NAME")):
         words = [sys.executable, "-m", "lib.data", "fetch", *words]
-        done = subprocess.run(words, capture_output=True, text=True, cwd=content.ROOT)
+        done = subprocess.run(words, capture_output=True, text=True, cwd=files.ROOT)
         assert done.returncode == 2 and message in done.stderr

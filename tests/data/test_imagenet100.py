@@ -13,13 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
-from lib import content
+from lib import files
 from lib.data import imagenet100 as data
 from lib.data.__main__ import main
 from lib.data.imagenet100_sources import NAMES, WNIDS
 from lib.data.registry import DataCorrupt, DataError, DatasetUnavailable
-from lib.models.torchvision_import import import_torchvision
 from lib.rng import numpy_generator
+from lib.torchvision_import import import_torchvision
 from lib.training.batches import Batches, labelled
 from lib.training.recipe import Recipe
 
@@ -28,7 +28,7 @@ SIZE = 8
 
 @pytest.fixture(autouse=True)
 def build(tmp_path, monkeypatch):
-    monkeypatch.setattr(content, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(files, "BUILD", tmp_path / "build")
     monkeypatch.delenv(data.ENVIRONMENT, raising=False)
     return tmp_path / "build"
 
@@ -123,7 +123,7 @@ def test_squares_are_what_torchvision_makes(tmp_path):
     ("mode", "kind", "rgb"),
     [("L", "JPEG", (60, 60, 60)), ("CMYK", "JPEG", (200, 60, 20)), ("RGBA", "PNG", (200, 60, 20)),
      ("P", "PNG", (204, 51, 0)), ("LA", "PNG", (60, 60, 60)), ("1", "PNG", (255, 255, 255))],
-)  # fmt: skip
+)
 def test_every_colour_mode_becomes_rgb(folders, mode, kind, rgb):
     color = {"L": 60, "LA": (60, 128), "1": 1, "RGBA": (200, 60, 20, 128)}.get(mode)
     image = Image.new(mode, (12, 10), color) if color else Image.new("RGB", (12, 10), rgb).convert(mode)
@@ -338,7 +338,7 @@ def test_absence_says_where_it_looked_and_how_it_must_lie(tmp_path, build, monke
         data.imagenet100("train", SIZE)
     message = str(error.value)
     for part in (str(build / "data" / "imagenet100"), data.ENVIRONMENT, data.COMMAND, "train/n02869837/*.JPEG",
-                 "validation-*.parquet", "126,689", "17 GB", "non-commercial"):  # fmt: skip
+                 "validation-*.parquet", "126,689", "17 GB", "non-commercial"):
         assert part in message
     assert "\n" not in message
     monkeypatch.setenv(data.ENVIRONMENT, str(tmp_path / "nowhere"))

@@ -4,7 +4,7 @@ import os
 import numpy as np
 import pytest
 
-from lib import content
+from lib import files
 from lib.data import images
 from lib.data.registry import DataError
 from lib.data.resolve import cache_path
@@ -16,7 +16,7 @@ network = pytest.mark.skipif(
 
 @pytest.fixture(autouse=True)
 def empty_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(content, "BUILD", tmp_path)
+    monkeypatch.setattr(files, "BUILD", tmp_path)
 
 
 def test_digits():
@@ -70,7 +70,7 @@ def test_take_keeps_images_and_labels_together():
     ("mnist", (60_000, 28, 28), [5, 0, 4, 1]),
     ("fashion_mnist", (60_000, 28, 28), [9, 0, 0, 3]),
     ("cifar10", (50_000, 32, 32, 3), [6, 9, 9, 4]),
-])  # fmt: skip
+])
 def test_real_download(name, shape, first):
     train, test = getattr(images, name)("train"), getattr(images, name)("test")
     assert train.images.shape == shape and train.labels[:4].tolist() == first

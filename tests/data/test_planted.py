@@ -74,7 +74,7 @@ def test_exclusive_siblings_share_evenly_what_their_parent_has():
 
 def test_children_scale_with_their_parent():
     made = planted(torch.eye(3), 0.5, parent=torch.tensor([-1, 0, -1]), scaled=True, mean=torch.tensor([2.0, 3, 1]),
-                   std=torch.tensor([0.4, 0, 0]))  # fmt: skip
+                   std=torch.tensor([0.4, 0, 0]))
     features = made.sample(2000, rng("scaled"))[1]
     both = features[features[:, 1] > 0]
     assert torch.allclose(both[:, 1], both[:, 0] / 2 * 3) and float(both[:, 0].std()) == pytest.approx(0.4, rel=0.1)
@@ -209,7 +209,7 @@ EYE = torch.eye(3)
     (lambda: forest(10, 2, 3, 2), "2 roots x 3 children x depth 2 need 26 features, at least one each; there are 10"),
     (lambda: low_rank_factor(5, 4, 0.5, rng()), "scale\\^2 rank < 1, got rank 4, scale 0.5"),
     (lambda: toy_model_dictionary(torch.zeros(2, 3)), "stores no feature: the longest column is 0"),
-])  # fmt: skip
+])
 def test_impossible_laws_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()

@@ -6,8 +6,8 @@ import sys
 import pytest
 from tiny_packages import TEXT
 
-from lib.content import ROOT
 from lib.data.registry import DataError, dataset, datasets, parse
+from lib.files import ROOT
 
 HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -48,7 +48,7 @@ def test_member_path_that_leaves_the_archive_is_refused(path):
     ('decoder = "csv"', 'decoder = "pickle"', "decoder 'pickle' is not one of"),
     ('title = "By_Npm"', 'tittle = "By_Npm"', "tittle"),
     ("[by_npm.arrays]", "[by_npm.array]", "arrays"),
-])  # fmt: skip
+])
 def test_bad_entries_are_refused_by_name(old, new, message):
     assert old in TEXT
     with pytest.raises(DataError, match=message):

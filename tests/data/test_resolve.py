@@ -20,7 +20,7 @@ from tiny_packages import (
     register,
     tar,
     wheel,
-)  # fmt: skip
+)
 
 from lib.data import fetch, resolve
 from lib.data.registry import DataCorrupt, DataError, DatasetUnavailable, Source
@@ -183,7 +183,7 @@ def test_offline_says_what_where_command_size_and_licence(clients, monkeypatch):
     message = str(caught.value)
     assert clients.calls() == []
     for part in ("By_Apt", "no copy in the cache", "no installed tiny-apt", "BOOK_OFFLINE=1", "make data DATA=by_apt",
-                 "python -m lib.data fetch by_apt --path FILE", "0.0 MB download", "licence: CC0"):  # fmt: skip
+                 "python -m lib.data fetch by_apt --path FILE", "0.0 MB download", "licence: CC0"):
         assert part in message, part
     assert "\n" not in message
 
@@ -289,7 +289,7 @@ def test_torchvision_failure_is_named(tmp_path):
 def test_second_source_serves_when_the_first_cannot_and_is_held_to_the_same_hashes(clients, monkeypatch):
     arrays = {"images": IMAGES, "labels": LABELS}
     register(monkeypatch, entry("two", "npm", "idx", ARCHIVES["npm"], PAIR)
-             + '[[two.sources]]\nprovider = "torchvision"\npackage = "Tiny"\n')  # fmt: skip
+             + '[[two.sources]]\nprovider = "torchvision"\npackage = "Tiny"\n')
     clients.fail("npm", "npm error 404")
     monkeypatch.setattr(fetch, "fetch_torchvision", lambda *_: arrays)
     assert resolve.resolve("two") == arrays

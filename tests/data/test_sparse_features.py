@@ -84,7 +84,7 @@ def test_at_most_one_of_an_anticorrelated_group_fires():
     (dict(density=0.3, group_size=4, kind="anticorrelated"), "> 1: at most one per group cannot hold"),
     (dict(density=0.3, group_size=4, kind="anti"), "kind 'anti' is not one of"),
     (dict(density=1.3, group_size=4), r"density must lie in \[0, 1\], got 1.3 to 1.3"),
-])  # fmt: skip
+])
 def test_impossible_requests_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         correlated_groups((10, FEATURES), generator=generator(0, "test"), **arguments)

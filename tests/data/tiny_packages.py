@@ -60,7 +60,7 @@ def entry(name: str, provider: str, decoder: str, archive: bytes, members: list[
         f"[[{name}.sources]]", f'provider = "{provider}"', f'package = "tiny-{provider}"', 'version = "1.2.3"',
         f'decoder = "{decoder}"', f'archive_sha256 = "{sha(archive)}"', f"archive_bytes = {len(archive)}",
         "members = [",
-    ]  # fmt: skip
+    ]
     lines += [
         f'  {{ array = "{a}", path = "{p}", bytes = {len(d)}, sha256 = "{sha(d)}" }},' for a, p, d in members
     ]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from lib.claims import VERDICTS
-from lib.content import PACKAGE, ROOT
 from lib.figures import style
+from lib.files import PACKAGE, ROOT
+from lib.press.claims import VERDICTS
 
 
 def luminance(color: str) -> float:

@@ -13,7 +13,7 @@ def table(arm, seed, l0, value):
 RUNS = pd.concat([
     table("a", 0, [1.0, 4.0], [0.2, 0.6]), table("b", 0, [2.0, 8.0], [0.5, 0.9]),
     table("a", 1, [1.0, 4.0], [0.0, 0.4]), table("b", 1, [5.0, 8.0], [0.5, 0.9]),
-], ignore_index=True)  # fmt: skip
+], ignore_index=True)
 
 
 def test_read_off_is_linear_in_the_logarithm():

@@ -62,7 +62,7 @@ def test_an_effect_that_varies_between_seeds_needs_its_own_component():
     """With 40 rows per seed and arm a common intercept is far too sure; seed:treated makes the seed the unit."""
     rng = numpy_generator(2, "mixed effects", "slopes")
     table = pd.DataFrame([(s, t, r) for s in range(8) for t in (0, 1) for r in range(40)],
-                         columns=["seed", "treated", "row"])  # fmt: skip
+                         columns=["seed", "treated", "row"])
     own = rng.normal(size=8)  # each seed's effect; mean effect 0
     table["y"] = table.treated * own[table.seed] + 0.2 * rng.normal(size=len(table))
     naive = mixed_effects(table, "y ~ treated", ["seed"]).interval("treated")

@@ -72,7 +72,7 @@ def test_in_a_cone_a_random_latent_reads_high_and_only_the_excess_tells():
     (np.ones((3, 2)), np.ones((4, 2)), r"the same samples, at least two, got \(3, 2\) and \(4, 2\)"),
     (np.ones((3, 2)), np.zeros((3, 2)), "3 embeddings have length 0"),
     (np.full((3, 2), np.inf), np.ones((3, 2)), "activations has 6 non-finite"),
-])  # fmt: skip
+])
 def test_what_has_no_cosines_is_refused(activations, embeddings, message):
     with pytest.raises(ValueError, match=message):
         monosemanticity(activations, embeddings)

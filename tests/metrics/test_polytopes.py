@@ -60,7 +60,7 @@ def test_each_shape_is_named_in_any_orientation_and_owns_its_dimensions(name):
     (CUBE, "(8,3)"),                                                      # eight in space, no antiprism
     (np.array([[1, 0, 0], [0.6, 0.8, 0], [0.6, 0, 0.8], [0, 0.6, 0.8]]).T, "(4,3)"),
     (ring(7), "(7,2)"),
-])  # fmt: skip
+])
 def test_the_right_count_in_the_wrong_shape_keeps_its_numbers(corners, name):
     (found,) = polytopes(tensor(corners))
     assert found.name == name
@@ -74,7 +74,7 @@ def test_orthogonal_groups_are_told_apart_and_absent_features_left_out():
     W[4, 8] = 0.3  # below the threshold
     assert [(p.name, p.members) for p in polytopes(W)] == [
         ("pentagon", (0, 1, 2, 3, 4)), ("digon", (5, 6)), ("solo", (7,)),
-    ]  # fmt: skip
+    ]
     assert polytopes(W)[0].dimensionality == pytest.approx(feature_dimensionality(W)[:5].mean().item())
     assert polytopes(W, threshold=0.2)[-1].members == (8,)
 

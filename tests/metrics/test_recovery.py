@@ -186,7 +186,7 @@ def test_a_weak_latent_is_silent_but_not_absorbed():
     (lambda: linear_probe(EYE, np.ones((2, 2)), EYE), r"x \(3, 3\), active \(2, 2\) and x_test \(3, 3\) do not fit"),
     (lambda: absorption(EYE, EYE, [-1, -1, -1]), "no feature has a parent"),
     (lambda: absorption(EYE, EYE, [-1, 0]), "do not fit together"),
-])  # fmt: skip
+])
 def test_what_cannot_be_compared_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()

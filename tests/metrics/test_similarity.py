@@ -115,7 +115,7 @@ def test_the_null_of_linear_cka_grows_with_the_dimensions():
     (data(9, 2), data(9), r"Y must be \[n_samples, d\], got shape \(9,\)"),
     (np.where(data(9, 2) > 0, np.nan, 1.0), data(9, 2), "X has [0-9]+ non-finite values"),
     (data(1, 2), data(1, 2), "at least [23] samples are needed, got 1"),
-])  # fmt: skip
+])
 def test_what_has_no_answer_is_refused(metric, X, Y, message):
     with pytest.raises(ValueError, match=message):
         metric(X, Y)
@@ -132,5 +132,5 @@ def test_refusals_of_single_metrics():
 
 def test_every_public_metric_is_in_the_list_above():
     public = {f.__name__ for f in vars(similarity).values() if getattr(f, "__module__", "") == similarity.__name__
-              and not f.__name__.startswith("_")}  # fmt: skip
+              and not f.__name__.startswith("_")}
     assert public == {f.__name__ for f in EVERY_METRIC}

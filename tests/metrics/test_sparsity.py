@@ -107,7 +107,7 @@ def test_large_offset_loses_no_digits():
     (lambda: dead_fraction(torch.tensor([0.5]), 3), "densities have no window"),
     (lambda: norm_ratio(torch.zeros(2, 2), torch.ones(2, 2)), "every sample of x is zero"),
     (lambda: shrinkage(torch.eye(2), -torch.eye(2)), "no rescaling helps"),
-])  # fmt: skip
+])
 def test_what_has_no_answer_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()

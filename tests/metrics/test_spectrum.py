@@ -62,7 +62,7 @@ def test_permuting_within_dimensions_undoes_a_low_dimension_and_moves():
     (lambda: spectrum.variances(np.ones((1, 2))), "n_samples >= 2"),
     (lambda: spectrum.participation_ratio(np.ones((5, 2))), "same for every sample"),
     (lambda: spectrum.principal_dimension(np.eye(3), 0.0), r"share must be in \(0, 1\]"),
-])  # fmt: skip
+])
 def test_what_has_no_spectrum_is_refused(what, message):
     with pytest.raises(ValueError, match=message):
         what()

@@ -235,7 +235,7 @@ def test_one_value_and_missing_values_are_refused(call):
     lambda a, b: st.paired_difference(a, b, rng=rng()),
     lambda a, b: st.paired_permutation_test(a, b, rng=rng()),
     st.paired_dz,
-])  # fmt: skip
+])
 def test_unequal_pairs_are_refused(call):
     with pytest.raises(ValueError, match="paired by seed, got 3 and 2 values"):
         call([1, 2, 3], [1, 2])
@@ -252,7 +252,7 @@ def test_one_seed_and_unnamed_seeds_are_refused():
     lambda r: st.bootstrap_interval([1, 2], rng=r), lambda r: st.paired_difference([1, 2], [0, 0], rng=r),
     lambda r: st.hierarchical_bootstrap([1, 2], [0, 1], rng=r),
     lambda r: st.permutation_test([1, 2], [0, 0], rng=r), lambda r: st.paired_permutation_test([1, 2], [0, 0], rng=r),
-])  # fmt: skip
+])
 def test_a_bare_seed_is_no_generator(call):
     with pytest.raises(TypeError, match="rng must be a NumPy Generator, got 0; use lib.rng.numpy_generator"):
         call(0)

@@ -70,7 +70,7 @@ def test_represented_counts_lengths_above_the_threshold():
 @pytest.mark.parametrize("metric", [
     sp.feature_norms, sp.gram, sp.interference, sp.feature_dimensionality, sp.dimensions_per_feature,
     sp.is_represented, sp.n_represented, sp.unit_columns, sp.published_weight_norms, sp.published_gram,
-])  # fmt: skip
+])
 def test_leading_dimensions_are_a_batch(metric):
     W = torch.randn(2, 3, 4, 6, generator=generator(2, "test"), dtype=torch.float64)
     batched = metric(W)

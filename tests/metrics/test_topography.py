@@ -5,8 +5,9 @@ import torch
 from scipy import stats
 
 from lib.metrics import topography
-from lib.metrics.discs import NoMatch, matched_disc, rank_p, share_reaching
+from lib.metrics.discs import NoMatch, matched_disc, share_reaching
 from lib.metrics.nulls import NullCannotMove, against_null
+from lib.metrics.statistics import rank_p
 from lib.rng import numpy_generator
 from lib.topoloss import TopoLoss, sheet_shape
 
@@ -193,7 +194,7 @@ def test_rank_p_counts_the_observation():
     (lambda: matched_disc(np.arange(12.0), 7, (3, 4), rng=rng()), "half"),
     (lambda: rank_p(1.0, []), "rank_p needs the effects of other sets"),
     (lambda: share_reaching(1.0, []), "share_reaching needs the effects"),
-])  # fmt: skip
+])
 def test_what_does_not_lie_on_the_sheet_is_refused(what, message):
     with pytest.raises(ValueError, match=message):
         what()

@@ -107,7 +107,7 @@ class Checkout:
         return subprocess.Popen(
             [sys.executable, "-m", "lib.press", *arguments], cwd=self.root, env=environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+        )
 
     def press(self, *arguments: str) -> subprocess.CompletedProcess:
         """Run `python -m lib.press ...` to its end."""
@@ -150,7 +150,7 @@ def make_checkout(root: Path) -> Checkout:
     files = {
         "pyproject.toml": "[project]\nname = 'tiny'\n",
         "lib/studies/__init__.py": "",
-        "lib/studies/tiny.py": STUDY,
+        "lib/studies/tiny/protocol.py": STUDY,
         "book/studies/tiny.md": CHAPTER,
         "params/tiny/quick.yaml": QUICK,
     }

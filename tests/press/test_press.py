@@ -55,7 +55,7 @@ def test_what_a_result_depends_on_reruns_it(executed, what):
     elif what == "parameter":
         executed.quick.write_text(executed.quick.read_text().replace("seeds: 2", "seeds: 5"))
     elif what == "library":
-        study = executed.root / "lib/studies/tiny.py"
+        study = executed.root / "lib/studies/tiny/protocol.py"
         study.write_text(study.read_text().replace("2 * x", "2 * x + 1"))
     else:
         executed.output.write_bytes(executed.output.read_bytes()[:400])
@@ -103,7 +103,7 @@ def test_force_executes_again(executed):
         (("profile: quick", "profile: full"), "profile: says 'full'; write `profile: quick`"),
         (("seeds: 2", "seeds: [2"), "not readable as YAML"),
     ],
-)  # fmt: skip
+)
 def test_bad_parameter_is_refused_before_a_kernel_starts(checkout, change, message):
     checkout.quick.write_text(checkout.quick.read_text().replace(*change))
     refused = checkout.run()
@@ -175,7 +175,7 @@ def test_a_changed_decision_rule_reruns_its_study_alone(executed):
 
 @pytest.mark.parametrize("fault", ["protocol missing", "protocol broken", "no Params", "parameters missing"])
 def test_a_missing_room_is_named(checkout, fault):
-    protocol = checkout.root / "lib/studies/tiny.py"
+    protocol = checkout.root / "lib/studies/tiny/protocol.py"
     if fault == "protocol missing":
         protocol.unlink()
     elif fault == "parameters missing":
@@ -183,7 +183,7 @@ def test_a_missing_room_is_named(checkout, fault):
     else:
         protocol.write_text("def broken(:" if fault == "protocol broken" else "double = None")
     refused = checkout.run()
-    room = "params/tiny/quick.yaml" if fault == "parameters missing" else "lib/studies/tiny.py"
+    room = "params/tiny/quick.yaml" if fault == "parameters missing" else "lib/studies/tiny/protocol.py"
     assert refused.returncode == 2 and room in refused.stderr and "Traceback" not in refused.stderr
 
 

@@ -2,7 +2,7 @@
 import nbformat
 import pytest
 
-from lib.content import ROOT
+from lib.files import ROOT
 from lib.press import reference
 from lib.press.pages import PageError, all_pages
 

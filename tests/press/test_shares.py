@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from lib import provenance
+from lib.press import provenance
 from lib.press.jobs import Job, Press
 
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lib.models.torchvision_import import import_torchvision
 from lib.rng import generator
 from lib.sparse_coders import SparseCoder, fit
 from lib.sparse_coders.interchange import (
@@ -16,13 +15,14 @@ from lib.sparse_coders.interchange import (
     save_dictionary_learning,
     save_saelens,
 )
+from lib.torchvision_import import import_torchvision
 
 D, M, OUT, B = 6, 20, 5, 64
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
 RULES = {
     "relu": {}, "p_anneal": {}, "gated": {}, "jumprelu": {}, "topk": {"k": 4}, "abs_topk": {"k": 4},
     "batch_topk": {"k": 4}, "matryoshka": {"k": 4, "groups": (5, 20)},
-}  # fmt: skip
+}
 
 
 def some(*shape, name="x", dtype=torch.float64):
@@ -127,10 +127,10 @@ def test_dictionary_learning_round_trip(rule, tmp_path):
 def hand_written(folder, config=(), drop=(), **tensors):
     """A SAELens file of another making; what is given replaces or adds."""
     weights = {"W_enc": some(D, M, name="W_enc"), "W_dec": some(M, D, name="W_dec"), "b_enc": some(M, name="b_enc"),
-               "b_dec": some(D, name="b_dec")} | tensors  # fmt: skip
+               "b_dec": some(D, name="b_dec")} | tensors
     save_file({k: v.contiguous() for k, v in weights.items() if k not in drop}, folder / "sae_weights.safetensors")
     base = {"architecture": "standard", "d_in": D, "d_sae": M, "normalize_activations": "none",
-            "reshape_activations": "none", "apply_b_dec_to_input": True}  # fmt: skip
+            "reshape_activations": "none", "apply_b_dec_to_input": True}
     (folder / "cfg.json").write_text(json.dumps(base | dict(config)))
     return folder
 
@@ -163,7 +163,7 @@ def test_old_configuration_of_topk_is_understood(tmp_path):
 
 def test_half_precision_becomes_float32_and_training_goes_on(tmp_path):
     halves = {name: some(*shape, name=name, dtype=torch.bfloat16)
-              for name, shape in {"W_enc": (D, M), "W_dec": (M, D), "b_enc": (M,), "b_dec": (D,)}.items()}  # fmt: skip
+              for name, shape in {"W_enc": (D, M), "W_dec": (M, D), "b_enc": (M,), "b_dec": (D,)}.items()}
     coder = load_saelens(hand_written(tmp_path, **halves))
     assert coder.W_dec.dtype == torch.float32 and torch.equal(coder.W_enc.T.bfloat16(), halves["W_enc"])
     b_dec = coder.b_dec.detach().clone()
@@ -182,7 +182,7 @@ def test_half_precision_becomes_float32_and_training_goes_on(tmp_path):
     ({"architecture": "topk"}, "k None is not a whole number"),
     ({"architecture": "transcoder", "d_out": D}, "apply_b_dec_to_input True"),
     ({"d_sae": None}, "d_sae None is not a whole number"),
-])  # fmt: skip
+])
 def test_saelens_options_that_change_the_function_are_refused(config, message, tmp_path):
     with pytest.raises(ValueError, match=message) as error:
         load_saelens(hand_written(tmp_path, config))
@@ -195,7 +195,7 @@ def test_saelens_options_that_change_the_function_are_refused(config, message, t
     ({}, (), {"W_enc": torch.ones(M, D)}, r"W_enc is \(20, 6\), the configuration says \(6, 20\)"),
     ({}, (), {"b_dec": torch.full((D,), torch.nan)}, "b_dec has NaN"),
     ({"architecture": "jumprelu"}, (), {}, "threshold is missing"),
-])  # fmt: skip
+])
 def test_weights_that_do_not_fit_are_named(config, drop, tensors, message, tmp_path):
     with pytest.raises(ValueError, match=message) as error:
         load_saelens(hand_written(tmp_path, config, drop, **tensors))
@@ -237,7 +237,7 @@ def changed(folder, tensors=(), **trainer):
     ({"threshold": torch.tensor(-1.0)}, {}, r"ae\.pt: threshold -1 was never learned"),
     ({"decoder.weight": torch.ones(M, D)}, {}, r"ae\.pt: decoder\.weight is \(20, 6\)"),
     ({"momentum": torch.ones(1)}, {}, r"ae\.pt: momentum is unknown"),
-])  # fmt: skip
+])
 def test_dictionary_learning_refusals(tensors, trainer, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         load_dictionary_learning(changed(tmp_path, tensors, **trainer))
@@ -250,7 +250,7 @@ def test_dictionary_learning_refusals(tensors, trainer, message, tmp_path):
     (save_saelens, "relu", {"context": 2}, "with context=2"),
     (save_dictionary_learning, "abs_topk", {}, "dictionary_learning has no layout for an autoencoder of rule abs_topk"),
     (save_dictionary_learning, "relu", {"d_out": OUT}, "no layout for a transcoder of rule relu"),
-])  # fmt: skip
+])
 def test_what_a_layout_cannot_say_is_not_written(save, rule, options, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         save(a_coder(rule, **options), tmp_path / "new")

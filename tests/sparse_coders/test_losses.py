@@ -70,7 +70,7 @@ CASES = [
     ("abs_topk", {"k": 3}), ("batch_topk", {"k": 3}), ("matryoshka", {"k": 3, "groups": (5, 12, M)}),
     ("jumprelu", {"l0": 0.3, "bandwidth": 0.2}), ("jumprelu", {"l0": 0.3, "penalty": "tanh"}),
     ("jumprelu", {"l0": 0.3, "penalty": "target_l0", "k": 3, "bandwidth": 0.2}),
-]  # fmt: skip
+]
 
 
 PATHS = [(*case, False) for case in CASES] + [(*case, True) for case in CASES if case[0] in ("relu", "jumprelu")]
@@ -98,7 +98,7 @@ CHUNKED = [
                           ("stochastic", {}), ("stochastic", {"sampling": "bernoulli"})]
     for bf16 in (False, True)
 ] + [("jumprelu", {"l0": 0.3, "penalty": "tanh"}, False), ("jumprelu", {"l0": 0.3, "bandwidth": 0.2}, True),
-     ("relu", {"l1": 0.3}, True)]  # fmt: skip
+     ("relu", {"l1": 0.3}, True)]
 
 
 @pytest.mark.parametrize("kind", KINDS)

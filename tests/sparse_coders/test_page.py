@@ -5,7 +5,7 @@ import jupytext
 import numpy as np
 import pytest
 
-from lib.content import ROOT
+from lib.files import ROOT
 from lib.sparse_coders import FitResult, load
 from lib.sparse_coders.options import RULES
 

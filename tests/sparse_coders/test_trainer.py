@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from lib.activation_store import build
-from lib.content import ROOT
+from lib import checkpoints
+from lib.activations.store import build
+from lib.files import ROOT
 from lib.rng import generator
-from lib.sparse_coders import SparseCoder, checkpoints, fit, load, run, table
+from lib.sparse_coders import SparseCoder, fit, load, run, table
 from lib.sparse_coders.batches import Batches
 from lib.sparse_coders.initial import geometric_median
 from lib.sparse_coders.losses import Moment, loss
@@ -54,7 +55,7 @@ LEARNING = [
     ("abs_topk", {"k": 3, "k_min": 1}), ("jumprelu", {"l0": 0.3}), ("jumprelu", {"l0": 0.3, "penalty": "tanh"}),
     ("jumprelu", {"l0": 10.0, "penalty": "target_l0", "k": 3}), ("stochastic", {"l1": 0.3}),
     ("matching_pursuit", {"k": 3}),
-]  # fmt: skip
+]
 KINDS = [(*case, "sae") for case in LEARNING] + [(*case, "skip") for case in LEARNING[:-1]]
 
 

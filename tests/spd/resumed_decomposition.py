@@ -4,9 +4,9 @@ import time
 
 import torch
 
-from lib.models.spd_targets import ToyModel, toy_draw
 from lib.rng import generator
 from lib.spd import SPDConfig, decompose
+from lib.spd.targets import ToyModel, toy_draw
 
 EVERY = 7
 
@@ -24,7 +24,7 @@ def main(checkpoint: str, out: str, delay: float) -> None:
         n_components=5, steps=40, batch_size=64, warmup_steps=10, drop_zero_rows=True, subset=0.5, hidden=0.5,
         faithfulness=0.5, adversarial=0.5, unmasked=0.1, ci_masked=0.1, attack_steps=2, l1=1e-3, l2=1e-3,
         p=2.0, p_final=1.0,
-    )  # fmt: skip
+    )
     options = {"checkpoint": checkpoint, "checkpoint_every": EVERY, "snapshot_at": (0, 20, 40), "log_every": 3}
     results = decompose(target, slowly, config, [0, 1], **options)
     kept = [[r.decomposition.arrays(), r.history.to_numpy(), r.snapshots] for r in results]

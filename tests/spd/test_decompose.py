@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import nn
 
-from lib.content import ROOT
-from lib.models.mlp import MLP
-from lib.models.spd_targets import ToyModel, toy_draw
+from lib.files import ROOT
 from lib.rng import generator
 from lib.spd import Routed, SPDConfig, decompose
 from lib.spd.gates import GATES
 from lib.spd.metrics import identity_error, one_hot_importance, recovery
+from lib.spd.targets import ToyModel, toy_draw
+from lib.studies.spd_causal_graphs.mlp import MLP
 
 SCRIPT = Path(__file__).with_name("resumed_decomposition.py")
 QUICK = SPDConfig(n_components=6, steps=12, batch_size=64, warmup_steps=5)
@@ -197,7 +197,7 @@ def test_seeds_are_different_numbers():
 
 def test_steps_that_never_come_are_refused():
     for wrong, what in (({"snapshot_at": [0, 13]}, "0 to 12, got"), ({"snapshot_at": [-1]}, "0 to 12, got"),
-                        ({"checkpoint_every": 0}, "checkpoint_every")):  # fmt: skip
+                        ({"checkpoint_every": 0}, "checkpoint_every")):
         with pytest.raises(ValueError, match=what):
             trained(0, **wrong)
     with pytest.raises(ValueError, match="log_every"):

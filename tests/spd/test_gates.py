@@ -76,7 +76,7 @@ def slope(sigmoid, at, arriving):
     ("at", "arriving", "value", "gradient"),
     [(0.4, 2.0, 0.4, 2.0), (0.4, -2.0, 0.4, -2.0), (-0.3, -2.0, 0.0, -0.02), (-0.3, 2.0, 0.0, 0.0),
      (0.0, -2.0, 0.0, -0.02), (1.5, 2.0, 1.0, 0.0), (1.5, -2.0, 1.0, 0.0)],
-)  # fmt: skip
+)
 def test_lower_leaky(at, arriving, value, gradient):
     assert slope(gates.lower_leaky, at, arriving) == pytest.approx((value, gradient))
 
@@ -85,7 +85,7 @@ def test_lower_leaky(at, arriving, value, gradient):
     ("at", "arriving", "value", "gradient"),
     [(0.4, 2.0, 0.4, 2.0), (-0.3, -2.0, 0.0, 0.0), (-0.3, 2.0, 0.0, 0.0), (1.5, 2.0, 1.005, 0.02),
      (1.5, -2.0, 1.005, -0.02)],
-)  # fmt: skip
+)
 def test_upper_leaky(at, arriving, value, gradient):
     assert slope(gates.upper_leaky, at, arriving) == pytest.approx((value, gradient))
 

@@ -4,11 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lib.models.mlp import MLP
-from lib.models.spd_targets import ToyModel
 from lib.rng import generator
 from lib.spd import Decomposition, Mask, Routed, TiedLinear
 from lib.spd.components import Conv2d, site
+from lib.spd.targets import ToyModel
+from lib.studies.spd_causal_graphs.mlp import MLP
 
 CONVS = {
     "plain": {},

@@ -3,14 +3,14 @@ import pytest
 import torch
 from torch import nn
 
-from lib.models.mlp import MLP
-from lib.models.spd_targets import ToyModel, toy_draw
 from lib.rng import generator
 from lib.spd import Decomposition, Mask, Routed, SPDConfig
 from lib.spd.decompose import without_zero_rows
 from lib.spd.gates import lower_leaky, upper_leaky
 from lib.spd.losses import Step, divergence, faithfulness
 from lib.spd.masks import Noise
+from lib.spd.targets import ToyModel, toy_draw
+from lib.studies.spd_causal_graphs.mlp import MLP
 
 
 def normal(*shape, label="x"):
@@ -102,7 +102,7 @@ def test_hidden_compares_outputs_of_sites(small):
     before = dec.capture(x)
     expected = sum(
         (record[name] - dec.sites[name].add_bias(before.outs[name])).square().mean() for name in dec.sites
-    ) / 2  # fmt: skip
+    ) / 2
     assert torch.allclose(step(dec, x).hidden(), expected)
 
 
@@ -180,6 +180,6 @@ def test_dropping_zero_rows_is_exact(monkeypatch, dtype, within):
 def test_options_are_refused():
     for wrong in ({"gate": "deep"}, {"mask": "gaussian"}, {"steps": 0}, {"p_from": 1.0}, {"p_final": -1.0},
                   {"warmup_steps": 2.5}, {"attack_steps": -1}, {"attack_size": -0.1}, {"importance": -1.0},
-                  {"divergence": "l1"}, {"recon": 0.0, "layerwise": 0.0, "importance": 0.0}):  # fmt: skip
+                  {"divergence": "l1"}, {"recon": 0.0, "layerwise": 0.0, "importance": 0.0}):
         with pytest.raises(ValueError):
             SPDConfig(n_components=3, **wrong)

@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from lib.metrics.nulls import null_distribution
-from lib.models.mlp import MLP
 from lib.rng import generator
 from lib.spd import Decomposition, Routed
 from lib.spd.metrics import (
@@ -17,6 +16,7 @@ from lib.spd.metrics import (
     random_recovery,
     recovery,
 )
+from lib.studies.spd_causal_graphs.mlp import MLP
 
 W = torch.tensor([[3.0, 0.0], [0.0, 2.0]])
 

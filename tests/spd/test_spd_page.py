@@ -4,7 +4,7 @@ import re
 import jupytext
 import pytest
 
-from lib.content import ROOT
+from lib.files import ROOT
 
 PAGE = ROOT / "book" / "instruments" / "spd.md"
 
@@ -34,5 +34,5 @@ def test_every_equation_is_labelled_once_and_what_the_prose_needs_is_there():
 def test_cells_fit_the_column_and_numbers_are_glued(cells):
     assert not [line for cell in cells for line in cell.source.splitlines() if len(line) > 88]
     told = {name for cell in cells for call in re.findall(r"tell\((.*)\)$", cell.source, re.M)
-            for name in re.findall(r"(\w+)=", call)}  # fmt: skip
+            for name in re.findall(r"(\w+)=", call)}
     assert set(re.findall(r"\{glue:text\}`(\w+)", PAGE.read_text(encoding="utf-8"))) == told

@@ -1,0 +1,145 @@
+"""A model's activations captured and replaced by module name, through hooks.
+
+    with capture(model, "blocks.*.mlp") as found:
+        model(x)                                     # found["blocks.0.mlp"], ...
+
+A pattern is a dotted module name whose parts may be globs: `*` stands for one part, `**` for any number of them.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+Where = Literal["output", "input"]
+Edit = Callable[[Tensor, str], Tensor] | Tensor
+
+
+def match_modules(model: nn.Module, *patterns: str) -> dict[str, nn.Module]:
+    """Modules whose dotted names match any of the patterns, in the model's order.
+
+    Raises:
+        ValueError: a pattern matches nothing; the message lists names, the nearest first.
+    """
+    modules = {name: module for name, module in model.named_modules(remove_duplicate=False) if name}
+    found: set[str] = set()
+    for pattern in patterns:
+        matching = {name for name in modules if _matches(name.split("."), pattern.split("."))}
+        if not matching:
+            near = get_close_matches(pattern, modules, n=5, cutoff=0.3)
+            names = [*near, *(name for name in modules if name not in near)]
+            more = f" and {len(names) - 30} more" if len(names) > 30 else ""
+            raise ValueError(f"no module matches {pattern!r}; there are {', '.join(names[:30])}{more}")
+        found |= matching
+    return {name: module for name, module in modules.items() if name in found}
+
+
+@contextmanager
+def capture(
+    model: nn.Module, *patterns: str, where: Where = "output", keep_graph: bool = False, copy: bool = False
+) -> Iterator[dict[str, Tensor]]:
+    """Collect what matching modules return (or receive) while the block runs; hooks go when it ends, however it ends.
+
+    Args:
+        model: any module; patterns: as `match_modules` takes them.
+        where: "output", or "input" for the first positional argument. Of a tuple the first element is taken.
+        keep_graph: keep the tensors in their autograd graph; otherwise they are detached.
+        copy: keep copies, in which a later in-place operation of the model, such as ReLU(inplace=True), does not show.
+    Yields:
+        name -> tensor of the latest call, filled during forward passes.
+    Raises:
+        ValueError: a pattern matches nothing.
+        TypeError: a matching module deals in something else than tensors.
+    """
+    found: dict[str, Tensor] = {}
+
+    def keep(tensor: Tensor, name: str) -> Tensor:
+        kept = tensor if keep_graph else tensor.detach()
+        found[name] = kept.clone() if copy else kept
+        return tensor
+
+    with ExitStack() as stack:
+        for name, module in match_modules(model, *patterns).items():
+            _hook(stack, name, module, keep, where)
+        yield found
+
+
+@contextmanager
+def patch(model: nn.Module, edits: Mapping[str, Edit], where: Where = "output") -> Iterator[None]:
+    """Replace what matching modules return (or receive) while the block runs.
+
+    Args:
+        model: any module.
+        edits: pattern -> a tensor, or a function of (tensor, module name) that returns one of the same shape. Edits of
+            one module apply in the order given; nested blocks apply from the outer to the inner.
+        where: as in `capture`.
+    Raises:
+        ValueError: a pattern matches nothing, or a replacement has another shape.
+        TypeError: a matching module deals in something else than tensors.
+    """
+    with ExitStack() as stack:
+        for pattern, edit in edits.items():
+            for name, module in match_modules(model, pattern).items():
+                _hook(stack, name, module, edit, where)
+        yield
+
+
+def stream(
+    model: nn.Module, name: str, inputs: Iterable[Any], where: Where = "output", call: Callable[..., Any] | None = None
+) -> Iterator[Tensor]:
+    """Activations of one module over many inputs, without gradients, for `build`.
+
+    Args:
+        model: put into the mode you want (`model.eval()`) beforehand; name: a pattern that matches one module.
+        inputs: arguments of the model, one at a time; call: how to call it, by default model(input).
+    Yields:
+        What the module returned for each input, [..., d], as it was then: copies, safe from in-place operations.
+    Raises:
+        ValueError: the name matches several modules, or the model never called the module.
+    """
+    names = list(match_modules(model, name))
+    if len(names) > 1:
+        raise ValueError(f"{name!r} matches {len(names)} modules ({', '.join(names[:5])}); a store holds one")
+    for each in inputs:
+        with torch.no_grad(), capture(model, names[0], where=where, copy=True) as found:
+            (call or model)(each)
+        if not found:
+            raise ValueError(f"the model did not call its module {names[0]}")
+        yield found[names[0]]
+
+
+def _matches(name: list[str], pattern: list[str]) -> bool:
+    if not pattern:
+        return not name
+    if pattern[0] == "**":
+        return any(_matches(name[i:], pattern[1:]) for i in range(len(name) + 1))
+    return bool(name) and fnmatchcase(name[0], pattern[0]) and _matches(name[1:], pattern[1:])
+
+
+def _hook(stack: ExitStack, name: str, module: nn.Module, edit: Edit, where: Where) -> None:
+    """Register `edit` on a module for as long as the stack lives."""
+    if where == "output":
+        handle = module.register_forward_hook(lambda _, __, output: _edited(output, edit, name))
+    elif where == "input":
+        handle = module.register_forward_pre_hook(lambda _, inputs: _edited(inputs, edit, name))
+    else:
+        raise ValueError(f"where must be 'output' or 'input', got {where!r}")
+    stack.callback(handle.remove)
+
+
+def _edited(value: Any, edit: Edit, name: str) -> Any:
+    """`value` with its tensor, or the first element of a tuple, replaced."""
+    if isinstance(value, tuple) and value:
+        return (_edited(value[0], edit, name), *value[1:])
+    if not isinstance(value, Tensor):
+        raise TypeError(f"module {name} deals in {type(value).__name__}, not a tensor or a tuple starting with one")
+    new = edit if isinstance(edit, Tensor) else edit(value, name)
+    if not isinstance(new, Tensor) or new.shape != value.shape:
+        got = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
+        raise ValueError(f"the replacement for module {name} must be a tensor {tuple(value.shape)}, got {got}")
+    return new

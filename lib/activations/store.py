@@ -1,0 +1,269 @@
+"""Activations on disk: one flat file of rows with its description, there whole or not at all.
+
+A store is a folder with `activations.bin` (rows x width, little-endian float16 or float32) and `store.json` (shape,
+type, SHA-256 of the rows, what they are, their statistics). It is written beside its place and renamed into it, so a
+killed writer leaves only a `.partial` folder, which the next writer removes.
+"""
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from lib.files import file_digest, write_json
+from lib.rng import generator
+
+_ROWS, _ABOUT = "activations.bin", "store.json"
+_FORMAT = 1
+_DTYPES = {"float16": torch.float16, "float32": torch.float32}
+
+
+class StoreError(ValueError):
+    """A store that is not what its description says, or rows that cannot be stored."""
+
+
+class Cursor(NamedTuple):
+    """A place in the seeded order of epochs; plain numbers, to be kept in checkpoints."""
+
+    seed: int
+    epoch: int = 0
+    position: int = 0
+
+
+class Statistics:
+    """Mean, variance and lengths of rows that come in chunks, merged without loss of digits (float64).
+
+    For chunks of n_a and n_b rows with δ the difference of their means, M2 = M2_a + M2_b + δ^2 n_a n_b / (n_a + n_b).
+
+    Attributes:
+        count: rows so far; mean, m2: of each dimension, float64 [d]; norms: sum of |x|.
+    Source: Chan, Golub & LeVeque 1979.
+    """
+
+    def __init__(self, width: int):
+        self.count, self.norms = 0, 0.0
+        self.mean, self.m2 = torch.zeros(width, dtype=torch.float64), torch.zeros(width, dtype=torch.float64)
+
+    def update(self, x: Tensor) -> None:
+        """Add rows [n, d]."""
+        if x.ndim != 2 or x.shape[1] != len(self.mean):
+            raise ValueError(f"statistics of width {len(self.mean)} cannot take {tuple(x.shape)}")
+        if not len(x):
+            return
+        x = x.detach().double().cpu()
+        mean = x.mean(0)
+        self._merge(len(x), mean, (x - mean).square().sum(0), float(x.norm(dim=1).sum()))
+
+    def merge(self, other: Statistics) -> None:
+        """Add the rows another one has seen."""
+        if other.count:
+            self._merge(other.count, other.mean, other.m2, other.norms)
+
+    def _merge(self, n: int, mean: Tensor, m2: Tensor, norms: float) -> None:
+        total, delta = self.count + n, mean - self.mean
+        self.m2 = self.m2 + m2 + delta.square() * (self.count * n / total)
+        self.mean = self.mean + delta * (n / total)
+        self.count, self.norms = total, self.norms + norms
+
+    @property
+    def var(self) -> Tensor:
+        """Variance of each dimension, M2 / n, float64 [d]; var.sum() · n is the total that `fvu` divides by."""
+        return self.m2 / self.count
+
+    @property
+    def mean_norm(self) -> float:
+        """Mean length, E|x|."""
+        return self.norms / self.count
+
+    @property
+    def mean_square_norm(self) -> float:
+        """E|x|^2 = sum var + |mean|^2; d over it is the squared scale that makes it d."""
+        return float((self.var + self.mean.square()).sum())
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON types; `Statistics.from_plain` restores it exactly."""
+        return {"count": self.count, "norms": self.norms, "mean": self.mean.tolist(), "m2": self.m2.tolist()}
+
+    @classmethod
+    def from_plain(cls, data: Mapping[str, Any]) -> Statistics:
+        """What `plain` returned."""
+        found = cls(len(data["mean"]))
+        found.count, found.norms = data["count"], data["norms"]
+        found.mean, found.m2 = (torch.tensor(data[name], dtype=torch.float64) for name in ("mean", "m2"))
+        return found
+
+
+class ActivationStore:
+    """Rows of activations read from disk by number; made by `build`, reopened by `open_store`.
+
+    Attributes:
+        path: the folder; shape: (rows, width); dtype: as stored, "float16" or "float32".
+        identity: what was stored (model, module, data), as given to `build`; sha256: of the rows.
+        statistics: of the rows as stored.
+    """
+
+    def __init__(self, path: Path, about: Mapping[str, Any]):
+        self.path, self.shape, self.dtype = path, (about["rows"], about["width"]), about["dtype"]
+        self.identity, self.sha256 = about["identity"], about["sha256"]
+        self.statistics = Statistics.from_plain(about["statistics"])
+        self._rows = np.memmap(path / _ROWS, dtype=np.dtype(self.dtype).newbyteorder("<"), mode="r", shape=self.shape)
+        self._order: tuple[tuple[int, int], Tensor] | None = None
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def batch(self, indices: ArrayLike) -> Tensor:
+        """Rows by number, in the order given, float32 [len(indices), width].
+
+        Raises:
+            IndexError: a number outside 0 to len - 1.
+        """
+        rows = torch.as_tensor(indices).cpu().numpy()
+        if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu"):
+            raise IndexError(f"indices must be a list of row numbers, got {rows.dtype} {rows.shape}")
+        if rows.size and not 0 <= rows.min() <= rows.max() < len(self):
+            raise IndexError(f"rows {rows.min()} to {rows.max()} asked of a store of {len(self)}")
+        return torch.from_numpy(self._rows[rows.astype(np.int64)].astype(np.float32))
+
+    def order(self, seed: int, epoch: int) -> Tensor:
+        """The order of an epoch, a random permutation that (seed, epoch) decides, int64 [rows]."""
+        if self._order is None or self._order[0] != (seed, epoch):
+            self._order = (seed, epoch), torch.randperm(len(self), generator=generator(seed, "epoch", epoch))
+        return self._order[1]
+
+    def read(self, cursor: Cursor, batch_size: int) -> tuple[Tensor, Cursor]:
+        """The batch at a cursor, and the cursor after it: whole batches, then the next epoch in its own order.
+
+        Returns:
+            float32 [batch_size, width], and where to go on; continuing from a stored cursor gives the same batches.
+        Raises:
+            ValueError: batch_size outside 1 to the number of rows.
+        """
+        if not 1 <= batch_size <= len(self):
+            raise ValueError(f"batch_size {batch_size} is outside 1 to {len(self)}, the rows of the store")
+        seed, epoch, position = cursor
+        if position + batch_size > len(self):
+            epoch, position = epoch + 1, 0
+        rows = self.order(seed, epoch)[position : position + batch_size]
+        return self.batch(rows), Cursor(seed, epoch, position + batch_size)
+
+
+def build(
+    path: Path | str, identity: Mapping[str, Any], batches: Callable[[], Iterable[Tensor]], dtype: str = "float16",
+    verify: bool = True,
+) -> ActivationStore:
+    """The store at `path`, written first if it is not there.
+
+    Args:
+        path: of the store's folder.
+        identity: what the rows are: plain data that changes whenever they would (model, weights, module, data, seed).
+        batches: called when rows are needed; yields them in chunks [..., width].
+        dtype: "float16" halves disk and reading and keeps three digits; "float32" keeps all.
+        verify: as in `open_store`.
+    Raises:
+        StoreError: another identity or type is stored there, the store is damaged, a value is not finite or does not
+            fit float16, chunks differ in width, or there are none.
+    """
+    path = Path(path)
+    if dtype not in _DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
+    identity = json.loads(json.dumps(identity, sort_keys=True))
+    if not path.exists():
+        _write(path, identity, batches, dtype)
+    store = open_store(path, verify)
+    if (store.identity, store.dtype) != (identity, dtype):
+        raise StoreError(f"{path} holds {store.dtype} rows of {store.identity}, asked for {dtype} rows of {identity}; "
+                         "use another path, or delete this folder")
+    return store
+
+
+def open_store(path: Path | str, verify: bool = True) -> ActivationStore:
+    """An existing store.
+
+    Args:
+        path: of the store's folder.
+        verify: read all rows once and compare their SHA-256; without it only shape and size are compared.
+    Raises:
+        FileNotFoundError: there is none.
+        StoreError: its description or its rows are damaged.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise FileNotFoundError(f"there is no activation store at {path}")
+    remedy = f"delete {path} and build it again"
+    try:
+        about = json.loads((path / _ABOUT).read_text(encoding="utf-8"))
+        size = about["rows"] * about["width"] * np.dtype(about["dtype"]).itemsize
+        held = (path / _ROWS).stat().st_size
+        store = ActivationStore(path, about) if held == size and about["format"] == _FORMAT else None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path / _ABOUT} does not describe a store ({error}); {remedy}") from error
+    if store is None:
+        raise StoreError(f"{path / _ROWS} has {held} bytes, its description (format {about['format']}) says {size}; "
+                         f"{remedy}")
+    if verify and file_digest(path / _ROWS) != store.sha256:
+        raise StoreError(f"{path / _ROWS} has changed since it was written (SHA-256 differs); {remedy}")
+    return store
+
+
+def _write(path: Path, identity: Any, chunks: Callable[[], Iterable[Tensor]], dtype: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    with open(path.with_name(f".{path.name}.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one writer at a time; the lock of a killed one is gone
+        if path.exists():  # written while we waited; opening it will tell whether it is ours
+            return
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        try:
+            with open(partial / _ROWS, "wb") as file:
+                statistics, sha256 = _write_rows(file, chunks(), dtype)
+                file.flush()
+                os.fsync(file.fileno())
+            about = {"format": _FORMAT, "rows": statistics.count, "width": len(statistics.mean), "dtype": dtype,
+                     "sha256": sha256, "identity": identity, "statistics": statistics.plain()}
+            write_json(partial / _ABOUT, about)
+            os.rename(partial, path)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write_rows(file: Any, chunks: Iterable[Tensor], dtype: str) -> tuple[Statistics, str]:
+    statistics, sha256 = None, hashlib.sha256()
+    for chunk in chunks:
+        rows = chunk.detach().flatten(0, -2) if chunk.ndim > 1 else chunk[None]
+        statistics = statistics or Statistics(rows.shape[-1])
+        if rows.shape[1] != len(statistics.mean):
+            raise StoreError(f"a chunk is {rows.shape[1]} wide, the ones before it {len(statistics.mean)}")
+        stored = _stored(rows, dtype, statistics.count)
+        statistics.update(stored)
+        data = stored.numpy().astype(np.dtype(dtype).newbyteorder("<"), copy=False).tobytes()
+        file.write(data)
+        sha256.update(data)
+    if statistics is None or not statistics.count:
+        raise StoreError("there were no rows to store")
+    return statistics, sha256.hexdigest()
+
+
+def _stored(rows: Tensor, dtype: str, first: int) -> Tensor:
+    """Rows in the type of the store, or an error that names the first row that does not fit."""
+    stored = rows.to(device="cpu", dtype=_DTYPES[dtype])
+    bad = ~torch.isfinite(stored).all(1)
+    if bad.any():
+        row = int(bad.int().argmax())
+        if not torch.isfinite(rows[row]).all():
+            raise StoreError(f"row {first + row} has NaN or infinite activations; find out where the model makes them")
+        raise StoreError(f"row {first + row} reaches {float(rows[row].abs().max()):.4g}, beyond {dtype}'s "
+                         f"{torch.finfo(stored.dtype).max:g}; divide the activations by a constant, or store "
+                         "dtype='float32'")
+    return stored

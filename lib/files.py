@@ -1,0 +1,62 @@
+"""Where the project stands, digests, and atomic files: a file appears under its name whole or not at all.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+CHECKOUT = PACKAGE.parent
+ROOT = CHECKOUT if (CHECKOUT / "pyproject.toml").is_file() else Path.cwd()
+BUILD = Path(os.environ.get("BOOK_BUILD", ROOT / "_build")).resolve()
+"""Everything generated lives here; `BOOK_BUILD` moves it (the tests do)."""
+
+
+def digest(*parts: object) -> str:
+    """SHA-256 (hex) of JSON-serialisable parts; `0`, `0.0` and `"0"` differ.
+
+    Raises:
+        TypeError: a part has no JSON form.
+    """
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes."""
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
+    """Let `write` fill a temporary file beside `path`, flush it to disk, then rename it into place.
+
+    A kill at any moment leaves the old file or the new one, never a part of either.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        with open(temporary, "rb") as f:
+            os.fsync(f.fileno())
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write `text` to `path` atomically."""
+    return write_atomically(path, lambda p: p.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: Path, data: object) -> Path:
+    """Write `data` to `path` atomically as readable JSON."""
+    return write_text(path, json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n")

@@ -1,0 +1,104 @@
+"""From `_build/src` to `_build/html`: Jupyter Book with warnings as errors, then one swap."""
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lib.files import write_text
+from lib.press.site.source import Site, SiteError, assemble
+
+JUPYTER_BOOK = """
+from sphinx.util.console import nocolor
+from jupyter_book.cli.main import main
+nocolor()
+main(prog_name="jupyter-book")
+"""
+
+
+def build(site: Site) -> bool:
+    """Render `site` unless its stamp says it is up to date; True if it was rendered.
+
+    Raises:
+        SiteError: a page is missing or not executed, or rendering gave a warning. The previous site is untouched.
+    """
+    if problems := site.problems():
+        raise SiteError("the book cannot be rendered yet:\n" + "\n".join(f"  {line}" for line in problems))
+    with _only_one(site.build):
+        stamp, mark = site.stamp(), site.html / ".stamp"
+        if mark.is_file() and mark.read_text() == stamp:
+            return False
+        assemble(site)
+        rendered = render(site)
+        write_text(rendered / ".stamp", stamp)
+        swap(rendered, site.html)
+    return True
+
+
+def render(site: Site) -> Path:
+    """Run Jupyter Book on `_build/src` with warnings as errors; the finished folder, not yet in place.
+
+    Raises:
+        SiteError: with the warnings.
+    """
+    work = site.build / "site"
+    shutil.rmtree(work, ignore_errors=True)
+    options = ["--path-output", str(work), "-W", "-n", "--keep-going", "-q"]
+    done = subprocess.run(
+        [sys.executable, "-c", JUPYTER_BOOK, "build", str(site.source), *options],
+        capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": "ignore"}, check=False,
+        close_fds=False,
+    )
+    if done.returncode:
+        lines = [line.replace(f"{site.source}/", "") for line in (done.stderr + done.stdout).splitlines()]
+        telling = [line for line in lines if re.search(r"WARNING|ERROR|CRITICAL|[Ee]xception", line)] or lines
+        raise SiteError("\n  ".join(["rendering failed (the previous site is untouched):", *telling]))
+    html = work / "_build" / "html"
+    add_vendored(html / "_static")
+    first = site.pages()[0]
+    if first != "index":
+        write_text(html / "index.html", ENTRY.format(page=f"{first}.html"))
+    return html
+
+
+ENTRY = (
+    '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>The superposition book</title>'
+    '<meta http-equiv="refresh" content="0; url={page}"></head>'
+    '<body><main><h1>The superposition book</h1><a href="{page}">Open the book</a></main></body></html>\n'
+)
+
+
+def add_vendored(static: Path) -> None:
+    """Copy the two scripts pages share, MathJax and plotly, out of the installed packages."""
+    packages = ("sphinx-mathjax-offline", "plotly")
+    mathjax, plotly = (Path(importlib.util.find_spec(name).origin).parent for name in packages)
+    (static / "vendor").mkdir(parents=True, exist_ok=True)
+    shutil.copy(mathjax / "static/mathjax/tex-svg-full.js", static / "vendor")
+    shutil.copy(plotly / "package_data/plotly.min.js", static)
+
+
+def swap(new: Path, place: Path) -> None:
+    """Put folder `new` at `place`; what was there is removed only after the new one stands."""
+    old = place.with_name(f"{place.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if place.exists():
+        place.rename(old)
+    new.rename(place)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    """Hold the lock of `folder`, so that two builds at once take turns; a killed holder frees it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".site.lock", "w") as lock:
+        os.set_inheritable(lock.fileno(), True)  # Sphinx holds it too: a build whose starter was killed still counts
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,116 @@
+"""Features that share components in groups, and the eight mixed targets a small network learns from them.
+
+The features x are the ground truth: a hidden layer that holds one direction per x_i is monosemantic by construction.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lib.rng import generator
+
+GROUPS = ((0, 1, 2), (3, 4), (5, 6, 7))
+"""Features whose values share a component."""
+N_FEATURES = 8
+SAMPLES, TRAIN = 1024, 820
+"""Published number of samples, and how many of them (the first) are trained on."""
+IMPORTANCE = tuple(0.9**i for i in range(N_FEATURES))
+"""Weight of each target, .9^i."""
+_GROUP_OF = [next(g for g, members in enumerate(GROUPS) if i in members) for i in range(N_FEATURES)]
+
+
+class Samples(NamedTuple):
+    """One data set per seed.
+
+    Attributes:
+        x: features, non-negative, [seeds, n, 8].
+        y: targets of x, weighted by importance, [seeds, n, 8].
+        group_active: whether each group is active, [seeds, n, 3] bool.
+    """
+
+    x: Tensor
+    y: Tensor
+    group_active: Tensor
+
+    def split(self, at: int = TRAIN) -> tuple[Samples, Samples]:
+        """The first `at` samples of every seed (train), and the rest (validation)."""
+        return Samples(*(part[:, :at] for part in self)), Samples(*(part[:, at:] for part in self))
+
+
+def correlated_groups(
+    seeds: Sequence[int], samples: int = SAMPLES, device: str | torch.device = "cpu", density: float = 0.6,
+    kept: float = 0.5,
+) -> Samples:
+    """Groups with a shared component: x_i = relu(k_i a_g (s_g c_g + (1 - s_g) e_i)), s_g = .5 + .5 U.
+
+    a_g ~ Bernoulli(density) and c_g ~ N(0, 1) belong to the group g of feature i; k_i ~ Bernoulli(kept) and
+    e_i ~ N(0, 1) to the feature. Every seed draws from its own stream, whatever other seeds are asked for.
+
+    Args:
+        seeds: one data set each, from the stream (seed, "data").
+        samples: n, per seed.
+        device: of the result; draws are made on the CPU, so they are the same everywhere.
+        density: P(a group is active); kept: P(a feature of it is not masked).
+    Raises:
+        ValueError: a probability outside [0, 1].
+    Source: ngugi_taming, utils.py.
+    """
+    if not (0 <= density <= 1 and 0 <= kept <= 1):
+        raise ValueError(f"density and kept must lie in [0, 1], got {density:g} and {kept:g}")
+    x, active = zip(*(_draw(generator(seed, "data"), samples, density, kept) for seed in seeds), strict=True)
+    features = torch.stack(x).to(device)  # [seeds, n, 8]
+    return Samples(features, weighted_targets(features), torch.stack(active).to(device))
+
+
+def _draw(rng: torch.Generator, n: int, density: float, kept: float) -> tuple[Tensor, Tensor]:
+    active = torch.rand(n, len(GROUPS), generator=rng) < density
+    strength = 0.5 + 0.5 * torch.rand(n, len(GROUPS), generator=rng)
+    common = torch.randn(n, len(GROUPS), generator=rng)
+    own = torch.randn(n, N_FEATURES, generator=rng)
+    mask = torch.rand(n, N_FEATURES, generator=rng) < kept
+    return compose(active, strength, common, own, mask), active
+
+
+def compose(active: Tensor, strength: Tensor, common: Tensor, own: Tensor, mask: Tensor) -> Tensor:
+    """Features from their parts, relu(k a (s c + (1 - s) e)).
+
+    Args:
+        active: a [..., 3] bool; strength: s [..., 3]; common: c [..., 3]; own: e [..., 8]; mask: k [..., 8] bool.
+    Returns:
+        x, [..., 8].
+    """
+    s = strength[..., _GROUP_OF]  # [..., 8]
+    value = s * common[..., _GROUP_OF] + (1 - s) * own
+    return torch.where(active[..., _GROUP_OF] & mask, value, 0.0).relu()
+
+
+def targets(x: Tensor) -> Tensor:
+    """The eight targets: products, powers and saturations of features of one group, two of them across groups.
+
+    y0 = x0 x1 + x2/2, y1 = sin(x0 + x2) + x1, y2 = x0^2 + x1 x2, y3 = x3 x4 + .3 x5, y4 = tanh(x3 + x4),
+    y5 = x5 x6 x7, y6 = x5 + .7 x7, y7 = x6^2 + x5 x7.
+
+    Args:
+        x: [..., 8].
+    Returns:
+        y, [..., 8], not weighted.
+    Raises:
+        ValueError: the last axis is not 8.
+    Source: ngugi_taming, utils.py.
+    """
+    if x.shape[-1] != N_FEATURES:
+        raise ValueError(f"targets need {N_FEATURES} features, x has {x.shape[-1]}")
+    x0, x1, x2, x3, x4, x5, x6, x7 = x.unbind(-1)
+    y = (
+        x0 * x1 + 0.5 * x2, torch.sin(x0 + x2) + x1, x0.square() + x1 * x2, x3 * x4 + 0.3 * x5, torch.tanh(x3 + x4),
+        x5 * x6 * x7, x5 + 0.7 * x7, x6.square() + x5 * x7,
+    )
+    return torch.stack(y, -1)
+
+
+def weighted_targets(x: Tensor) -> Tensor:
+    """The targets times their importance, .9^i y_i; x and result [..., 8]."""
+    return targets(x) * torch.tensor(IMPORTANCE, dtype=x.dtype, device=x.device)

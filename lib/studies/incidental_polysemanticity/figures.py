@@ -1,0 +1,322 @@
+"""Figures of incidental polysemanticity: what a penalty, a start or noise does to decoder overlap, beside its nulls."""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+from scipy.stats import gaussian_kde
+
+from lib.figures import style
+from lib.metrics.statistics import Interval
+
+REGS = {"L1": style.BLUE, "L2": style.ORANGE}
+Effects = Mapping[str, tuple[Sequence[float], Interval]]
+"""Label -> one value per seed, and the interval of their mean."""
+
+
+def matched_fit(paths: pd.DataFrame, at: float, null: tuple[float, float], effects: Effects, claimed: float) -> Figure:
+    """Left: interference over validation error as each penalty grows. Right: L2 against L1, compared in three ways.
+
+    Args:
+        paths: one row per (reg, penalty, seed), columns val_mse and interference, averaged over the other factors.
+        at: validation error at which the two are compared.
+        null: 95 % of random directions.
+        effects: relative changes, drawn from the top.
+        claimed: the printed relative change.
+    """
+    fig, (left, right) = style.figure(aspect=0.46, cols=2, width_ratios=[1, 1.12])
+    for reg, rows in paths.groupby("reg"):
+        left.plot(rows.val_mse, rows.interference, "o", color=REGS[reg], alpha=0.25, markersize=3, markeredgewidth=0)
+        mean = rows.groupby("penalty")[["val_mse", "interference"]].mean()
+        left.plot(mean.val_mse, mean.interference, "-o", color=REGS[reg])
+        for penalty, row in mean.iterrows():
+            side, text = "below" if reg == "L1" else "above", f"{reg} {penalty:.0e}".replace("e-0", "e-")
+            label = style.direct_label(left, row.val_mse, row.interference, text, REGS[reg], side)
+            label.set_ha("left" if reg == "L1" else "right")  # clear of both paths, which rise
+    left.axvline(at, color=style.INK, linewidth=0.8, linestyle=":", zorder=0)
+    style.null_band(left, *null, label="random directions")
+    left.set(xscale="log", xlabel="validation error (log scale)", ylabel="interference of the decoder")
+    style.direct_label(left, at, left.get_ylim()[1], "equal\nfit", style.INK, "right").set_va("top")
+    _plain_log(left)
+    right.axvline(claimed, **style.PUBLISHED)
+    effect_rows(right, effects)
+    right.annotate(f"claimed\n{claimed:+.0%}", (claimed, 1), (-3, -2), xycoords=("data", "axes fraction"), ha="right",
+                   va="top", textcoords="offset points", fontsize=8.5)
+    right.xaxis.set_major_formatter(lambda x, _: f"{x:+.0%}" if abs(x) > 1e-9 else "0")
+    right.set_xlabel("interference, L2 relative to L1")
+    return fig
+
+
+def effect_rows(ax: Axes, effects: Effects) -> None:
+    """One line per effect: every seed a dot, the interval of the mean a bar, its label above, 0 in grey."""
+    ax.axvline(0, color=style.NULL, zorder=0)
+    for place, (values, interval) in enumerate(effects.values()):
+        ax.plot(values, np.full(len(values), -place), "o", color=style.BLUE, alpha=0.35, markersize=3.5,
+                markeredgewidth=0)
+        ax.plot(interval[1:], [-place - 0.17] * 2, color=style.INK, linewidth=2.2)
+        ax.plot(interval.estimate, -place - 0.17, "o", color=style.INK)
+    for place, label in enumerate(effects):
+        style.direct_label(ax, ax.get_xlim()[0], -place + 0.24, label, style.INK, "right")
+    ax.set(ylim=(-len(effects) + 0.6, 0.75), yticks=[])
+    ax.spines["left"].set_visible(False)
+
+
+def readings_of_nothing(
+    null: Mapping[str, np.ndarray], runs: Mapping[str, Sequence[float]], published: pd.DataFrame, permuted: np.ndarray
+) -> Figure:
+    """What interference and MACS read on random directions, and what the published calibration divides by.
+
+    Args:
+        null: interference and macs of random directions, [draws] each.
+        runs: label -> interference of single runs, drawn as ticks under the density.
+        published: columns macs and calibrated.
+        permuted: MACS of one decoder under column permutations, [draws].
+    """
+    fig, (left, middle, right) = style.figure(aspect=0.42, cols=3, width_ratios=[1.6, 1, 1])
+    top = _density(left, null["interference"])
+    for row, values in enumerate(runs.values(), start=1):
+        left.plot(values, np.full(len(values), -0.13 * row * top), "|", color=style.BLUE, markersize=7, alpha=0.6)
+    left.set_yticks([-0.13 * row * top for row in range(1, len(runs) + 1)], list(runs))
+    left.tick_params(left=False)
+    left.set(xlabel="interference", xlim=(0, None))
+    peak = _density(middle, null["macs"])
+    middle.plot([permuted.mean()] * 2, [0, 1.25 * peak], color=style.ORANGE)
+    style.direct_label(middle, permuted.mean(), 1.25 * peak, "columns\npermuted", style.ORANGE, "above")
+    middle.set(yticks=[], xlabel="MACS", ylim=(0, 1.6 * peak))
+    right.plot(published.macs, published.calibrated, "o", color=style.BLUE, alpha=0.5, markeredgewidth=0)
+    right.axhline(0.5, color=style.NULL, zorder=0)
+    right.set(xlabel="MACS", ylabel="calibrated MACS", ylim=(-0.02, 1.02))
+    for ax in (left, middle):
+        ax.spines["left"].set_visible(False)
+    return fig
+
+
+def _density(ax: Axes, values: np.ndarray) -> float:
+    """A filled grey density; returns its height."""
+    axis = np.linspace(values.min(), values.max(), 200)
+    height = gaussian_kde(values)(axis)
+    ax.fill_between(axis, height, color=style.NULL, alpha=0.35, linewidth=0)
+    style.direct_label(ax, axis[height.argmax()], height.max(), "random\ndirections", style.NULL, "above")
+    return float(height.max())
+
+
+def published_combinations(
+    runs: pd.DataFrame, labels: Sequence[str], printed: Sequence[tuple[float, float]], exact: tuple[int, float],
+    null: tuple[float, float],
+) -> Figure:
+    """Each published combination: untied and tied autoencoders, every seed a dot, beside what the source prints.
+
+    Args:
+        runs: columns storage (untied, tied), combination, reg, seed, interference.
+        labels: of the combinations.
+        printed: the range printed for each combination.
+        exact: the combination whose own value is printed, and that value.
+        null: 95 % of random directions.
+    """
+    fig, ax = style.figure(aspect=0.55)
+    style.null_band(ax, *null, label=None)
+    for place, (low, high) in enumerate(printed):
+        ax.fill_between([place - 0.42, place + 0.42], low, high, facecolor="none", edgecolor=style.BLACK, linewidth=0.9,
+                        linestyle=(0, (4, 2.5)))
+    for (storage, combination), rows in runs.groupby(["storage", "combination"]):
+        colour, shift = REGS[rows.reg.iloc[0]], -0.17 if storage == "untied" else 0.2
+        fill = "full" if storage == "untied" else "none"
+        ax.plot(np.full(len(rows), combination - 1 + shift), rows.interference, "o", color=colour, fillstyle=fill,
+                markersize=3.8, alpha=0.75)
+        mean = rows.interference.mean()
+        ax.hlines(mean, combination - 1 + shift - 0.16, combination - 1 + shift + 0.16, color=style.INK, linewidth=2)
+    ax.plot(exact[0] - 1.17, exact[1], "D", color=style.BLACK, fillstyle="none", markersize=8)
+    ax.set_xticks(range(len(labels)), labels)
+    ax.set(ylabel="interference", ylim=(0, None), xlim=(-0.6, len(labels) - 0.4))
+    notes = ("● untied   ○ tied (shared storage)", "dashed: printed ranges   ◇ printed value   grey: random directions")
+    for row, text in enumerate(notes):
+        ax.text(0.01, 0.1 - 0.07 * row, text, transform=ax.transAxes, fontsize=8.5, color=style.INK)
+    return fig
+
+
+def ablation_forest(runs: pd.DataFrame, null: tuple[float, float]) -> Figure:
+    """Every cell of the factorial: interference and validation error, seeds as dots, median and its interval.
+
+    Args:
+        runs: columns init, noise, reg, act, seed, interference, low, high (interval of the cell's median), val_mse.
+        null: 95 % of random directions.
+    """
+    fig, (left, right) = style.figure(aspect=1.0, cols=2, sharey=True, width_ratios=[1.5, 1])
+    left.axvspan(*null, color=style.NULL, alpha=0.22, linewidth=0, zorder=0)
+    left.annotate("random directions", (null[0], 1), (2, 2), xycoords=("data", "axes fraction"), color=style.NULL,
+                  textcoords="offset points", fontsize=8.5)
+    cells = list(runs.groupby(["act", "reg", "init", "noise"], sort=False))
+    for place, (_, rows) in enumerate(cells):
+        colour = REGS[rows.reg.iloc[0]]
+        for ax, column in ((left, "interference"), (right, "val_mse")):
+            ax.plot(rows[column], np.full(len(rows), -place), "o", color=colour, alpha=0.3, markersize=3,
+                    markeredgewidth=0)
+            ax.plot(rows[column].median(), -place, "|", color=style.INK, markersize=9, markeredgewidth=1.8)
+        left.plot([rows.low.iloc[0], rows.high.iloc[0]], [-place] * 2, color=style.INK)
+    said = {"none": "no noise", "positive_kurtosis": "heavy-tailed", "relu": "ReLU", "gelu": "GELU"}
+    names = [" · ".join(said.get(word, word) for word in cell) for cell, _ in cells]
+    left.set_yticks([-place for place in range(len(cells))], names)
+    left.set(xlabel="interference", ylim=(-len(cells) + 0.4, 0.6))
+    right.set(xlabel="validation error (log scale)", xscale="log")
+    _plain_log(right)
+    return fig
+
+
+def overlaps(cosines: Mapping[str, np.ndarray]) -> Figure:
+    """Signed cosines of all pairs of decoder directions, one panel per decoder.
+
+    Args:
+        cosines: label -> [n_latents, n_latents].
+    """
+    fig, axes = style.figure(aspect=0.4, cols=len(cosines), sharey=True, squeeze=False)
+    for ax, (label, values) in zip(axes[0], cosines.items(), strict=True):
+        image = ax.imshow(values - np.diag(values.diagonal()), cmap=style.DIVERGING, vmin=-1, vmax=1)
+        ax.set(title=label, xlabel="latent")
+        ax.set_xticks([0, len(values) - 1], ["1", str(len(values))])
+        ax.set_yticks([0, len(values) - 1], ["1", str(len(values))])
+    axes[0, 0].set_ylabel("latent")
+    fig.colorbar(image, ax=list(axes[0]), label="cosine of two directions", ticks=[-1, 0, 1], pad=0.01, shrink=0.7)
+    return fig
+
+
+def penalty_strength(
+    runs: pd.DataFrame, cells: tuple[float, float], null: Mapping[str, tuple[float, float]],
+    dead: Mapping[str, Sequence[float]], before: Sequence[float],
+) -> Figure:
+    """What the autoencoder's own penalty does to interference and recovery, and the dead latents of each variant.
+
+    Args:
+        runs: columns sae_penalty, seed, l0, interference, recovery.
+        cells: lowest and highest mean interference of the factorial's cells.
+        null: of random directions, for interference and recovery.
+        dead: variant -> dead fraction per seed.
+        before: dead fraction per seed before training.
+    """
+    fig, (left, middle, right) = style.figure(aspect=0.46, cols=3, width_ratios=[1, 1, 1.05])
+    for ax, column in ((left, "interference"), (middle, "recovery")):
+        style.null_band(ax, *null[column], label="random directions" if ax is middle else None)
+        ax.plot(runs.l0, runs[column], "o", color=style.BLUE, alpha=0.35, markersize=3.5, markeredgewidth=0)
+        mean = runs.groupby("sae_penalty")[["l0", column]].mean()
+        ax.plot(mean.l0, mean[column], "-o", color=style.INK, markersize=4)
+        ax.set(xlabel="active latents (l0)", ylabel=column)
+    for penalty, row in runs.groupby("sae_penalty")[["l0", "interference"]].mean().iterrows():
+        style.direct_label(left, row.l0, row.interference, f" {penalty:g}", style.INK)
+    edge = left.get_xlim()[1]
+    left.plot([edge] * 2, cells, color=style.ORANGE, linewidth=4, clip_on=False, solid_capstyle="butt")
+    style.direct_label(left, edge, cells[1], "all 24 cells", style.ORANGE, "above").set_ha("right")
+    middle.set_ylabel("recovery of known features")
+    for place, values in enumerate([before, *dead.values()]):
+        colour = style.BLUE if place else style.NULL
+        right.plot(values, -place + np.linspace(-0.2, 0.2, len(values)), "o", color=colour, alpha=0.5, markersize=3.5,
+                   markeredgewidth=0)
+        right.plot(np.mean(values), -place, "|", color=style.INK, markersize=14, markeredgewidth=1.8)
+    right.set_yticks([-place for place in range(len(dead) + 1)], ["untrained", *dead])
+    right.set(xlabel="dead latents (share)", xlim=(-0.03, None))
+    return fig
+
+
+def predictions(
+    clipping: pd.DataFrame, widths: pd.DataFrame, null: np.ndarray, coders: pd.DataFrame, boundary: int
+) -> Figure:
+    """Three predictions: clipping against spread, a boundary in width, fidelity of a learned threshold.
+
+    Args:
+        clipping: columns clipped, seed, sae_mse.
+        widths: columns width, seed, interference.
+        null: interference of random directions, [widths, draws].
+        coders: columns arm, setting, seed, l0, fvu.
+        boundary: the claimed width.
+    """
+    fig, (left, middle, right) = style.figure(aspect=0.46, cols=3, width_ratios=[0.8, 1.15, 1.15])
+    for place, (_, rows) in enumerate(clipping.groupby("clipped")):
+        across = place + np.linspace(-0.25, 0.25, len(rows))
+        left.plot(across, rows.sae_mse, "o", color=style.BLUE, alpha=0.5, markersize=3.2, markeredgewidth=0)
+    left.set_xticks([0, 1], ["not\nclipped", "clipped"])
+    left.yaxis.set_minor_formatter(NullFormatter())
+    left.set(ylabel="autoencoder's error, z-scored input", yscale="log", xlim=(-0.5, 1.5))
+    left.set_yticks([0.1, 0.2, 0.5, 1, 2, 5], ["0.1", "0.2", "0.5", "1", "2", "5"])
+    left.set_ylim(0.9 * clipping.sae_mse.min(), 1.1 * clipping.sae_mse.max())
+    axis = np.unique(widths.width)
+    low, high = np.quantile(null, [0.025, 0.975], axis=1)
+    style.null_band(middle, low, high, axis, label=None)
+    style.direct_label(middle, axis[0], low[-1], "random directions", style.NULL).set_va("bottom")
+    middle.plot(widths.width, widths.interference, "o", color=style.BLUE, alpha=0.35, markersize=3, markeredgewidth=0)
+    middle.plot(axis, widths.groupby("width").interference.mean(), color=style.BLUE)
+    middle.axvline(boundary, **style.PUBLISHED)
+    middle.set(xlabel="hidden units", ylabel="interference")
+    style.direct_label(middle, boundary, middle.get_ylim()[1], "claimed", style.BLACK)
+    _fidelity(right, coders)
+    return fig
+
+
+def _fidelity(ax: Axes, coders: pd.DataFrame) -> None:
+    colours = dict(zip(coders.arm.unique(), style.LINES, strict=False))
+    for arm, rows in coders.groupby("arm", sort=False):
+        ax.plot(rows.l0, rows.fvu, "o", color=colours[arm], alpha=0.3, markersize=3, markeredgewidth=0)
+        mean = rows.groupby("setting")[["l0", "fvu"]].mean().sort_values("l0")
+        ax.plot(mean.l0, mean.fvu, "-o", color=colours[arm], markersize=3.5)
+    for row, (arm, colour) in enumerate(colours.items()):
+        ax.text(0.98, 0.97 - 0.075 * row, arm, color=colour, fontsize=8.5, ha="right", va="top", transform=ax.transAxes)
+    ax.set(yscale="log", xlabel="active latents (l0)", ylabel="unexplained variance (fvu)")
+
+
+def one_layer(
+    counts: pd.DataFrame, step: np.ndarray, courses: Mapping[str, np.ndarray], turned: Mapping[str, np.ndarray],
+    laws: Sequence[str],
+) -> Figure:
+    """The one-layer model: collisions against theory, sparsification under noise, and which model feels a noise's law.
+
+    Args:
+        counts: columns n, polysemantic, expected (n^2/4m), expected_units (at finite n and m), one row per instance.
+        courses: law -> concentration [T, I] at the steps; the first three get colours, the rest is grey.
+        turned: model -> relative change of the noise's cost when units are turned, [laws, I].
+        laws: of `turned`, by rising kurtosis.
+    """
+    fig, (left, middle, right) = style.figure(aspect=0.48, cols=3, width_ratios=[1, 1.1, 1.15])
+    means = counts.groupby("n")[["polysemantic", "expected", "expected_units"]].mean()
+    jitter = np.resize(np.linspace(-0.08, 0.08, 9), len(counts))
+    left.plot(counts.expected + jitter, counts.polysemantic, "o", color=style.BLUE, alpha=0.2, markersize=3.2,
+              markeredgewidth=0)
+    left.plot(means.expected, means.polysemantic, "o", color=style.INK)
+    line = np.array([0, means.expected.max()])
+    left.plot(line, line, color=style.GREEN, linewidth=1.2, zorder=0)
+    left.plot(line, 2 * line, color=style.NULL, linewidth=1.2, zorder=0)
+    style.direct_label(left, line[1], line[1], " $n^2/4m$", style.GREEN)
+    style.direct_label(left, line[1], 2 * line[1], r"$n^2/2m$, all pairs", style.NULL, "above").set_ha("right")
+    left.plot(means.expected, means.expected_units, "_", color=style.ORANGE, markersize=13, markeredgewidth=2)
+    finite = means.expected_units.iloc[-1]
+    style.direct_label(left, line[1], finite, "  finite\n  n, m", style.ORANGE).set_va("top")
+    left.set(xlabel=r"expected, $n^2/4m$", ylabel="polysemantic units", xlim=(None, 1.5 * line[1]))
+    colours = dict(zip(courses, (style.NULL, style.BLUE, style.GREEN, style.BLACK, style.ORANGE), strict=False))
+    for law, course in courses.items():
+        middle.plot(step, course, color=colours[law], alpha=0.12, linewidth=0.6)
+        middle.plot(step, course.mean(1), color=colours[law])
+        side = "above" if law in ("none", "gaussian") else "below" if law == "laplace" else "left"
+        style.direct_label(middle, step[-1], course[-1].mean(), law, colours[law], side).set_ha("right")
+    middle.set(xlabel="step", ylabel=r"concentration $\|W_i\|_4^4 / \|W_i\|_2^4$", ylim=(0, None))
+    for values, colour in zip(turned.values(), (style.BLUE, style.ORANGE), strict=True):
+        right.plot(np.arange(len(laws))[:, None] + np.linspace(-0.15, 0.15, values.shape[1]), values, "o", color=colour,
+                   alpha=0.3, markersize=2.8, markeredgewidth=0)
+        right.plot(range(len(laws)), values.mean(1), "-o", color=colour)
+    right.axhline(0, color=style.NULL, zorder=0)
+    right.set_xticks(range(len(laws)), laws, rotation=40, ha="right")
+    right.yaxis.set_major_formatter(lambda y, _: f"{y:+.0%}" if abs(y) > 1e-9 else "0")
+    right.set_ylabel("change of the noise's cost\nwhen units are turned")
+    for row, (model, colour) in enumerate(zip(turned, (style.BLUE, style.ORANGE), strict=True)):
+        right.text(0.98, 0.99 - 0.16 * row, model, color=colour, fontsize=8.5, ha="right", va="top",
+                   transform=right.transAxes)
+    return fig
+
+
+def _plain_log(ax: Axes) -> None:
+    """Plain numbers on a short logarithmic axis."""
+    ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    low, high = ax.get_xlim()
+    steps = (1, 2, 5) if high < 30 * low else (1,)
+    ticks = [m * 10.0**e for e in range(-5, 3) for m in steps if low <= m * 10.0**e <= high]
+    ax.set_xticks(ticks)

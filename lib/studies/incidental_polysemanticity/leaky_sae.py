@@ -1,0 +1,162 @@
+"""The published 12 -> 16 -> 12 autoencoder with a leaky ReLU, one per network and all of them at once.
+
+As published encoder and decoder are one storage on a CPU: the encoder is a transposed view of the decoder, and two
+Adam updates land on it. Moving or casting the module copies both and unties them. `tied` says which is meant.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lib.ensembles import Layout, fit
+from lib.rng import generator
+
+N_LATENTS = 16
+
+
+class LeakySAE(NamedTuple):
+    """Autoencoders of I rows, latents = leaky_relu(W_enc a + b_enc), reconstruction = W_dec^T latents.
+
+    Attributes:
+        W_enc, W_dec: one row per latent, [I, n_latents, d]; b_enc: [I, n_latents].
+        slope: of the leaky ReLU below 0; 0 is a ReLU.
+        loss: training loss of each row at its last step, [I].
+    """
+
+    W_enc: Tensor
+    b_enc: Tensor
+    W_dec: Tensor
+    slope: float
+    loss: Tensor
+
+    def encode(self, acts: Tensor) -> Tensor:
+        """Latents [I, n, n_latents] of activations [I, n, d]."""
+        return F.leaky_relu(torch.baddbmm(self.b_enc.unsqueeze(1), acts, self.W_enc.mT), self.slope)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Reconstructions [I, n, d]."""
+        return latents @ self.W_dec
+
+    def directions(self) -> Tensor:
+        """Decoder directions as columns, [I, d, n_latents], as `decoder_overlap` takes them."""
+        return self.W_dec.mT
+
+
+def layout(d: int, n_latents: int = N_LATENTS) -> Layout:
+    """W_enc, b_enc, W_dec, in the order torch's own parameters come in; W_dec has one row per latent."""
+    return Layout(W_enc=(n_latents, d), b_enc=(n_latents,), W_dec=(n_latents, d))
+
+
+def initial_row(d: int, rng: torch.Generator, n_latents: int = N_LATENTS, bias: float = 0.1) -> Tensor:
+    """One starting row [P]: decoder U(±1/sqrt(n_latents)) scaled to unit norm, encoder its transpose, bias U(0, bias).
+
+    Drawn as torch draws the two Linear layers, whose own encoder is thrown away.
+    """
+    torch.empty(n_latents * d + n_latents).uniform_(generator=rng)
+    decoder = torch.empty(d, n_latents).uniform_(-(n_latents**-0.5), n_latents**-0.5, generator=rng)
+    rows = decoder.div_(decoder.norm(dim=0, keepdim=True) + 1e-8).T.contiguous()  # [n_latents, d]
+    b_enc = torch.empty(n_latents).uniform_(0, bias, generator=rng)
+    return layout(d, n_latents).pack(W_enc=rows, b_enc=b_enc, W_dec=rows)
+
+
+def initial(d: int, seeds: Sequence[int], n_latents: int = N_LATENTS, bias: float = 0.1) -> Tensor:
+    """Starting rows [S, P], each from the stream (seed, "sae")."""
+    return torch.stack([initial_row(d, generator(seed, "sae"), n_latents, bias) for seed in seeds])
+
+
+def train_sae(
+    acts: Tensor, seeds: Sequence[int] | None = None, start: Tensor | None = None, steps: int = 1000,
+    tied: Literal["storage", "none"] = "none", penalty: float | Tensor = 1e-4,
+    per: Literal["batch", "sample"] = "batch", unit_decoder: bool = False, slope: float = 0.01, lr: float = 1e-3,
+    n_latents: int = N_LATENTS, bias: float = 0.1, rows_at_once: int | None = None,
+) -> LeakySAE:
+    """Train one autoencoder per row by full-batch Adam.
+
+    per="batch", as published: mean over all entries of (a - â)^2, plus penalty * sum over samples and latents of |f|,
+    so that the penalty grows with the batch. per="sample": mean over samples of |a - â|^2 + penalty * sum |f|.
+
+    Args:
+        acts: one set of activations per row, [I, n, d].
+        seeds: names each row's start, one per row; equal seeds give equal starts, so rows can be paired.
+        start: starting rows [I, P] in place of `seeds`.
+        tied: `storage` keeps the encoder the decoder's transpose and adds both Adam updates to it, as the published
+            module does on a CPU; `none` trains both, as it does once copied.
+        penalty: one number, or one per row [I].
+        unit_decoder: bring each latent's decoder row back to unit length after every step.
+        slope: of the leaky ReLU below 0; 0 for a ReLU.
+        rows_at_once: rows in the working set; None: 16 on a CPU, all elsewhere.
+    Raises:
+        ValueError: neither or both of `seeds` and `start`, another number of them than rows, or an unknown name.
+    Source: ngugi_taming, models.py and main.py.
+    """
+    rows, n, d = acts.shape
+    if (seeds is None) == (start is None):
+        raise ValueError("train_sae needs seeds or start, and not both")
+    if tied not in ("storage", "none") or per not in ("batch", "sample"):
+        raise ValueError(f"tied {tied!r} and per {per!r}: tied is storage or none, per is batch or sample")
+    table = initial(d, seeds, n_latents, bias) if start is None else start
+    if len(table) != rows:
+        raise ValueError(f"{len(table)} starts for {rows} rows of activations")
+    table, names = table.to(acts), layout(d, n_latents)
+    weight = torch.as_tensor(penalty, dtype=acts.dtype, device=acts.device).expand(rows)
+    chunk = rows_at_once or (16 if acts.device.type == "cpu" else rows)
+    done, losses = [], []
+    for part in torch.arange(rows).split(chunk):
+        scale = (1 / (n * d), 1.0) if per == "batch" else (1 / n, 1 / n)
+        step = _Step(names, acts[part].mT.contiguous(), weight[part], scale, slope, tied, unit_decoder)
+        result = fit(step, table[part], steps, lr)
+        done.append(step.settled(result.theta))
+        losses.append(result.losses[-1])
+    at = names.views(torch.cat(done))
+    return LeakySAE(at["W_enc"], at["b_enc"], at["W_dec"], slope, torch.cat(losses))
+
+
+class _Step:
+    """Loss and gradient of a table of autoencoders; settles ties and unit lengths before it reads the table.
+
+    scale is the weight of one squared error and of one |f|.
+    """
+
+    def __init__(
+        self, names: Layout, acts: Tensor, penalty: Tensor, scale: tuple[float, float], slope: float, tied: str,
+        unit_decoder: bool,
+    ):
+        self.names, self.acts, self.slope, self.scale = names, acts, slope, scale
+        self.tied, self.unit_decoder, self.seen = tied == "storage", unit_decoder, None
+        self.sign_weight = (penalty * scale[1])[:, None, None]  # [I, 1, 1]
+
+    def settled(self, theta: Tensor) -> Tensor:
+        """The table after the constraints: both updates on the shared storage, decoder rows of unit length."""
+        at = self.names.views(theta)
+        if self.tied and self.seen is not None:
+            shared = at["W_dec"].add_(at["W_enc"] - self.before)
+            at["W_enc"].copy_(shared)
+        if self.unit_decoder:
+            at["W_dec"].div_(at["W_dec"].norm(dim=2, keepdim=True).clamp_min(1e-12))
+            if self.tied:
+                at["W_enc"].copy_(at["W_dec"])
+        if self.tied:
+            self.before = at["W_dec"].clone()
+        return theta
+
+    def __call__(self, theta: Tensor, grad: Tensor) -> Tensor:
+        self.settled(theta)
+        if self.seen is not theta:
+            self.seen, self.at, self.into = theta, self.names.views(theta), self.names.views(grad)
+        at, into = self.at, self.into
+        pre = torch.bmm(at["W_enc"], self.acts).add_(at["b_enc"].unsqueeze(2))  # [I, n_latents, n]
+        latents = F.leaky_relu(pre, self.slope)
+        d = torch.bmm(at["W_dec"].mT, latents).sub_(self.acts)  # [I, d, n]
+        error = torch.linalg.vector_norm(d, dim=(1, 2)).square_()
+        size = torch.linalg.vector_norm(latents, ord=1, dim=(1, 2))
+        d.mul_(2 * self.scale[0])
+        into["W_dec"].copy_(torch.bmm(latents, d.mT))
+        back = torch.bmm(at["W_dec"], d).addcmul_(latents.sign_(), self.sign_weight)
+        back = torch.ops.aten.leaky_relu_backward(back, pre, self.slope, False)
+        into["W_enc"].copy_(torch.bmm(back, self.acts.mT))
+        torch.sum(back, 2, out=into["b_enc"])
+        return self.scale[0] * error + self.sign_weight[:, 0, 0] * size

@@ -1,0 +1,215 @@
+"""A five-layer network on correlated features, every cell of a factorial and every seed trained as one program.
+
+Linear(8, h), act, 3 x [Linear(h, h), act], Linear(h, 8); noise on the last hidden layer while training; full batch.
+Cells share data, starts and noise of a seed, so that any two of them are a pair of runs that differ in the cell alone.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+
+from lib.ensembles import fit
+from lib.rng import generator
+from lib.studies.incidental_polysemanticity.data import TRAIN, Samples, correlated_groups
+from lib.studies.incidental_polysemanticity.kernels import (
+    Gradient,
+    NoiseStream,
+    Penalties,
+    hidden_and_output,
+    layout,
+    network_noise,
+    tiles,
+)
+
+Init = Literal["random", "orthogonal"]
+Noise = Literal["none", "bipolar", "positive_kurtosis"]
+Reg = Literal["L1", "L2", "none"]
+Act = Literal["relu", "gelu"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One setting of every factor.
+
+    Attributes:
+        init: `random` is U(±1/sqrt(fan_in)); `orthogonal` has gain sqrt(2) and zero biases.
+        noise: on the last hidden layer: `bipolar` ±sigma, or `positive_kurtosis`, t(3) of standard deviation sigma.
+        reg: `L1` adds penalty * sum|W| over weights to the loss; `L2` penalty * theta (biases too) to the gradient.
+        act: `relu` or `gelu` (erf).
+        clip: largest Euclidean norm of a model's gradient, or None for no clipping.
+    """
+
+    init: Init = "random"
+    noise: Noise = "none"
+    reg: Reg = "none"
+    act: Act = "relu"
+    penalty: float = 1e-4
+    hidden_dim: int = 12
+    clip: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, kind in (("init", Init), ("noise", Noise), ("reg", Reg), ("act", Act)):
+            if getattr(self, name) not in get_args(kind):
+                raise ValueError(f"{name} {getattr(self, name)!r} is not one of {get_args(kind)}")
+        if self.penalty < 0 or self.hidden_dim < 1 or (self.clip is not None and self.clip <= 0):
+            raise ValueError(f"penalty >= 0, hidden_dim >= 1 and clip > 0 are needed, got {self}")
+
+
+PUBLISHED = (
+    Cell("random", "bipolar", "L1", "relu"),
+    Cell("orthogonal", "bipolar", "L1", "relu"),
+    Cell("random", "positive_kurtosis", "L1", "relu"),
+    Cell("random", "bipolar", "L2", "gelu"),
+    Cell("orthogonal", "bipolar", "L2", "gelu"),
+    Cell("orthogonal", "positive_kurtosis", "L1", "relu"),
+    Cell("random", "positive_kurtosis", "L2", "relu"),
+    Cell("orthogonal", "positive_kurtosis", "L2", "gelu"),
+)
+"""The eight published combinations, 1 to 8."""
+
+
+class Trained(NamedTuple):
+    """Networks of C cells x S seeds.
+
+    Attributes:
+        weights: W0 .. W4 [C, S, out, in] and b0 .. b4 [C, S, out].
+        train_mse, val_mse: mean squared error without noise or penalty, [C, S].
+        acts, val_acts: last hidden layer without noise on the train and validation samples, [C, S, n, hidden_dim].
+        features, val_features: the samples' true features, [S, n, 8].
+        theta: the same weights as one row per model, [C, S, P].
+    """
+
+    weights: dict[str, Tensor]
+    train_mse: Tensor
+    val_mse: Tensor
+    acts: Tensor
+    val_acts: Tensor
+    features: Tensor
+    val_features: Tensor
+    theta: Tensor
+
+
+def train(
+    cells: Sequence[Cell], seeds: Sequence[int], steps: int = 2000, device: str | torch.device = "cpu",
+    lr: float = 1e-3, sigma: float = 0.1, tile_rows: int | None = None,
+) -> Trained:
+    """Train every cell on every seed by full-batch Adam, mean squared error on the first 820 of 1024 samples.
+
+    Data, starts and noise come from the streams (seed, "data"), (seed, "init", init) and (seed, "noise", noise): a
+    model's draws depend on its seed and its own factors only, not on what else is trained.
+
+    Args:
+        cells: all of one hidden_dim.
+        seeds: distinct.
+        steps: Adam updates; 0 gives the untrained networks.
+        sigma: standard deviation of the noise.
+        tile_rows: models whose work is done together within a step. None: 16 on a CPU, whose cache is small, and all
+            elsewhere.
+    Raises:
+        ValueError: no cells or seeds, a repeated seed, cells of different widths, or a model that diverged.
+    Source: ngugi_taming, main.py and models.py.
+    """
+    width = _one_width(cells, seeds)
+    data = correlated_groups(seeds, device=device)
+    start = torch.stack([initial(cell.init, seeds, width) for cell in cells]).to(device)  # [C, S, P]
+    kinds = sorted({cell.noise for cell in cells} - {"none"})
+    noise = {kind: network_noise(kind, seeds, sigma, (width, TRAIN), device) for kind in kinds}
+    return train_rows(cells, start, data, noise, steps, lr, tile_rows=tile_rows)
+
+
+def train_rows(
+    cells: Sequence[Cell], start: Tensor, data: Samples, noise: dict[str, NoiseStream], steps: int, lr: float = 1e-3,
+    sources: Sequence[str] | None = None, tile_rows: int | None = None,
+) -> Trained:
+    """Train given starts on given data with given noise.
+
+    Args:
+        start: [C, S, P], rows as in `incidental_kernels.layout`.
+        data: one data set per seed, whose first 820 samples are trained on.
+        noise: for each source but `none`, what gives one step's draws, [S, hidden_dim, 820].
+        sources: each cell's source, a key of `noise` or `none`; by default its kind of noise.
+        tile_rows: as in `train`.
+    """
+    (n_cells, n_seeds), width = start.shape[:2], cells[0].hidden_dim
+    sources = sources or [cell.noise for cell in cells]
+    order = sorted(range(n_cells), key=lambda c: (cells[c].act != "relu", sources[c]))  # ReLU first, noises together
+    sorted_cells = [cells[c] for c in order]
+    fitted, held_out = data.split()
+    theta = start[order].flatten(0, 1)  # [C*S, P]
+    if steps:
+        x, y = (part.mT.contiguous() for part in (fitted.x, fitted.y))  # [S, 8, n]
+        work = tiles([(cells[c].act, sources[c]) for c in order], n_seeds, tile_rows or _tile_rows(theta))
+        gradient = Gradient(width, x, y, _penalties(sorted_cells, n_seeds, theta), work, noise)
+        theta = fit(gradient, theta, steps, lr).theta
+    back = torch.tensor(order).argsort().to(theta.device)
+    shaped = partial(_cells_first, n_seeds=n_seeds, back=back)
+    (acts, error), (val_acts, val_error) = (
+        _evaluated(theta, sorted_cells, part) for part in (fitted, held_out)
+    )
+    table = shaped(theta)
+    return Trained(
+        layout(width).views(table), shaped(error), shaped(val_error), shaped(acts), shaped(val_acts),
+        fitted.x, held_out.x, table,
+    )
+
+
+def initial(init: Init, seeds: Sequence[int], hidden_dim: int) -> Tensor:
+    """Starting rows [S, P] of each seed, from the stream (seed, "init", init)."""
+    return torch.stack([initial_row(init, hidden_dim, generator(seed, "init", init)) for seed in seeds])
+
+
+def initial_row(init: Init, hidden_dim: int, rng: torch.Generator) -> Tensor:
+    """One starting row [P], drawn as torch draws five Linear layers and then, if asked, orthogonal weights."""
+    shapes = layout(hidden_dim).shapes
+    at = {name: torch.empty(shape) for name, shape in shapes.items()}
+    for i in range(5):
+        bound = shapes[f"W{i}"][1] ** -0.5
+        at[f"W{i}"].uniform_(-bound, bound, generator=rng)
+        at[f"b{i}"].uniform_(-bound, bound, generator=rng)
+    if init == "orthogonal":
+        for i in range(5):
+            torch.nn.init.orthogonal_(at[f"W{i}"], gain=2**0.5, generator=rng)
+            at[f"b{i}"].zero_()
+    return layout(hidden_dim).pack(**at)
+
+
+def _one_width(cells: Sequence[Cell], seeds: Sequence[int]) -> int:
+    widths = {cell.hidden_dim for cell in cells}
+    if len(widths) != 1 or not seeds or len(set(seeds)) != len(seeds):
+        raise ValueError(f"train needs cells of one hidden_dim and distinct seeds, got {sorted(widths)}, {list(seeds)}")
+    return widths.pop()
+
+
+def _tile_rows(theta: Tensor) -> int:
+    """Rows whose work fits a CPU's cache; elsewhere few large steps are faster."""
+    return 16 if theta.device.type == "cpu" else len(theta)
+
+
+def _penalties(cells: Sequence[Cell], n_seeds: int, like: Tensor) -> Penalties:
+    def column(values: list[float]) -> Tensor:
+        return like.new_tensor(values).repeat_interleave(n_seeds)[:, None]  # [C*S, 1]
+
+    l1 = column([cell.penalty if cell.reg == "L1" else 0.0 for cell in cells])
+    l2 = column([cell.penalty if cell.reg == "L2" else 0.0 for cell in cells])
+    clipped = any(cell.clip is not None for cell in cells)
+    clip = column([torch.inf if cell.clip is None else cell.clip for cell in cells]) if clipped else None
+    return Penalties(l1, l2, clip)
+
+
+def _cells_first(rows: Tensor, n_seeds: int, back: Tensor) -> Tensor:
+    return rows.unflatten(0, (-1, n_seeds))[back]  # [C, S, ...]
+
+
+def _evaluated(theta: Tensor, cells: Sequence[Cell], data: Samples) -> tuple[Tensor, Tensor]:
+    """Clean last hidden layer [C*S, n, width] and mean squared error [C*S], one cell at a time."""
+    acts, errors = [], []
+    for cell, rows in zip(cells, theta.split(len(data.x)), strict=True):
+        hidden, output = hidden_and_output(rows, cell.hidden_dim, data.x.mT, cell.act)
+        acts.append(hidden.mT)
+        errors.append((output - data.y.mT).square().mean((1, 2)))
+    return torch.cat(acts), torch.cat(errors)

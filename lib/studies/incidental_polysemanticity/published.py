@@ -1,0 +1,137 @@
+"""The eight published combinations with the published draws: one torch stream and one NumPy stream per seed.
+
+Per seed both are seeded once; torch then gives data, five Linear layers, orthogonal weights where asked, bipolar noise
+step by step, and last the autoencoder; NumPy gives the heavy-tailed noise. GELU rows reproduce the published code to
+four digits; ReLU rows drift, because float32 trajectories with kinks amplify rounding.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib.studies.incidental_polysemanticity import leaky_sae
+from lib.studies.incidental_polysemanticity import network as incidental_mlp
+from lib.studies.incidental_polysemanticity.data import (
+    GROUPS,
+    N_FEATURES,
+    SAMPLES,
+    TRAIN,
+    Samples,
+    compose,
+    weighted_targets,
+)
+from lib.studies.incidental_polysemanticity.network import PUBLISHED, Cell, Trained
+
+
+class Replica(NamedTuple):
+    """Networks of C cells x S seeds, and the starts of their autoencoders as the published draws give them.
+
+    Attributes:
+        networks: as `incidental_mlp.train` returns them.
+        sae_start: [C, S, P], rows as in `leaky_sae.layout`.
+    """
+
+    networks: Trained
+    sae_start: Tensor
+
+    def autoencoders(self, tied: Literal["storage", "none"], steps: int = 1000) -> leaky_sae.LeakySAE:
+        """The published autoencoder of every network, rows in the order of cells, then seeds."""
+        acts = self.networks.acts.flatten(0, 1)  # [C*S, n, 12]
+        return leaky_sae.train_sae(acts, start=self.sae_start.flatten(0, 1), tied=tied, steps=steps)
+
+
+def train_published(
+    cells: Sequence[Cell] = PUBLISHED, seeds: Sequence[int] = range(10), steps: int = 2000,
+    device: str | torch.device = "cpu",
+) -> Replica:
+    """Train cells as published, every draw in the published order; draws are made on the CPU whatever the device.
+
+    Args:
+        cells: of hidden_dim 12; noise `bipolar` or `none` shifts the draws of what follows as it does there.
+        seeds: theirs are 0 to 9.
+    Source: ngugi_taming, main.py, models.py, utils.py.
+    """
+    draws = [_Draws({cell.init for cell in cells}, cells[0].hidden_dim, seed) for seed in seeds]
+    sources = [f"bipolar {cell.init}" if cell.noise == "bipolar" else cell.noise for cell in cells]
+    used = sorted(set(sources) - {"none"})
+    noise = {name: _Together([drawn.noise[name] for drawn in draws], device) for name in used}
+    x = torch.stack([drawn.x for drawn in draws])  # [S, n, 8]
+    active = torch.zeros(*x.shape[:2], len(GROUPS), dtype=torch.bool)
+    data = Samples(*(part.to(device) for part in (x, weighted_targets(x), active)))
+    start = torch.stack([torch.stack([drawn.starts[cell.init] for drawn in draws]) for cell in cells])  # [C, S, P]
+    networks = incidental_mlp.train_rows(cells, start.to(device), data, noise, steps, sources=sources)
+    sae = [[drawn.sae_start(cell.init, name) for drawn in draws] for cell, name in zip(cells, sources, strict=True)]
+    return Replica(networks, torch.stack([torch.stack(row) for row in sae]))
+
+
+class _Draws:
+    """What one seed gives: features, a start per kind, and noise; the autoencoder is drawn after training."""
+
+    def __init__(self, inits: set[str], hidden_dim: int, seed: int):
+        rng = torch.Generator().manual_seed(seed)
+        self.x, self.starts, self.after_init = legacy_data(rng), {}, {}
+        self.noise: dict[str, LegacyBipolar | LegacyStudent] = {"positive_kurtosis": LegacyStudent(seed)}
+        after_data = rng.get_state()
+        for kind in inits:
+            rng.set_state(after_data)
+            self.starts[kind] = incidental_mlp.initial_row(kind, hidden_dim, rng)
+            self.after_init[kind] = rng.get_state()
+            self.noise[f"bipolar {kind}"] = LegacyBipolar(self.after_init[kind])
+
+    def sae_start(self, init: str, source: str) -> Tensor:
+        """The autoencoder's start: torch's stream goes on where training left it, or after the network's weights."""
+        rng = torch.Generator()
+        noise = self.noise.get(source)
+        rng.set_state(noise.rng.get_state() if isinstance(noise, LegacyBipolar) else self.after_init[init])
+        return leaky_sae.initial_row(12, rng)
+
+
+class _Together:
+    """One step's noise of every seed, [S, 12, 820]."""
+
+    def __init__(self, sources: Sequence[LegacyBipolar | LegacyStudent], device: str | torch.device):
+        self.sources, self.device = sources, device
+
+    def __call__(self) -> Tensor:
+        return torch.stack([source() for source in self.sources]).mT.contiguous().to(self.device)
+
+
+def legacy_data(rng: torch.Generator) -> Tensor:
+    """The published features, drawn sample by sample and one number at a time; [1024, 8]."""
+    active, strength, common = (torch.zeros(SAMPLES, len(GROUPS)) for _ in range(3))
+    own = torch.zeros(SAMPLES, N_FEATURES)
+    for n in range(SAMPLES):
+        for g in range(len(GROUPS)):
+            active[n, g] = torch.rand(1, generator=rng).item() > 0.4
+        for g in active[n].nonzero().flatten().tolist():
+            strength[n, g] = torch.rand(1, generator=rng) * 0.5 + 0.5
+            common[n, g] = torch.randn(1, generator=rng)
+            for i in GROUPS[g]:
+                own[n, i] = torch.randn(1, generator=rng)
+    mask = torch.rand(SAMPLES, N_FEATURES, generator=rng) > 0.5
+    return compose(active.bool(), strength, common, own, mask)
+
+
+class LegacyBipolar:
+    """±.1 as the published loop draws it from torch's stream, [820, 12] a step."""
+
+    def __init__(self, state: Tensor):
+        self.rng = torch.Generator()
+        self.rng.set_state(state)
+
+    def __call__(self) -> Tensor:
+        return torch.where(torch.rand(TRAIN, 12, generator=self.rng) > 0.5, 0.1, -0.1)
+
+
+class LegacyStudent:
+    """t(3) * .1 / sqrt(3) as the published loop draws it from NumPy's stream, [820, 12] a step."""
+
+    def __init__(self, seed: int):
+        self.rng = np.random.RandomState(seed)
+
+    def __call__(self) -> Tensor:
+        return torch.from_numpy(self.rng.standard_t(3, size=(TRAIN, 12))).float() * 0.1 / np.sqrt(3)

@@ -1,0 +1,86 @@
+"""Everything the small leaky autoencoders are judged by, as published and against the known features.
+
+Rows are C cells x S seeds, cells first.
+"""
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib.metrics import recovery
+from lib.studies.incidental_polysemanticity import decoder_overlap as geometry
+from lib.studies.incidental_polysemanticity.leaky_sae import LeakySAE
+from lib.studies.incidental_polysemanticity.network import Trained
+
+
+def scaled(acts: Tensor, others: Tensor | None = None) -> Tensor:
+    """`others` (default: acts) in units where each network's activations acts [..., n, d] have root mean square 1."""
+    size = acts.square().mean((-2, -1), keepdim=True).sqrt().clamp_min(1e-12)
+    return (acts if others is None else others) / size
+
+
+def published_metrics(sae: LeakySAE, acts: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
+    """The source's metrics of one autoencoder per row, each [I].
+
+    Args:
+        acts: what they were trained on, [I, n, d].
+        rng: of the 200 column permutations.
+    Returns:
+        interference, macs, calibrated (see `decoder_geometry`); null_sd: standard deviation of the permuted MACS; l0
+        (share of latents > 0) and sae_mse, both on z-scored activations, which no autoencoder has seen in training;
+        fvu on acts.
+    Source: ngugi_taming, utils.py and main.py.
+    """
+    D, z = sae.directions().cpu(), z_scored(acts)
+    latents, null = sae.encode(z), geometry.permuted_macs(D, 200, rng).double()
+    return {
+        "interference": geometry.interference(D), "macs": geometry.macs(D), "null_sd": null.std(0, correction=0),
+        "calibrated": geometry.calibrated_macs(D, rng), "l0": (latents > 0).float().mean((1, 2)),
+        "sae_mse": (sae.decode(latents) - z).square().mean((1, 2)), "fvu": fvu_rows(acts, sae.decode(sae.encode(acts))),
+    }
+
+
+def z_scored(acts: Tensor) -> Tensor:
+    """Each unit of acts [I, n, d] with mean 0 and standard deviation 1 over its samples, 1e-8 added as published."""
+    return (acts - acts.mean(1, keepdim=True)) / (acts.std(1, keepdim=True) + 1e-8)
+
+
+def judged(sae: LeakySAE, network: Trained, acts: Tensor) -> dict[str, Tensor | np.ndarray]:
+    """Decoder geometry, cost and recovery of autoencoders of scaled activations, each [C * S].
+
+    Args:
+        sae: one row per network.
+        acts: `scaled(network.acts)`, [C, S, n, d].
+    Returns:
+        interference, unweighted, macs of the decoder. On held-out samples: l0 (latents > 0), fvu, dead (share of them
+        never > 0) and silent (never different from 0). recovery: mean cosine of the features' directions in the layer
+        with latents matched one to one. auc: how well a matched latent tells whether its feature is active.
+    """
+    val, D = scaled(network.acts, network.val_acts).flatten(0, 1), sae.directions().cpu()
+    latents = sae.encode(val)  # [C*S, n, n_latents]
+    dictionaries = geometry.feature_directions(network.features, acts).flatten(0, 1).cpu().numpy()  # [C*S, 8, d]
+    matchings = [recovery.match_features(*pair) for pair in zip(dictionaries, sae.W_dec.cpu().numpy(), strict=True)]
+    active = (network.val_features > 0).repeat(len(acts), 1, 1).cpu().numpy()
+    told = zip(latents.cpu().numpy(), matchings, active, strict=True)
+    auc = [np.nanmean(recovery.detection(recovery.matched_scores(f, m), a).auc) for f, m, a in told]
+    return {
+        "interference": geometry.interference(D), "unweighted": geometry.unweighted_interference(D),
+        "macs": geometry.macs(D), "l0": (latents > 0).float().sum(2).mean(1), "fvu": fvu_rows(val, sae.decode(latents)),
+        "dead": (~(latents > 0).any(1)).float().mean(1), "silent": (~(latents != 0).any(1)).float().mean(1),
+        "recovery": np.array([matching.similarity.mean() for matching in matchings]), "auc": np.array(auc),
+    }
+
+
+def matched_cosine(dictionary: np.ndarray, decoder: np.ndarray) -> float:
+    """Mean cosine of features [f, d] with latents [n, d] matched one to one."""
+    return float(recovery.match_features(dictionary, decoder).similarity.mean())
+
+
+def fvu_rows(x: Tensor, recons: Tensor) -> Tensor:
+    """Unexplained variance of each row, sum |x - x̂|^2 / sum |x - x̄|^2; [I] from [I, n, d].
+
+    nan where x hardly varies (by less than 1e-6 of its square): a layer that has collapsed to a constant.
+    """
+    total, error = (x - x.mean(1, keepdim=True)).square().sum((1, 2)), (recons - x).square().sum((1, 2))
+    return torch.where(total > 1e-6 * x.square().sum((1, 2)), error / total, torch.nan)

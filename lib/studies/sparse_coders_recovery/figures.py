@@ -1,0 +1,235 @@
+"""Figures of sparse coders against known features: frontiers, heat tables, matchings, published arms, effects."""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
+
+from lib.figures import style
+from lib.metrics.statistics import Interval
+
+COLOURS = (style.BLUE, style.ORANGE, style.GREEN)
+
+
+def frontiers(
+    runs: pd.DataFrame, worlds: pd.DataFrame, arms: Sequence[str], names: Sequence[str], value: str, label: str,
+    log: bool = False,
+) -> Figure:
+    """One small panel per arm: `value` over active latents, a line per seed, a colour per world, nulls in grey.
+
+    Args:
+        runs: columns world, arm, seed, l0 and `value`.
+        worlds: columns world, seed, true_l0 and null_`value`; l0 is drawn in units of true_l0.
+        arms: panels, at most eleven; the twelfth holds the key.
+        names: worlds to show, at most three.
+        label: of the vertical axis.
+        log: logarithmic vertical axis.
+    """
+    fig, axes = style.figure(aspect=0.92, rows=4, cols=3, sharex=True, sharey=True)
+    true = worlds.set_index(["world", "seed"]).true_l0
+    for ax, arm in zip(axes.flat, arms, strict=False):
+        for world, colour in zip(names, COLOURS, strict=False):
+            null = worlds.loc[worlds.world == world, f"null_{value}"]
+            ax.axhspan(null.min(), null.max(), color=style.NULL, alpha=0.3, linewidth=1.5, zorder=0)
+            own = runs[(runs.world == world) & (runs.arm == arm)]
+            for seed, sweep in own.groupby("seed"):
+                rows = sweep.sort_values("l0")
+                ax.plot(rows.l0 / true[world, seed], rows[value], "o-", color=colour, linewidth=0.9, markersize=2.8)
+        ax.axvline(1, color=style.GRID, linewidth=0.9, zorder=0)
+        ax.set_title(arm, pad=3)
+    _frontier_axes(axes, log, [x for ax in axes.flat for x in _reach(ax)])
+    _key(axes.flat[len(arms)], names)
+    for ax in axes.flat[len(arms) + 1 :]:
+        ax.set_axis_off()
+    for ax in axes.flat[max(0, len(arms) - 3) : len(arms)]:  # the lowest panel of each column
+        ax.tick_params(labelbottom=True)
+    fig.supylabel(label, fontsize=9.5)
+    fig.supxlabel("active latents per sample / active features per sample (l0 / true l0)", fontsize=9.5)
+    return fig
+
+
+def _reach(ax: Axes) -> list[float]:
+    return [float(x) for line in ax.lines if line.get_marker() == "o" for x in line.get_xdata() if x > 0]
+
+
+def _frontier_axes(axes: np.ndarray, log: bool, reach: Sequence[float]) -> None:
+    ax = axes.flat[0]
+    ax.set(xscale="log", xlim=(0.8 * max(0.1, min(reach, default=0.5)), 1.25 * max(reach, default=2.0)))
+    ax.xaxis.set_major_locator(FixedLocator([0.25, 0.5, 1, 2, 4, 8]))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
+    if log:
+        ax.set_yscale("log")
+        ax.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        ax.set_ylim(-0.04, 1.05)
+
+
+def _key(ax: Axes, names: Sequence[str]) -> None:
+    ax.set_axis_off()
+    lines = [(f"●— {name}", colour) for name, colour in zip(names, COLOURS, strict=False)]
+    lines += [("grey: random dictionary", style.NULL), ("thin upright line: l0 = true l0", style.INK)]
+    for place, (text, colour) in enumerate(lines):
+        ax.text(0.02, 0.85 - 0.19 * place, text, color=colour, fontsize=8.5, transform=ax.transAxes)
+
+
+def matched_scores(table: pd.DataFrame, null: Mapping[str, Sequence[float]], label: str) -> Figure:
+    """Arms from best to worst in each world at matched cost: every seed a dot, the mean a bar, the null grey.
+
+    Args:
+        table: index (world, arm, seed), one column; nan where the arm does not reach the cost.
+        null: world -> lowest and highest seed of the null.
+        label: of the horizontal axis.
+    """
+    names = list(dict.fromkeys(table.index.get_level_values("world")))
+    fig, axes = style.figure(aspect=0.5, cols=len(names), squeeze=False)
+    for ax, world, colour in zip(axes[0], names, COLOURS, strict=False):
+        values = table.loc[world].iloc[:, 0].unstack("seed")
+        values = values.loc[values.mean(axis=1).sort_values(na_position="first").index]
+        ax.axvspan(*null[world], color=style.NULL, alpha=0.3, linewidth=1.5, zorder=0)
+        for place, row in enumerate(values.to_numpy()):
+            ax.plot(row, np.full(len(row), place), "o", color=colour, alpha=0.55, markeredgewidth=0)
+            ax.plot(np.nanmean(row) if np.isfinite(row).any() else np.nan, place, "|", color=style.INK, markersize=13)
+            if not np.isfinite(row).any():
+                ax.text(0.02, place, "does not reach this l0", color=style.NULL, fontsize=8, va="center")
+        ax.set(yticks=range(len(values)), yticklabels=values.index, xlim=(-0.04, 1.05), title=world, xlabel=label)
+        ax.grid(axis="y")
+    return fig
+
+
+def heat_table(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """Arms x metrics as coloured numbers, one block per world; each column has a scale of its own, dark is better.
+
+    Args:
+        tables: world -> DataFrame, index arm, columns metrics; larger is better unless the column ends with "↓".
+    """
+    rows = sum(len(table) for table in tables.values())
+    fig, axes = style.figure(aspect=0.046 * rows + 0.12, rows=len(tables), squeeze=False)
+    for ax, (world, table) in zip(axes[:, 0], tables.items(), strict=True):
+        values = table.to_numpy(dtype=float)
+        sign = np.array([-1 if str(name).endswith("↓") else 1 for name in table.columns])
+        signed = values * sign
+        known = np.where(np.isnan(signed).all(0), 0, signed)
+        low, high = np.nanmin(known, axis=0), np.nanmax(known, axis=0)
+        shade = 1 - (high - signed) / np.maximum(high - low, 0.05)  # differences below .05 are not worth a shade
+        ax.imshow(shade, cmap="Blues", vmin=0, vmax=1.6, aspect="auto")
+        for (row, column), number in np.ndenumerate(values):
+            text = "–" if np.isnan(number) else f"{number:.2f}"
+            ax.text(column, row, text, ha="center", va="center", fontsize=8, color=style.INK)
+        ax.set_yticks(range(len(table)), table.index)
+        ax.set_xticks(range(len(table.columns)), table.columns)
+        ax.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
+        ax.set_title(world, pad=22, fontweight="bold")
+        for spine in ax.spines.values():
+            spine.set_visible(False)
+    return fig
+
+
+def matchings(cosines: Mapping[str, np.ndarray]) -> Figure:
+    """Signed cosines of features (rows) with latents (columns), matched latents on the diagonal first.
+
+    Args:
+        cosines: label -> [n_features, n_latents], columns already in matched order.
+    """
+    fig, axes = style.figure(aspect=0.3, cols=len(cosines), sharey=True, squeeze=False)
+    for ax, (label, values) in zip(axes[0], cosines.items(), strict=True):
+        image = ax.imshow(values, cmap=style.DIVERGING, vmin=-1, vmax=1, aspect="equal")
+        ax.set(title=label, xlabel="latent")
+        ax.set_xticks([0, values.shape[1] - 1], ["1", str(values.shape[1])])
+        ax.set_yticks([0, len(values) - 1], ["1", str(len(values))])
+    axes[0, 0].set_ylabel("feature")
+    fig.colorbar(image, ax=list(axes[0]), label="signed cosine", ticks=[-1, 0, 1], pad=0.01, shrink=0.6)
+    return fig
+
+
+def similarity_against_recovery(runs: pd.DataFrame, null: pd.Series, measures: Mapping[str, str]) -> Figure:
+    """Every coder a dot: how like its input the reconstruction is, over the share of features it recovered.
+
+    Args:
+        runs: columns recovery, fvu and the measures.
+        null: of the random dictionary, the same columns.
+        measures: column -> label, one panel each.
+    """
+    fig, axes = style.figure(aspect=0.38, cols=len(measures), sharey=True, sharex=True)
+    for ax, (column, label) in zip(axes, measures.items(), strict=True):
+        good = runs.fvu <= 0.05
+        for rows, colour in ((runs[~good], style.ORANGE), (runs[good], style.BLUE)):
+            ax.plot(rows.recovery, rows[column], "o", color=colour, alpha=0.5, markeredgewidth=0)
+        ax.plot(null.recovery, null[column], "s", color=style.NULL, markersize=6)
+        ax.set(title=label, xlim=(-0.05, 1.05), ylim=(-0.03, 1.05))
+    axes[0].set_ylabel("similarity of input\nand reconstruction")
+    axes[1].set_xlabel("features recovered at cosine 0.9")
+    for place, (text, colour) in enumerate(
+        (("fvu ≤ 0.05", style.BLUE), ("fvu > 0.05", style.ORANGE), ("random dictionary", style.NULL))
+    ):
+        axes[0].text(0.98, 0.24 - 0.09 * place, text, color=colour, fontsize=8.5, ha="right",
+                     transform=axes[0].transAxes)
+    return fig
+
+
+def published_arms(runs: pd.DataFrame, printed: Mapping[str, tuple[float, float]], n_latents: int) -> Figure:
+    """Left: inactive share before and after the published training. Middle: its loss. Right: TopK's share over k.
+
+    Args:
+        runs: columns activation, seed, loss, inactive, inactive_before.
+        printed: activation -> loss and inactive share the source prints.
+        n_latents: of the coders.
+    """
+    fig, (left, middle, right) = style.figure(aspect=0.44, cols=3)
+    for place, (name, (loss, share)) in enumerate(printed.items()):
+        own = runs[runs.activation == name]
+        for before, after in zip(own.inactive_before, own.inactive, strict=True):
+            left.plot([place - 0.2, place + 0.2], [before, after], "-", color=style.BLUE, linewidth=0.9)
+        left.plot(np.full(len(own), place - 0.2), own.inactive_before, "o", color=style.BLUE, fillstyle="none")
+        left.plot(np.full(len(own), place + 0.2), own.inactive, "o", color=style.BLUE)
+        left.hlines(share, place - 0.35, place + 0.35, **style.PUBLISHED)
+        middle.plot(np.full(len(own), place), own.loss, "o", color=style.BLUE)
+        middle.hlines(loss, place - 0.35, place + 0.35, **style.PUBLISHED)
+    for ax in (left, middle):
+        ax.set_xticks(range(len(printed)), [name.replace(" ", "\n") for name in printed])
+        ax.set_xlim(-0.6, len(printed) - 0.4)
+    left.set(ylim=(0, 1.04), ylabel="share of inactive latents")
+    style.direct_label(left, -0.55, 0.12, "○ untrained  ● trained", style.BLUE).set_ha("left")
+    style.direct_label(left, -0.55, 0.04, "- - published", style.BLACK).set_ha("left")
+    middle.axhline(1, color=style.NULL, zorder=0)
+    middle.set(ylabel="held-out loss", ylim=(0, None))
+    style.direct_label(middle, -0.55, 0.97, "mean predictor", style.NULL, "below").set_ha("left")
+    _share_over_k(right, runs, n_latents)
+    return fig
+
+
+def _share_over_k(ax: Axes, runs: pd.DataFrame, n_latents: int) -> None:
+    topk = runs[runs.activation.str.startswith("topk")]
+    k = topk.activation.str.removeprefix("topk ").astype(int)
+    axis = np.geomspace(1.5, 90, 50)
+    ax.plot(axis, 1 - axis / n_latents, color=style.NULL)
+    ax.plot(k, topk.inactive, "o", color=style.BLUE)
+    ax.set(xscale="log", xlabel="k", ylabel="inactive share of TopK")
+    ax.set_xticks([2, 5, 16, 64], ["2", "5", "16", "64"])
+    ax.minorticks_off()
+    style.direct_label(ax, 14, 1 - 14 / n_latents, f"1 - k/{n_latents}", style.NULL, "left").set_va("top")
+
+
+def effects(groups: Mapping[str, Mapping[str, tuple[Sequence[float], Interval]]]) -> Figure:
+    """Paired differences, one panel per claim: every seed a dot, the interval of the mean a bar, 0 in grey.
+
+    Args:
+        groups: claim -> label -> differences per seed (nan left out) and their interval.
+    """
+    heights = [len(rows) for rows in groups.values()]
+    total = 0.052 * sum(heights) + 0.085 * len(groups)
+    fig, axes = style.figure(aspect=total, rows=len(groups), height_ratios=heights, squeeze=False)
+    for ax, (claim, rows) in zip(axes[:, 0], groups.items(), strict=True):
+        for place, (values, interval) in enumerate(rows.values()):
+            ax.plot(values, np.full(len(values), -place), "o", color=style.BLUE, alpha=0.5, markeredgewidth=0)
+            ax.plot(interval[1:], [-place - 0.22] * 2, color=style.INK, linewidth=1.6)
+            ax.plot(interval.estimate, -place - 0.22, "|", color=style.INK, markersize=8)
+        ax.axvline(0, color=style.NULL)
+        ax.set_yticks([-place for place in range(len(rows))], list(rows))
+        ax.set(ylim=(-len(rows) + 0.4, 0.5), title=claim)
+    fig.supxlabel("difference (variant - control)", fontsize=9.5)
+    return fig

@@ -1,0 +1,126 @@
+"""Ground truths for sparse coders: known directions, how samples are drawn along them, and a second site to read.
+
+A world is a trained toy model (its columns are the features, its hidden layer the samples) or a planted dictionary.
+"""
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lib.data import planted as plant
+from lib.data.sparse_features import sparse_features
+from lib.models.toy_superposition import forward
+
+
+class ToyLaw(NamedTuple):
+    """Samples h = W x of a toy model x' = ReLU(W^T h + b) on features that are absent with probability `sparsity`."""
+
+    W: Tensor
+    """[n_hidden, n_features]."""
+    b: Tensor
+    """[n_features]."""
+    stored: Tensor
+    """Features with a direction of their own, indices [n_stored]."""
+    sparsity: float
+
+
+class World(NamedTuple):
+    """A ground truth and how its samples are drawn.
+
+    Attributes:
+        dictionary: directions of the features, unit rows, [n_features, d].
+        parent: of each feature, -1 for none, [n_features].
+        signed: features may be negative, so a direction is known up to its sign.
+        law: where samples come from.
+        site: directions of the same features at a second site, [n_features, d]; None for a toy model, whose second
+            site is its output.
+    """
+
+    dictionary: Tensor
+    parent: Tensor
+    signed: bool
+    law: ToyLaw | plant.Planted
+    site: Tensor | None
+
+    def sample(self, n: int, rng: torch.Generator, n_dense: int) -> tuple[Tensor, Tensor, Tensor]:
+        """x [n, d], the features of the first samples [n_dense, n_features], and the other site [n, width]."""
+        law = self.law
+        if isinstance(law, ToyLaw):
+            features = sparse_features((n, law.W.shape[1]), 1 - law.sparsity, rng)
+            other = forward(law.W[None], law.b[None], features[None])[0]
+            return features @ law.W.T, features[:n_dense, law.stored], other
+        if self.signed:
+            features = law.sample(n, rng)[1]
+            features *= torch.randint(0, 2, features.shape, generator=rng, device=rng.device) * 2.0 - 1
+            return features @ self.dictionary, features[:n_dense], features @ self.site
+        x, features = law.sample(n, rng, sparse=True)
+        first = torch.arange(n_dense, device=x.device)
+        return x, features.index_select(0, first).to_dense(), torch.sparse.mm(features, self.site)
+
+
+def toy_world(W: Tensor, b: Tensor, sparsity: float, threshold: float = 0.5) -> World:
+    """The features a toy model stores, columns with |W_i| > threshold.
+
+    Args:
+        W: [n_hidden, n_features]; b: [n_features].
+        sparsity: S = P(feature = 0).
+    """
+    dictionary, stored = plant.toy_model_dictionary(W, threshold)
+    alone = torch.full((len(dictionary),), -1, device=W.device)
+    return World(dictionary, alone, False, ToyLaw(W, b, stored, sparsity), None)
+
+
+def planted_world(
+    law: plant.Planted, rng: torch.Generator, signed: bool = False, parent: Tensor | None = None
+) -> World:
+    """A planted dictionary, with a second site that carries the same features along random directions.
+
+    Args:
+        rng: draws the second site, on the law's device.
+        signed: half of all values are turned negative.
+        parent: labels to use in place of the law's own, for a control without hierarchy.
+    """
+    site = plant.random_directions(*law.dictionary.shape, rng)
+    return World(law.dictionary, law.parent if parent is None else parent, signed, law, site)
+
+
+def bench_law(n: int, d: int, roots: int, depth: int, rarest: float, rng: torch.Generator) -> plant.Planted:
+    """The law of SynthSAEBench at another size: Zipf, exclusive scaled trees of 4 children, correlations of rank 25.
+
+    Args:
+        n, d: features and dimensions (16,384 and 768 there); roots, depth: of the trees (128 and 3).
+        rarest: frequency of the rarest feature (5e-4); the most frequent has .4.
+    Source: Chanin & Garriga-Alonso 2026, as `lib.data.planted.synth_sae_bench`.
+    """
+    device = rng.device
+    std = (0.5 + 0.5 * torch.randn(n, generator=rng, device=device)).abs()
+    return plant.planted(
+        plant.random_directions(n, d, rng), plant.zipf(n, 0.5, 0.4, rarest), parent=plant.forest(n, roots, 4, depth),
+        exclusive=True, scaled=True, factor=plant.low_rank_factor(n, 25, 0.1, rng), mean=torch.linspace(5, 4, n),
+        std=std, bias=0.5 * plant.random_directions(1, d, rng)[0],
+    )
+
+
+def small_law(n: int, d: int, hierarchy: bool, rng: torch.Generator) -> plant.Planted:
+    """Nearly orthogonal directions with Zipf frequencies from .3 to .03, independent or with `small_forest`."""
+    dictionary = plant.near_orthogonal(plant.random_directions(n, d, rng))
+    parent = small_forest(n) if hierarchy else None
+    return plant.planted(dictionary, plant.zipf(n, 0.5, 0.3, 0.03), parent=parent, exclusive=True, std=0.2)
+
+
+def flat_twin(tree: plant.Planted, rng: torch.Generator, n: int = 100_000) -> plant.Planted:
+    """The directions and values of a hierarchy whose features all stand alone, each as frequent as it is in the tree.
+
+    Args:
+        tree: the hierarchy.
+        rng: draws the n samples that count how often each feature fires there, on the tree's device.
+    """
+    fired = torch.sparse.sum(tree.sample(n, rng, sparse=True)[1].bool().float(), 0).to_dense()
+    return plant.planted(tree.dictionary, (fired / n).clamp(1 / n, 1.0), mean=tree.mean, std=tree.std, bias=tree.bias)
+
+
+def small_forest(n: int) -> Tensor:
+    """Parents where a fifth of n features have three children each and the rest stand alone, int64 [n]."""
+    return plant.forest(n, n // 5, 3, 1)

@@ -1,0 +1,124 @@
+"""What weights alone say about a causal effect, in four nested steps: raw path, orientation, activation, gating.
+
+The raw path U1_i·V2_j has no sign of its own: (V_i, U_i) and (-V_i, -U_i) are the same component. Orientation gives it
+one, by asking that a component be positive where it matters; every later step is free of that choice.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib.metrics.statistics import Interval, proportion_interval
+from lib.studies.spd_causal_graphs.effects import TwoLayers
+
+STEPS = ("raw path", "oriented path", "path x activation", "gate-aware path")
+"""From what weights say to what they say once activations and the ReLU are known."""
+
+
+class Flips(NamedTuple):
+    """Edges whose predicted sign is not the sign of the exact effect."""
+
+    count: int
+    n: int
+    share: Interval
+    """Share of the edges with Wilson's interval."""
+
+
+def orientation(activations: Tensor, importances: Tensor, tau: float = 0.1) -> Tensor:
+    """The sign s_c that makes the mean of s_c a_c over {ci_c > tau} positive; +1 where a component never matters.
+
+    Args:
+        activations: a, [n, C]; importances: ci, [n, C].
+    Returns:
+        ±1, [C].
+    """
+    total = (activations * (importances > tau)).sum(0)
+    return torch.where(total < 0, -1.0, 1.0).to(activations.dtype)
+
+
+@torch.no_grad()
+def predictions(
+    net: TwoLayers, x: Tensor, ci1: Tensor, on: Tensor, inputs: Sequence[int], outputs: Sequence[int], tau: float = 0.1
+) -> dict[str, np.ndarray]:
+    """Four predictors of the mean effect E_ij over {x: on_j(x)}, each knowing what the one before knows and more.
+
+        raw path            P_ij = U1_i·V2_j
+        oriented path       s_i P_ij E_j|a_i|,     s_i = sign E[a_i | ci_i > tau]
+        path x activation   P_ij E_j[a_i]
+        gate-aware path     E_j[a_i sum_h 1(pre_h > 0) U1_ih V2_hj]
+
+    Args:
+        net: the two layers; x: images, [n, d_in].
+        ci1: causal importances of layer 1, [n, C1]; on: bool, [n, J], the images of each output.
+        inputs, outputs: components of layer 1 and 2, I and J of them.
+        tau: importance from which a component counts as active.
+    Returns:
+        step -> [I, J].
+    """
+    inputs, outputs = list(inputs), list(outputs)
+    a, U1, V2 = (x @ net.V1)[:, inputs], net.U1[inputs], net.V2[:, outputs]
+    weights = on.to(x.dtype) / on.sum(0)  # [n, J]
+    path = U1 @ V2  # [I, J]
+    sign = orientation(a, ci1[:, inputs], tau)
+    gates = (net.pre(x) > 0).to(x.dtype)  # [n, d_hidden]
+    aware = [(a.T @ (weights[:, j, None] * gates) * U1) @ V2[:, j] for j in range(len(outputs))]
+    steps = path, sign[:, None] * path * (a.abs().T @ weights), path * (a.T @ weights), torch.stack(aware, dim=1)
+    return {name: value.cpu().numpy() for name, value in zip(STEPS, steps, strict=True)}
+
+
+def flips(predicted: np.ndarray, effects: np.ndarray, keep: np.ndarray | None = None) -> Flips:
+    """Kept edges whose predicted sign differs from the effect's, with Wilson's interval of the share.
+
+    Args:
+        predicted, effects: [I, J]; keep: bool, [I, J], all edges by default.
+    Raises:
+        ValueError: no edge is kept.
+    """
+    keep = np.isfinite(effects) if keep is None else keep & np.isfinite(effects)
+    n = int(keep.sum())
+    if n == 0:
+        raise ValueError("flips: no edge is kept, so no sign can differ")
+    count = int((np.sign(predicted) != np.sign(effects))[keep].sum())
+    return Flips(count, n, proportion_interval(count, n))
+
+
+def pooled_flips(parts: Sequence[Flips]) -> Flips:
+    """The flips of several networks as one share of all their edges."""
+    count, n = sum(part.count for part in parts), sum(part.n for part in parts)
+    return Flips(count, n, proportion_interval(count, n))
+
+
+def explained(found: Mapping[str, Flips]) -> dict[str, float]:
+    """Share of the flips of each step that the next step removes; nan where there are none."""
+    names = list(found)
+    return {
+        later: 1 - found[later].count / found[earlier].count if found[earlier].count else float("nan")
+        for earlier, later in zip(names, names[1:], strict=False)
+    }
+
+
+def random_signs(n: int, rng: torch.Generator, like: Tensor) -> Tensor:
+    """±1 with equal chances, [n], of the dtype and device of `like`."""
+    drawn = torch.randint(0, 2, (n,), generator=rng, device=rng.device)
+    return (2 * drawn - 1).to(like)
+
+
+@torch.no_grad()
+def random_gauge_flips(
+    net: TwoLayers, inputs: Sequence[int], outputs: Sequence[int], effects: np.ndarray, keep: np.ndarray, draws: int,
+    rng: torch.Generator,
+) -> np.ndarray:
+    """The null of wrong signs: their share among kept raw paths when every (V, U) has a random sign, [draws].
+
+    Args:
+        inputs, outputs: components, I and J of them; effects [I, J]; keep: bool, [I, J].
+    """
+    path, shares = net.U1[list(inputs)] @ net.V2[:, list(outputs)], []
+    for _ in range(draws):
+        turned = random_signs(len(path), rng, path)[:, None] * path
+        shares.append(flips(turned.cpu().numpy(), effects, keep).share.estimate)
+    return np.array(shares)

@@ -1,0 +1,125 @@
+"""Sparse coders of a model's activations: what they cost, what their latents prefer, what the model loses with them.
+
+x is [n_samples, d] on any device. Coders of one frontier share their start and their batches and differ in k.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lib.activations.sites import Site
+from lib.metrics import sparsity
+from lib.metrics.selectivity import class_means, label_permutation_null, peak_share, silent_units
+from lib.sparse_coders import SparseCoder, fit
+
+PUBLISHED_L1 = 0.001
+"""Weight of the mean latent beside the mean squared error in the published coder."""
+
+
+class Standard(NamedTuple):
+    """Mean and standard deviation of each dimension, [d]."""
+
+    mean: Tensor
+    std: Tensor
+
+    def apply(self, x: Tensor) -> Tensor:
+        """(x - mean) / std, [..., d]."""
+        return (x - self.mean) / self.std
+
+    def undo(self, x: Tensor) -> Tensor:
+        """x std + mean, [..., d]."""
+        return x * self.std + self.mean
+
+
+def standard(x: Tensor) -> Standard:
+    """Mean and standard deviation of each dimension of x; a dimension that never changes is only centred.
+
+    Args:
+        x: [n_samples, d], two samples or more.
+    """
+    std = x.std(0)
+    return Standard(x.mean(0), torch.where(std > 0, std, 1))
+
+
+def topk_sweep(
+    x: Tensor, expansion: int, ks: Sequence[int], steps: int, batch: int, seed: int, lr: float = 2e-3
+) -> list[SparseCoder]:
+    """TopK coders with unit-norm decoder rows, one per k, trained from one start on the same batches.
+
+    Args:
+        x: standardised activations, [n_samples, d].
+        expansion: latents per dimension.
+        ks: active latents per sample.
+        steps, batch, lr: of training; the rate falls over its last quarter.
+        seed: of directions and batches.
+    """
+    d = x.shape[1]
+    coders = [SparseCoder(d, expansion * d, "topk", k=k, seed=seed, device=x.device) for k in ks]
+    fit(coders, x, steps=steps, batch_size=batch, lr=lr, lr_decay=0.25, seed=seed, held_out=x[:16], progress=False)
+    return coders
+
+
+def published_coder(x: Tensor, expansion: int, epochs: int, seed: int) -> SparseCoder:
+    """The published coder of raw activations, |x - x̂|²/d + .001 Σf/n_latents, Adam at .001 (times d: l1 = .001 d/n).
+
+    Args:
+        x: activations as they are, [n_samples, d].
+        expansion: latents per dimension.
+        epochs: passes over x in batches of 256.
+        seed: of directions and batches.
+    Source: TopoSAE, H2.
+    """
+    d, batch = x.shape[1], min(256, len(x) // 2)
+    n_latents = expansion * d
+    coder = SparseCoder(d, n_latents, "relu", l1=PUBLISHED_L1 * d / n_latents, seed=seed, device=x.device)
+    fit(coder, x, steps=epochs * (len(x) // batch), batch_size=batch, lr=1e-3, lr_warmup=0, sparsity_warmup=0,
+        normalise=False, b_dec="zero", seed=seed, held_out=x[:16], progress=False)
+    return coder
+
+
+@torch.no_grad()
+def cost(coder: SparseCoder, x: Tensor) -> dict[str, float]:
+    """fvu, l0 and the share of latents dead over all of x, on samples the coder has not seen."""
+    latents = coder.encode(x)
+    dead = sparsity.dead_fraction(sparsity.samples_since_fired(latents), len(latents))
+    return {"fvu": sparsity.fvu(x, coder(x)), "l0": sparsity.l0(latents), "dead": dead}
+
+
+@torch.no_grad()
+def latent_selectivity(
+    coder: SparseCoder, x: Tensor, labels: np.ndarray, rng: np.random.Generator, n: int = 10
+) -> dict[str, float]:
+    """Mean over latents in use of the share of their largest class mean, and the same with the labels permuted.
+
+    Rarely active latents look selective by chance: `peak` says nothing without `peak_null`, nor across different l0.
+
+    Args:
+        labels: ints [n_samples].
+        n: permutations.
+    Source: TopoSAE, EXP_012b.
+    """
+    latents = coder.encode(x).cpu().numpy()
+    used = latents[:, ~silent_units(latents)]
+    null = label_permutation_null(used, labels, peak_share, n, rng)
+    return {"peak": float(peak_share(class_means(used, labels)).mean()), "peak_null": float(null.mean())}
+
+
+@torch.no_grad()
+def cross_entropy_added(site: Site, coder: SparseCoder, scale: Standard) -> float:
+    """Cross-entropy with every token at the site replaced by its reconstruction, less the model's own.
+
+    Args:
+        site: of `open_site`; its labels are those of the images.
+        coder: of standardised activations; scale: of `standard`.
+    """
+    tokens = site.acts.movedim(site.unit_dim, -1)  # [n, ..., d]
+    flat = scale.apply(tokens.reshape(-1, site.n_units))
+    recons = scale.undo(coder(flat)).reshape(tokens.shape).movedim(-1, site.unit_dim)
+    both = site.tail(recons.contiguous(), site.images), site.logits
+    changed, own = (float(F.cross_entropy(logits.float(), site.labels)) for logits in both)
+    return changed - own

@@ -1,0 +1,42 @@
+"""What arrays and tensors need everywhere: values as NumPy, a device by name, denormal numbers as 0."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from numpy.typing import ArrayLike
+
+
+def as_array(values: ArrayLike) -> ArrayLike:
+    """A torch tensor's values, on any device and in any graph; anything else as it is."""
+    if not isinstance(values, torch.Tensor):
+        return values
+    return values.detach().cpu().to(torch.float32 if values.dtype == torch.bfloat16 else values.dtype).numpy()
+
+
+def device_named(name: str) -> torch.device:
+    """The torch device for `auto` (CUDA where there is one), `cpu` or `cuda`.
+
+    Raises:
+        ValueError: `cuda` on a machine where torch finds none.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device: cuda: torch finds no CUDA device here; write device: auto or cpu")
+    return torch.device(name)
+
+
+@contextmanager
+def denormals_flushed() -> Iterator[None]:
+    """Treat denormal numbers as 0 inside the block, and as the caller had them afterwards.
+
+    Adam's moments of a feature that is not active decay into the denormals, where CPU arithmetic is many times slower.
+    """
+    before = bool(torch.tensor([1e-40]).mul(1.0) == 0)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)

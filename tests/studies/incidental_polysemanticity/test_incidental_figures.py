@@ -1,0 +1,113 @@
+"""Figures of incidental polysemanticity: they draw every seed they are given, and their nulls in grey."""
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.figures import style
+from lib.metrics.statistics import Interval
+from lib.rng import numpy_generator
+from lib.studies.incidental_polysemanticity import figures as incidental
+
+RNG = numpy_generator(0, "incidental figures")
+
+
+def texts(ax):
+    return [text.get_text() for text in ax.texts]
+
+
+def dots(ax, marker="o"):
+    loose = [line for line in ax.lines if line.get_marker() == marker and line.get_linestyle() == "None"]
+    return sum(len(line.get_xdata()) for line in loose)
+
+
+def test_matched_fit_draws_both_paths_and_every_seed_of_every_effect():
+    rows = [(reg, p, s, 0.01 * (1 + i) + 0.001 * s, 5 + i + s)
+            for reg in ("L1", "L2") for i, p in enumerate((1e-5, 1e-4)) for s in range(3)]
+    paths = pd.DataFrame(rows, columns=["reg", "penalty", "seed", "val_mse", "interference"])
+    effects = {"same penalty": ([-0.2, -0.1], Interval(-0.15, -0.3, 0.0)), "equal": ([0.1], Interval(0.1, 0.0, 0.2))}
+    left, right = incidental.matched_fit(paths, 0.015, (4, 6), effects, -0.18).axes
+    assert dots(left) == 12 and {"L1 1e-5", "L2 1e-4", "equal\nfit", "random directions"} <= set(texts(left))
+    assert "claimed\n-18%" in texts(right) and {"same penalty", "equal"} <= set(texts(right))
+    bars = [line.get_xdata() for line in right.lines if line.get_linewidth() == 2.2]
+    assert [list(bar) for bar in bars] == [[-0.3, 0.0], [0.0, 0.2]]
+
+
+def test_readings_of_nothing_hold_density_ticks_and_spike():
+    null = {"interference": RNG.normal(5, 0.6, 200), "macs": RNG.normal(0.22, 0.01, 200)}
+    published = pd.DataFrame({"macs": [0.2, 0.3], "calibrated": [0.9, 0.1]})
+    fig = incidental.readings_of_nothing(null, {"L1": [8.0, 9.0], "L2": [6.0, 7.0]}, published, np.full(200, 0.25))
+    left, middle, right = fig.axes
+    assert dots(left, "|") == 4
+    assert [label.get_text() for label in left.get_yticklabels()] == ["L1", "L2"]
+    assert [list(line.get_xdata()) for line in middle.lines] == [[0.25, 0.25]]
+    assert dots(right) == 2
+
+
+def test_published_combinations_show_both_storages_beside_printed_ranges():
+    rows = list(product(("untied", "tied"), (1, 2), range(5)))
+    runs = pd.DataFrame(rows, columns=["storage", "combination", "seed"])
+    runs = runs.assign(reg=np.where(runs.combination == 1, "L1", "L2"), interference=6.0)
+    [ax] = incidental.published_combinations(runs, ["a", "b"], [(8, 9), (6, 7)], (2, 6.4), (4, 6)).axes
+    assert dots(ax) == 20
+    assert [line.get_ydata()[0] for line in ax.lines if line.get_marker() == "D"] == [6.4]
+
+
+def test_forest_has_a_row_per_cell_in_the_order_given():
+    cells = list(product(("gelu", "relu"), ("L1", "L2"), ("random",), ("none",), range(4)))
+    runs = pd.DataFrame(cells, columns=["act", "reg", "init", "noise", "seed"])
+    runs = runs.assign(interference=5.0, val_mse=0.02, low=4.0, high=6.0)
+    left, right = incidental.ablation_forest(runs, (4, 6)).axes
+    labels = [label.get_text() for label in left.get_yticklabels()]
+    assert labels == [f"{act} · {reg} · random · no noise" for act in ("GELU", "ReLU") for reg in ("L1", "L2")]
+    assert dots(left) == dots(right) == 16 and right.get_xscale() == "log"
+
+
+def test_overlaps_leave_the_diagonal_out_and_share_limits():
+    values = np.full((4, 4), 0.5) + 0.5 * np.eye(4)
+    first, second, _ = incidental.overlaps({"one": values, "two": -values}).axes
+    assert np.asarray(first.images[0].get_array()).diagonal().tolist() == [0] * 4
+    assert first.images[0].get_clim() == second.images[0].get_clim() == (-1, 1)
+
+
+def test_penalty_strength_draws_each_variant_below_the_untrained_one():
+    rows = list(product((0.1, 1.0), range(3)))
+    runs = pd.DataFrame(rows, columns=["sae_penalty", "seed"])
+    runs = runs.assign(l0=5 / runs.sae_penalty, interference=5.0, recovery=0.7)
+    bands = {"interference": (4, 6), "recovery": (0.3, 0.4)}
+    fig = incidental.penalty_strength(runs, (6, 8), bands, {"ReLU": [0.1, 0.2], "leaky": [0.0, 0.1]}, [0.05, 0.06])
+    left, middle, right = fig.axes
+    assert [label.get_text() for label in right.get_yticklabels()] == ["untrained", "ReLU", "leaky"]
+    assert dots(left) == dots(middle) == 6 and dots(right) == 6
+    assert "all 24 cells" in texts(left)
+
+
+@pytest.fixture
+def predicted():
+    clipping = pd.DataFrame({"clipped": [False, False, True, True], "seed": [0, 1] * 2, "sae_mse": 0.3})
+    widths = pd.DataFrame(list(product((8, 9, 10), range(2))), columns=["width", "seed"]).assign(interference=5.0)
+    coders = pd.DataFrame(list(product(("ReLU", "TopK"), (0.1, 1.0), range(2))), columns=["arm", "setting", "seed"])
+    return clipping, widths, RNG.normal(5, 1, (3, 50)), coders.assign(l0=3 / coders.setting, fvu=0.1)
+
+
+def test_predictions_put_each_beside_its_null(predicted):
+    left, middle, right = incidental.predictions(*predicted, 9).axes
+    assert [label.get_text() for label in left.get_xticklabels()] == ["not\nclipped", "clipped"]
+    assert {"random directions", "claimed"} <= set(texts(middle)) and {"ReLU", "TopK"} <= set(texts(right))
+    assert dots(left) == 4 and dots(middle) == 6 and dots(right) == 8
+
+
+def test_one_layer_compares_with_theory_and_orders_laws():
+    counts = pd.DataFrame({"n": [16, 16, 32], "polysemantic": [0, 1, 2], "expected": [0.5, 0.5, 2.0]})
+    counts["expected_units"] = 0.9 * counts.expected
+    courses = {"none": np.full((3, 4), 0.17), "bipolar": np.linspace(0.2, 0.6, 12).reshape(3, 4)}
+    turned = {"one layer": np.zeros((2, 4)), "network": np.ones((2, 4))}
+    left, middle, right = incidental.one_layer(counts, np.arange(3), courses, turned, ["bipolar", "laplace"]).axes
+    theory = [line.get_ydata().tolist() for line in left.lines if line.get_linewidth() == 1.2]
+    assert theory == [[0, 2], [0, 4]]
+    assert {"none", "bipolar"} <= set(texts(middle))
+    assert [label.get_text() for label in right.get_xticklabels()] == ["bipolar", "laplace"]
+    assert next(line for line in middle.lines if line.get_color() == style.NULL)

@@ -1,0 +1,113 @@
+"""A random sign gauge changes raw paths and nothing else; the gate-aware path is exact where no gate moves."""
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lib.rng import generator, numpy_generator
+from lib.studies.spd_causal_graphs.effects import ablation_effects, edges, mean_effects
+from lib.studies.spd_causal_graphs.graph import inputs_needed, strongest
+from lib.studies.spd_causal_graphs.predictors import (
+    STEPS,
+    explained,
+    flips,
+    orientation,
+    pooled_flips,
+    predictions,
+    random_gauge_flips,
+    random_signs,
+)
+
+made = runpy.run_path(str(Path(__file__).with_name("test_effects.py")))
+network, images = made["network"], made["images"]
+
+
+@pytest.fixture
+def setting():
+    net, x = network(), images(60)
+    ci1 = torch.rand(60, 5, generator=generator(1), dtype=x.dtype)
+    on = torch.rand(60, 8, generator=generator(2)) < 0.5
+    return net, x, ci1, on
+
+
+def test_a_random_gauge_of_the_inputs_changes_raw_paths_and_nothing_else(setting):
+    net, x, ci1, on = setting
+    sign = torch.tensor([1.0, -1, -1, 1, -1], dtype=x.dtype)
+    turned = net.regauged(sign, torch.ones(8, dtype=x.dtype))
+    before, after = (predictions(n, x, ci1, on, range(5), range(8)) for n in (net, turned))
+    assert np.array_equal(before["raw path"] * sign.numpy()[:, None], after["raw path"])
+    for step in STEPS[1:]:
+        np.testing.assert_allclose(before[step], after[step], atol=1e-12)
+    torch.testing.assert_close(mean_effects(net, x, on), mean_effects(turned, x, on))
+    torch.testing.assert_close(net.output(x), turned.output(x))
+    # and so of everything that is computed from effects
+    values = [edges(ablation_effects(n, x, range(5), range(8)), on, numpy_generator(0)).mean for n in (net, turned)]
+    assert np.array_equal(strongest(values[0]), strongest(values[1]))
+    assert np.array_equal(inputs_needed(values[0]), inputs_needed(values[1]))
+
+
+def test_the_gauge_of_an_output_turns_its_effect_and_every_prediction_alike(setting):
+    net, x, ci1, on = setting
+    sign = torch.tensor([1.0, -1, -1, 1, -1, 1, 1, -1], dtype=x.dtype)
+    turned = net.regauged(torch.ones(5, dtype=x.dtype), sign)
+    before, after = (predictions(n, x, ci1, on, range(5), range(8)) for n in (net, turned))
+    effects = [mean_effects(n, x, on).numpy() for n in (net, turned)]
+    np.testing.assert_allclose(effects[0] * sign.numpy(), effects[1], atol=1e-12)
+    for step in STEPS:
+        assert flips(before[step], effects[0]) == flips(after[step], effects[1])
+
+
+def test_random_gauges_flip_half_of_the_raw_paths_on_average(setting):
+    net, x, ci1, on = setting
+    effects, rng, shares = mean_effects(net, x, on).numpy(), generator(3), []
+    for _ in range(200):
+        turned = net.regauged(random_signs(5, rng, x), torch.ones(8, dtype=x.dtype))
+        raw = (turned.U1 @ turned.V2).numpy()
+        shares.append(flips(raw, effects).share.estimate)
+    assert np.mean(shares) == pytest.approx(0.5, abs=0.04) and np.std(shares) > 0.02
+
+
+def test_orientation_makes_the_mean_over_important_images_positive():
+    a = torch.tensor([[1.0, 2.0, 0.5], [-3.0, 2.0, 0.5], [5.0, -1.0, 0.5]])
+    ci = torch.tensor([[0.9, 0.05, 0.0], [0.9, 0.9, 0.0], [0.0, 0.9, 0.0]])
+    assert orientation(a, ci).tolist() == [-1.0, 1.0, 1.0]  # 1 - 3 < 0; 2 - 1 > 0; never important
+
+
+def test_the_gate_aware_path_is_exact_where_no_gate_moves(setting):
+    net, x, ci1, on = setting
+    open_ = net._replace(b1=torch.full((7,), 100.0, dtype=x.dtype))
+    found = predictions(open_, x, ci1, on, range(5), range(8))
+    np.testing.assert_allclose(found["gate-aware path"], mean_effects(open_, x, on).numpy())
+    np.testing.assert_allclose(found["gate-aware path"], found["path x activation"])  # every gate is 1
+
+
+def test_gate_aware_path_by_hand(setting):
+    net, x, ci1, on = setting
+    a, gate = (x @ net.V1)[:, 3], (net.pre(x) > 0).to(x.dtype)
+    wanted = (a * (gate * net.U1[3] @ net.V2[:, 4]))[on[:, 4]].mean()
+    found = predictions(net, x, ci1, on[:, [4]], [3], [4])
+    assert found["gate-aware path"].item() == pytest.approx(wanted.item())
+    assert found["path x activation"].item() == pytest.approx(float(net.U1[3] @ net.V2[:, 4] * a[on[:, 4]].mean()))
+
+
+def test_flips_count_kept_edges_only():
+    predicted, effects = np.array([[1.0, -1.0], [2.0, 0.5]]), np.array([[3.0, 2.0], [-1.0, np.nan]])
+    found = flips(predicted, effects)
+    assert (found.count, found.n) == (2, 3) and found.share.estimate == pytest.approx(2 / 3)
+    kept = flips(predicted, effects, np.array([[True, True], [False, True]]))
+    assert (kept.count, kept.n) == (1, 2)
+    assert pooled_flips([found, kept])[:2] == (3, 5)
+    assert explained({"raw": found, "next": kept})["next"] == pytest.approx(0.5)
+    with pytest.raises(ValueError, match="no edge is kept"):
+        flips(predicted, effects, np.zeros((2, 2), dtype=bool))
+
+
+def test_the_random_gauge_null_moves_about_one_half(setting):
+    net, x, ci1, on = setting
+    effects, everything = mean_effects(net, x, on).numpy(), np.ones((5, 8), dtype=bool)
+    shares = random_gauge_flips(net, range(5), range(8), effects, everything, 200, generator(4))
+    assert shares.mean() == pytest.approx(0.5, abs=0.05) and shares.std() > 0.02

@@ -1,0 +1,117 @@
+"""The study's oracles, and that every part returns what its docstring promises."""
+from __future__ import annotations
+
+import ast
+import inspect
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lib.files import ROOT
+from lib.params import load
+from lib.studies.spd_causal_graphs import protocol as study
+
+PROFILES = ROOT / "params" / "spd_causal_graphs"
+
+
+@cache
+def params(profile: str = "smoke", **changes) -> study.Params:
+    return load(study.Params, PROFILES / f"{profile}.yaml").replace(**changes)
+
+
+@cache
+def tiny() -> study.Params:
+    return params(steps=60, components=12, null_draws=3, toy_steps=20)
+
+
+@pytest.fixture(autouse=True)
+def runs_elsewhere(tmp_path_factory, monkeypatch):
+    """Runs of these tests are kept for these tests alone."""
+    folder = tmp_path_factory.getbasetemp() / "spd_runs"
+    monkeypatch.setattr("lib.press.runs.BUILD", folder)
+
+
+@pytest.mark.parametrize("path", sorted(PROFILES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_profile_is_accepted_and_opens_with_its_story(path: Path):
+    assert load(study.Params, path).profile == path.stem
+    header = path.read_text().splitlines()[:3]
+    assert [line.split(":")[0] for line in header] == ["# Reproduces", "# Command", "# Expected"]
+
+
+def test_every_parameter_is_used():
+    used = {node.attr for node in ast.walk(ast.parse(inspect.getsource(study))) if isinstance(node, ast.Attribute)}
+    assert set(study.Params.model_fields) - {"profile"} <= used
+
+
+def test_full_profile_has_the_reports_sizes():
+    full = params("full")
+    assert (full.data, full.hidden, full.components, full.seeds) == ("mnist", 128, 500, 10)
+
+
+def test_data_is_split_by_image_and_black_is_zero():
+    own = study.data(params())
+    assert len(own.held) == params().held_out and len(own.train) + len(own.held) == 1797
+    assert own.train.dtype == np.uint8 and own.train.min() == 0 and own.train.max() == 255
+    train, held = own.pixels(torch.device("cpu"))
+    assert train.shape[1] == 64 and 0 <= held.min() and held.max() == 1
+    assert len(set(own.held_labels)) == 10  # shuffled: they are stored by writer
+
+
+def test_a_restored_decomposition_is_the_one_that_was_read():
+    network, dec, net = study.restored(tiny(), 0, "noise")
+    own = study.data(tiny())
+    [kept] = study.reuse(study.trained, params=tiny(), seed=0)["noise"]["reading"],
+    assert study.reading(network, dec, own) == pytest.approx(kept)
+    x = own.pixels(torch.device("cpu"))[1]
+    torch.testing.assert_close(net.output(x), network(x), atol=1e-5, rtol=1e-5)  # all components and delta on
+
+
+def test_every_arm_is_read_and_the_importance_loss_lowers_l0():
+    rows = study.arms(tiny())
+    assert len(rows) == len(study.ARMS) * tiny().seeds and rows.notna().all().all()
+    l0 = rows.groupby("arm").l0_1.mean()
+    assert l0["unimportant"] > l0["noise"] > l0["bernoulli"]
+    frozen = rows[~rows.arm.str.startswith("joint")]
+    assert (frozen.groupby("seed").accuracy.nunique() == 1).all()  # one network, five decompositions
+
+
+def test_analysis_is_consistent_with_itself():
+    found = study.analysis(tiny(), 0)
+    shape = len(found["inputs"]), len(found["outputs"])
+    assert found["mean"].shape == found["keep"].shape == shape and found["unit"].shape == shape[1:]
+    assert (found["n"] >= tiny().least_images).all() and not (found["keep"] & ~found["significant"]).any()
+    assert len(found["on_edges"]) == found["keep"].sum() == len(found["on_edges"].dropna())
+    assert found["curves"].shape[0] == shape[1] and found["ci"].shape == (tiny().held_out, sum(shape))
+    for null in ("chance_needed", "gauge"):
+        assert np.ptp(found[null]) > 0
+    assert np.ptp(found["large_null"], axis=0).min() > 0 and (found["resampled"] >= 1).all()
+    assert (found["scores"].top2 <= 1).all() and found["variants"].same_sign.between(0, 1).all()
+
+
+def test_the_published_reading_counts_edges_of_all_components():
+    found = study.published_reading(tiny(), 0)
+    assert 0 <= found["flips"] <= found["edges"] and len(found["needed"]) <= tiny().components
+    assert found["largest"][0] >= found["largest"][1] >= 0 >= found["largest"][3] >= found["largest"][2]
+
+
+def test_transcoders_are_swept_and_compared_with_rotations():
+    found = study.transcoders(tiny(), 0)
+    rows = found["rows"]
+    assert {"topk", "batch_topk", "relu"} >= set(rows.rule) and (rows.l0 >= 0).all() and (rows.kl >= 0).all()
+    assert rows[["matched", "null"]].abs().max().max() <= 1 and -1 <= found["coders"] <= 1
+    assert len(found["component_reads"]) == len(found["latent_reads"]) == len(found["cosines"])
+
+
+def test_bernoulli_masks_have_no_gradient_and_noise_does():
+    found = study.gate_gradients(tiny(), draws=3).pivot(index=["seed", "draw"], columns="mask", values="gradient")
+    assert (found.bernoulli == 0).all() and (found.uniform > 0).all() and len(found) == 3 * tiny().seeds
+
+
+def test_the_toy_reads_one_number_per_seed():
+    found = study.toy(tiny(), "uniform")
+    assert found["errors"].shape == found["used"].shape == (tiny().seeds,)
+    one = study.one_feature(torch.Generator().manual_seed(0), 50)
+    assert one.shape == (50, 5) and ((one > 0).sum(1) <= 1).all()

@@ -1,0 +1,171 @@
+"""One run of the topographic study: who is trained, on what, and that every part returns what it promises."""
+from __future__ import annotations
+
+import ast
+import inspect
+from functools import cache
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from lib import files
+from lib.data.registry import DatasetUnavailable
+from lib.files import ROOT
+from lib.params import load
+from lib.studies.topoloss_hypotheses import protocol as study
+from lib.topoloss import TopoLoss
+
+PROFILES = ROOT / "params" / "topoloss_hypotheses"
+SCALARS = {"accuracy", "step", "published_l0", "effective_rank", "rms", "topo_loss", "exponent", "h1_entropy",
+           "h1_entropy_null", "h1_auroc", "h1_published", "participation", "d95", "morans_i"}
+CLASSES = {"log_sufficiency", "log_matched", "log_specificity", "z", "distance", "published_ratio", "log_disc"}
+
+
+@cache
+def params(profile: str = "smoke", **changes) -> study.Params:
+    return load(study.Params, PROFILES / f"{profile}.yaml").replace(**changes)
+
+
+@pytest.mark.parametrize("profile", ["smoke", "quick", "full", "paper"])
+def test_profile_is_accepted_and_opens_with_its_story(profile):
+    assert params(profile).profile == profile
+    header = (PROFILES / f"{profile}.yaml").read_text().splitlines()[:3]
+    assert [line.split(":")[0] for line in header] == ["# Reproduces", "# Command", "# Expected"]
+
+
+def test_every_point_of_the_sweep_is_a_full_run_with_other_values():
+    sweep = yaml.safe_load((PROFILES / "sweep_alpha.yaml").read_text())
+    grid, single = (block[kind] for block, kind in zip(sweep["points"], ("grid", "list"), strict=True))
+    points = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())] + single
+    for point in points:
+        chosen = load(study.Params, PROFILES / f"{sweep['base']}.yaml", {**sweep["set"], **point})
+        assert [arm.name for arm in study.arms(chosen)][0] == "α = 0"
+    assert len(points) == 11
+
+
+def test_every_parameter_is_used():
+    used = {node.attr for node in ast.walk(ast.parse(inspect.getsource(study))) if isinstance(node, ast.Attribute)}
+    assert set(study.Params.model_fields) - {"profile"} <= used
+
+
+def test_arms_hold_weights_controls_and_what_the_full_profile_adds():
+    names = [arm.name for arm in study.arms(params("quick"))]
+    assert names == ["α = 0", "α = 0.1", "α = 1", "permuted sheet", "earlier checkpoint"]
+    assert not study.other_arms(params("quick"))
+    others = {arm.name: arm for arm in study.other_arms(params("full"))}
+    assert {"factor 2", "depth 8, α = 1", "depth 2, permuted", "ResNet-18, α = 0"} <= set(others)
+    assert others["ResNet-18, permuted"].factor == 4 and others["ResNet-18, permuted"].permuted
+    assert {0.01, 0.1, 0.38, 1.0} <= set(params("full").alphas) and params("full").seeds >= 5
+    for wrong in ((0.1, 1.0), (0.0, 0.1), (0.0, 1.0, 0.1)):
+        with pytest.raises(ValueError, match="alphas must rise"):
+            study.arms(params(alphas=wrong))
+
+
+def test_splits_share_no_image_and_every_class_is_patched():
+    parts = study.splits(params())
+    seen = {name: {image.tobytes() for image in part.images} for name, part in parts._asdict().items()}
+    assert not seen["select"] & seen["test"] and not seen["select"] & seen["patch"]
+    assert not (seen["train"] & (seen["test"] | seen["select"])) and seen["coder"] <= seen["train"]
+    assert (np.bincount(parts.patch.labels) == params().patch_images).all()
+    with pytest.raises(ValueError, match="too few for this profile"):
+        study.splits(params(patch_images=60))
+
+
+@pytest.mark.parametrize(
+    ("profile", "named"), [("quick", "fashion_mnist"), ("full", "cifar10"), ("paper", "imagenet100")]
+)
+def test_without_its_data_a_profile_says_what_gets_it_and_trains_nothing(profile, named, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "BUILD", tmp_path)
+    monkeypatch.setenv("BOOK_OFFLINE", "1")
+    monkeypatch.delenv("BOOK_IMAGENET100", raising=False)
+    monkeypatch.setattr(study, "train", None)  # calling it would fail with another error
+    study.splits.cache_clear()
+    with pytest.raises(DatasetUnavailable, match=f"python -m lib.data.*{named}|{named}.*python -m lib.data"):
+        study.trained(params(profile), tuple(study.arms(params(profile))[0]), 0)
+
+
+def test_arms_of_a_seed_start_alike_and_seeds_differ():
+    first, second, other = (study.untrained(params(), study.arms(params())[a], s) for a, s in ((0, 0), (3, 0), (0, 1)))
+    weights = [model.state_dict() for model in (first, second, other)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert not torch.equal(weights[0]["head.weight"], weights[2]["head.weight"])
+
+
+@cache
+def model_of(name: str, steps: int = 40):
+    [arm] = [arm for arm in study.arms(params()) if arm.name == name]
+    return study.trained(params(steps=steps), tuple(arm), 0)
+
+
+def loss_on_sheet(done: dict, permute: int | None = None) -> float:
+    model = study.untrained(params(), study.arms(params())[0], 0)
+    model.load_state_dict({name: torch.as_tensor(value) for name, value in done["weights"].items()})
+    return float(TopoLoss(model, "blocks.*.attn.proj", params().factor, permute=permute)(model))
+
+
+def test_the_loss_is_reached_on_the_sheet_it_was_asked_on():
+    plain, topo, permuted = (model_of(name) for name in ("α = 0", "α = 1", "permuted sheet"))
+    assert loss_on_sheet(topo) < 0.5 < loss_on_sheet(plain)
+    assert loss_on_sheet(permuted, permute=0) < loss_on_sheet(permuted)
+    assert topo["history"].pressure.gt(0).all() and plain["history"].pressure.eq(0).all()
+    assert [kept["step"] for kept in plain["snapshots"]] == [20, 28, 34] and not topo["snapshots"]
+
+
+def test_training_repeats_exactly():
+    again = study.trained(params(steps=40), tuple(study.arms(params())[2]), 0)
+    assert all(np.array_equal(again["weights"][name], value) for name, value in model_of("α = 1")["weights"].items())
+
+
+def test_the_earlier_checkpoint_is_the_one_as_accurate_as_the_topographic_model(monkeypatch):
+    plain, topo = model_of("α = 0"), model_of("α = 1")
+    kept = [{**own, "accuracy": value} for own, value in zip(plain["snapshots"], (0.2, 0.5, 0.6), strict=True)]
+    told = {"α = 0": {**plain, "accuracy": 0.8, "snapshots": kept}, "α = 1": {**topo, "accuracy": 0.54}}
+    monkeypatch.setattr(study, "reuse", lambda function, p, arm, seed: told[arm[0]])
+    arm = study.arms(params())[-1]
+    model, known = study.restored(params(steps=40), arm, 0)
+    assert arm.earlier and known["accuracy"] == 0.5 and known["step"] == 28 and not model.training
+    assert np.array_equal(model.head.weight.detach().numpy(), kept[1]["weights"]["head.weight"])
+    told["α = 1"]["accuracy"] = 0.9
+    assert study.restored(params(steps=40), arm, 0)[1]["step"] == 40
+
+
+@pytest.mark.parametrize(("step", "models"), [(6, 8), (5, 10)])
+def test_a_control_that_is_the_plain_model_itself_is_not_measured_twice(step, models, monkeypatch):
+    asked = []
+
+    def collect(function, configs, jobs, label):
+        asked.extend(config["arm"].name for config in configs if label == "measurements")
+        row = {kind: pd.DataFrame({"x": [1.0]}) for kind in ("scalars", "coders", "classes", "history", "maps")}
+        return pd.DataFrame([{**config, **row} for config in configs])
+
+    monkeypatch.setattr(study, "collect", collect)
+    monkeypatch.setattr(study, "_matching", lambda *_: {"step": step})
+    found = study.runs(params())
+    assert len(asked) == models and ("earlier checkpoint" in asked) == (step < params().steps)
+    assert found["scalars"].groupby("arm").seed.nunique().eq(2).all() and found["scalars"].arm.nunique() == 5
+
+
+def test_a_model_is_measured_whole_and_the_same_again():
+    arm = study.arms(params())[2]
+    found, again = study.measured(params(), arm, 0), study.measured(params(), arm, 0)
+    assert set(found["scalars"]) >= SCALARS and all(np.isfinite(v) for v in found["scalars"].values())
+    assert found["scalars"]["exponent"] == pytest.approx(-1, abs=1e-3)
+    assert len(found["classes"]) == 27 and set(found["classes"]) >= CLASSES
+    rows = 2 + params().coder_seeds - 1  # blocks, and further coders after the middle one
+    assert len(found["coders"]) == rows * len(params().k)
+    assert found["coders"][found["coders"].k == params().fixed_k].ce.notna().sum() == params().coder_seeds
+    assert found["maps"]["contrast"].shape == found["maps"]["means"].shape == (27, params().width)
+    assert found["scalars"] == again["scalars"] and found["classes"].equals(again["classes"])
+
+
+def test_a_residual_network_goes_through_the_same_measurements():
+    small = params(steps=2, coder_steps=2, k=(2, 4), fixed_k=4, coder_images=64, random_sets=2, top_units=2)
+    arm = study.Arm("ResNet-18, α = 1", 1.0, 4.0, model="resnet18")
+    found = study.measured(small, arm, 0)
+    assert found["maps"]["contrast"].shape == (27, 256)  # channels of the third stage
+    assert set(found["coders"].layer) == {"layer1", "layer2", "layer3", "layer4"}
+    assert np.isfinite(found["classes"].log_matched).all()
