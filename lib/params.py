@@ -35,6 +35,10 @@ class Params(BaseModel):
         """The same parameters with some values changed, checked again."""
         return check(type(self), {**self.model_dump(), **changes}, where="replace()")
 
+    def view(self, group: type[P]) -> P:
+        """The fields of `group`, a class these parameters inherit from: what one stage of a study takes."""
+        return group.model_construct(**{name: getattr(self, name) for name in group.model_fields})
+
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a parameter file, unchecked but free of repeated keys.

@@ -1,4 +1,7 @@
-"""What code can reach: the library files behind a page or a run, and their digest."""
+"""What code depends on: the library files it reaches through its imports, and a digest of what they do.
+
+Docstrings and comments do nothing, so they are in no key.
+"""
 from __future__ import annotations
 
 import ast
@@ -7,18 +10,24 @@ from pathlib import Path
 
 from lib.files import PACKAGE, digest, file_digest
 
+PRESS = "press"
+"""The folder of the package that runs studies; no run's key covers it."""
 
-def source_closure(code: str) -> list[Path]:
+
+def source_closure(code: str, without: str | None = None) -> list[Path]:
     """Files of this package that Python `code` can reach through its imports, sorted.
 
-    Follows absolute and relative imports from module to module. Beside each module reached in a
-    subpackage, the subpackage's non-Python files (such as `data/registry.toml`) belong to the closure.
+    Follows absolute and relative imports from module to module. Beside each module reached in a subpackage, the
+    subpackage's non-Python files (such as `data/registry.toml`) belong to the closure.
+
+    Args:
+        without: a folder of the package whose files are left out and not followed.
     """
     found: set[Path] = set()
     todo = list(_imports(code, package=""))
     while todo:
         for path in _module_files(todo.pop()):
-            if path not in found:
+            if path not in found and path.relative_to(PACKAGE).parts[0] != without:
                 found.add(path)
                 todo += _imports_of_file(path, path.stat().st_mtime_ns)
                 if path.parent != PACKAGE:
@@ -26,9 +35,29 @@ def source_closure(code: str) -> list[Path]:
     return sorted(found)
 
 
-def closure_digest(code: str) -> str:
-    """SHA-256 over the names and bytes of `source_closure(code)`."""
-    return digest([(p.relative_to(PACKAGE).as_posix(), file_digest(p)) for p in source_closure(code)])
+def closure_digest(code: str, without: str | None = None) -> str:
+    """SHA-256 over the names of `source_closure(code, without)` and what each file does."""
+    files = source_closure(code, without)
+    return digest([(p.relative_to(PACKAGE).as_posix(), _meaning(p, p.stat().st_mtime_ns)) for p in files])
+
+
+@cache
+def _meaning(path: Path, _mtime: int) -> str:
+    """A digest of a file: of the syntax tree without docstrings for Python, of the bytes for anything else."""
+    if path.suffix != ".py":
+        return file_digest(path)
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        for body in ("body", "orelse", "finalbody"):
+            if isinstance(statements := getattr(node, body, None), list):
+                setattr(node, body, [s for s in statements if not _is_text(s)])
+    return digest(ast.dump(tree))
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    """A string that stands alone: a docstring of a module, class, function or attribute."""
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
 @cache

@@ -1,35 +1,62 @@
 """Runs that are computed once: cached by content, resumable after a kill, collected into one DataFrame.
 
-A run is a call of a function of this library. Its key covers the function, every library file that function's module
-reaches, the arguments, the versions and the device; its result appears on disk whole or not at all. So a collection
-killed in its seventh run reuses six, and an edited library file reruns what depends on it. Of a study's Params only the
-fields a run has read are arguments: changing one parameter repeats only the runs that use it.
+A run is a call of a function of this library. Its key covers the function, what every library file its module reaches
+does (docstrings, comments and the press apart), the arguments, the versions and the device; its result appears on disk
+whole or not at all. So a collection killed in its seventh run reuses six, and an edited library file reruns what
+depends on it.
+
+A function says in its signature what it takes. Where it names a group of a study's parameters, a class that Params
+inherits from, it is given those fields and no others, and only they are in the key. Where it has an argument
+`checkpoints`, it is given a folder beside its entry, outside the key, that goes when the result lands: what it keeps
+there it finds again after a kill.
 """
 from __future__ import annotations
 
 import concurrent.futures
+import inspect
 import io
 import json
 import multiprocessing
 import os
+import shutil
 import threading
 import time
+import typing
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel
 
-from lib.files import BUILD, PACKAGE, digest, write_atomically, write_json
+from lib.files import BUILD, PACKAGE, digest, write_atomically
 from lib.live import Progress
 from lib.press import provenance
-from lib.press.keys import closure_digest
+from lib.press.keys import PRESS, closure_digest
 
 Function = Callable[..., Mapping[str, Any]]
+CHECKPOINTS = "checkpoints"
+"""The argument under which a function is given its folder."""
+
+
+class Run(NamedTuple):
+    """A call and the place of its result."""
+
+    function: Function
+    arguments: dict[str, Any]
+    """By name, defaults included, parameters narrowed to what the function takes."""
+    path: Path
+
+    def make(self) -> None:
+        """Compute the result and put it in place."""
+        folder = self.path.with_suffix(f".{CHECKPOINTS}")
+        own = {CHECKPOINTS: folder} if CHECKPOINTS in inspect.signature(self.function).parameters else {}
+        result = self.function(**self.arguments, **own)
+        write_atomically(self.path, lambda p: _write(p, result))
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def reuse(function: Function, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -44,24 +71,14 @@ def reuse(function: Function, *args: Any, **kwargs: Any) -> dict[str, Any]:
     Raises:
         TypeError: the function is not the library's, or an argument or result has no plain form.
     """
-    start, library = time.monotonic(), _library(function)
-    args, kwargs = tuple(map(_unwatched, args)), {name: _unwatched(value) for name, value in kwargs.items()}
-    run_path(function, args, kwargs, library)  # refuses arguments that are not plain before anything runs
-    for fields in _known_reads(function, library):
-        result = _read(run_path(function, args, kwargs, library, fields))
-        if result is not None:
-            _calls.append((_name(function), time.monotonic() - start, True))
-            return result
-    reads: set[str] = set()
-    watched = [_Watched(a, reads) if isinstance(a, BaseModel) else a for a in args]
-    named = {k: _Watched(a, reads) if isinstance(a, BaseModel) else a for k, a in kwargs.items()}
-    result = function(*watched, **named)
-    path = run_path(function, args, kwargs, library, reads)
-    # What is written is what is returned, so a first and a second call cannot differ.
-    write_atomically(path, lambda p: _write(p, result))
-    _remember_reads(function, library, reads)
-    _calls.append((_name(function), time.monotonic() - start, False))
-    return _read(path)
+    start, run = time.monotonic(), planned(function, *args, **kwargs)
+    result = _read(run.path)
+    _calls.append((_name(function), start, result is not None))
+    if result is None:
+        run.make()
+        result = _read(run.path)  # what is written is what is returned, so a first and a second call cannot differ
+    _calls[-1] = (_calls[-1][0], time.monotonic() - start, _calls[-1][2])
+    return result
 
 
 def calls() -> pd.DataFrame:
@@ -70,48 +87,6 @@ def calls() -> pd.DataFrame:
 
 
 _calls: list[tuple[str, float, bool]] = []
-
-
-class _Watched:
-    """A stand-in for Params that notes which fields are read; a method of it counts as reading them all."""
-
-    def __init__(self, params: BaseModel, reads: set[str]):
-        self._params, self._reads = params, reads
-
-    def __getattr__(self, name: str) -> Any:
-        fields = type(self._params).model_fields
-        self._reads.update([name] if name in fields else fields)
-        return getattr(self._params, name)
-
-
-def _unwatched(value: Any) -> Any:
-    """Params handed on from one run to another: the outer run depends on all of them."""
-    if isinstance(value, _Watched):
-        value._reads.update(type(value._params).model_fields)
-        return value._params
-    return value
-
-
-def _known_reads(function: Function, library: str) -> list[list[str]]:
-    """Sets of fields that earlier runs of this function, as the library is now, have read.
-
-    A run is determined by the fields it reads: another Params that agrees on them takes the same course.
-    """
-    path = _reads_path(function)
-    try:
-        return json.loads(path.read_text(encoding="utf-8")).get(library, [])
-    except (OSError, ValueError, AttributeError):
-        return []
-
-
-def _remember_reads(function: Function, library: str, reads: set[str]) -> None:
-    known = _known_reads(function, library)
-    if sorted(reads) not in known:
-        write_json(_reads_path(function), {library: [*known, sorted(reads)]})
-
-
-def _reads_path(function: Function) -> Path:
-    return _folder(function) / "reads.json"
 
 
 def collect(
@@ -129,68 +104,59 @@ def collect(
     """
     configs = [dict(config) for config in configs]
     jobs = jobs or int(os.environ.get("BOOK_CORES", "1"))
-    library = _library(function)
-    paths = [run_path(function, (), config, library) for config in configs]
-    results = [_read(path) for path in paths]
+    runs = [planned(function, **config) for config in configs]
+    results = [_read(run.path) for run in runs]
     missing = [i for i, result in enumerate(results) if result is None]
     with Progress(len(configs), label, done=len(configs) - len(missing)) as progress:
-        for _ in _finished(function, [(configs[i], paths[i]) for i in missing], min(jobs, len(missing))):
+        for _ in _made([runs[i] for i in missing], min(jobs, len(missing))):
             progress.advance()
     for i in missing:
-        results[i] = _read(paths[i])
+        results[i] = _read(runs[i].path)
     frame = pd.DataFrame([{**config, **result} for config, result in zip(configs, results, strict=True)])
     frame.attrs["reused"] = len(configs) - len(missing)
     return frame
 
 
-def run_path(
-    function: Function,
-    args: tuple,
-    kwargs: Mapping[str, Any],
-    library: str | None = None,
-    reads: Iterable[str] | None = None,
-) -> Path:
-    """Where this call's result is or will be: `_build/runs/<module>.<function>/<key>.npz`.
+def planned(function: Function, *args: Any, **kwargs: Any) -> Run:
+    """The run a call is; its result is or will be `_build/runs/<module>.<function>/<key>.npz`.
 
-    `reads` are the fields of a Params argument that count; None: all.
+    Raises:
+        TypeError: as `reuse`.
     """
-    library, reads = library or _library(function), None if reads is None else frozenset(reads)
-    plain = _plain(args, reads), _plain(dict(kwargs), reads)
-    key = digest(_name(function), library, *plain, provenance.environment())
-    return _folder(function) / f"{key[:32]}.npz"
+    module, name = function.__module__, function.__qualname__
+    if module.split(".")[0] != PACKAGE.name or "<" in name:
+        raise TypeError(f"{module}.{name}: only a module-level function of `{PACKAGE.name}` can be cached")
+    bound = inspect.signature(function).bind(*args, **kwargs)
+    bound.apply_defaults()
+    takes = typing.get_type_hints(function)
+    arguments = {k: _narrowed(v, takes.get(k)) for k, v in bound.arguments.items() if k != CHECKPOINTS}
+    library = closure_digest(f"import {module}", without=PRESS)
+    key = digest(_name(function), library, _plain(arguments), provenance.environment())
+    return Run(function, arguments, BUILD / "runs" / _name(function) / f"{key[:32]}.npz")
 
 
-def _folder(function: Function) -> Path:
-    return BUILD / "runs" / _name(function)
+def _narrowed(value: Any, group: Any) -> Any:
+    """Parameters as the group a signature names; anything else as it is."""
+    if not isinstance(value, BaseModel) or type(value) is group or not inspect.isclass(group):
+        return value
+    return value.view(group) if isinstance(value, group) else value
 
 
 def _name(function: Function) -> str:
     return f"{function.__module__}.{function.__qualname__}".removeprefix(f"{PACKAGE.name}.")
 
 
-def _library(function: Function) -> str:
-    """Digest of every library file the function's module reaches."""
-    module, name = function.__module__, function.__qualname__
-    if module.split(".")[0] != PACKAGE.name or "<" in name:
-        raise TypeError(f"{module}.{name}: only a module-level function of `{PACKAGE.name}` can be cached")
-    return closure_digest(f"import {module}")
-
-
-def _make(function: Function, config: dict, path: Path) -> None:
-    write_atomically(path, lambda p: _write(p, function(**config)))
-
-
-def _finished(function: Function, runs: list[tuple[dict, Path]], jobs: int) -> Iterable[None]:
+def _made(runs: list[Run], jobs: int) -> Iterable[None]:
     """Make the runs, yielding after each."""
     if jobs <= 1:
-        for config, path in runs:
-            _make(function, config, path)
+        for run in runs:
+            run.make()
             yield
         return
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(jobs, context, _end_with_parent, (os.getpid(),)) as pool:
         try:
-            for future in concurrent.futures.as_completed([pool.submit(_make, function, *run) for run in runs]):
+            for future in concurrent.futures.as_completed([pool.submit(run.make) for run in runs]):
                 future.result()
                 yield
         except BaseException:
@@ -212,18 +178,18 @@ def _end_with_parent(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _plain(value: Any, reads: frozenset[str] | None = None) -> Any:
+def _plain(value: Any) -> Any:
     """An argument as JSON that tells types apart: `1`, `1.0`, `"1"` and `True` give different keys."""
     if isinstance(value, BaseModel):
-        return {"params": type(value).__name__, **json.loads(value.model_dump_json(include=reads))}
+        return {"params": type(value).__name__, **json.loads(value.model_dump_json())}
     if isinstance(value, np.ndarray):
         return {"array": value.tolist(), "dtype": str(value.dtype)}
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, Mapping):
-        return {str(k): _plain(v, reads) for k, v in value.items()}
+        return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple, range)):
-        return [_plain(v, reads) for v in value]
+        return [_plain(v) for v in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(f"a run's argument must be plain data, got {type(value).__name__}")

@@ -97,7 +97,7 @@ def test_failing_run_raises_and_stores_nothing(project):
 
 
 def test_arguments_of_different_types_do_not_share_a_run():
-    paths = {runs.run_path(runs.run_path, (value,), {}) for value in (1, 1.0, "1", True, None, [1], np.array([1]))}
+    paths = {runs.planned(runs.planned, value).path for value in (1, 1.0, "1", True, None, [1], np.array([1]))}
     assert len(paths) == 7
 
 
@@ -121,53 +121,94 @@ def test_only_the_librarys_module_level_functions_are_cached():
     with pytest.raises(TypeError, match="module-level"):
         runs.reuse(lambda: {})
     with pytest.raises(TypeError, match="plain data"):
-        runs.reuse(runs.run_path, object())
+        runs.reuse(runs.planned, object())
 
 
 PARAMS = '''\
-from pydantic import BaseModel
+from lib.params import Params as Base
 
 
-class Knobs(BaseModel):
+class First(Base):
     a: int = 1
     b: int = 2
+
+
+class Knobs(First):
     c: int = 3
 
 
-def part(params):
+def part(params: First):
     with open(MADE, "a") as file:
         file.write("x\\n")
-    return {"sum": params.a + (params.b if params.a > 5 else 0)}
+    return {"sum": sum(params.model_dump().values()), "c": hasattr(params, "c")}
 
 
-def whole(params):
+def whole(params: Knobs):
     return {"sum": sum(params.model_dump().values())}
+
+
+def outer(params: Knobs):
+    from lib.press.runs import reuse
+    return {"sum": 10 * reuse(part, params)["sum"]}
+
+
+def counts(n: int, checkpoints: Path | None = None):
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    done = sorted(int(p.name) for p in checkpoints.iterdir())
+    for step in range(len(done), n):
+        if step == 3 and not done:
+            os._exit(9)
+        (checkpoints / str(step)).touch()
+    return {"resumed_at": len(done)}
 '''
 
 
-def test_only_the_parameters_a_run_reads_are_its_arguments(project):
+def test_only_the_parameters_a_run_takes_are_its_arguments(project):
     (project.root / "lib/counted.py").write_text(MODULE + PARAMS)
     tell = "; ".join(
-        f"print(reuse(counted.part, counted.Knobs({values}))['sum'], end=' ')"
-        for values in ("a=1", "a=1, b=9, c=9", "a=7, b=1", "a=7, b=1, c=9", "a=7, b=2", "a=1, b=5")
+        f"r = reuse(counted.part, counted.Knobs({values})); print(r['sum'], r['c'], end=' ')"
+        for values in ("a=1", "a=1, c=9", "a=7", "b=5, c=0")
     )
-    assert project(tell).stdout.split() == ["1", "1", "8", "8", "9", "1"]
+    assert project(tell).stdout.split() == ["3", "False", "3", "False", "9", "False", "6", "False"]
     assert len(project.made()) == 3
-    again = project("print(reuse(counted.part, counted.Knobs(a=7, b=2, c=0))['sum'])")
-    assert again.stdout.strip() == "9" and len(project.made()) == 3
+    assert project("print(reuse(counted.part, params=counted.Knobs(a=7, c=5))['sum'])").stdout.strip() == "9"
+    assert len(project.made()) == 3
 
 
-def test_a_run_that_takes_its_parameters_whole_reads_them_all(project):
+def test_a_collection_counts_the_same_parameters(project):
+    (project.root / "lib/counted.py").write_text(MODULE + PARAMS)
+    code = "print(list(collect(counted.part, [dict(params=counted.Knobs(c=c)) for c in (3, 4)])['sum']))"
+    assert project(code).stdout.strip() == "[3, 3]"
+    assert project("print(reuse(counted.part, counted.Knobs(c=8))['sum'])").stdout.strip() == "3"
+    assert len(project.made()) == 2  # the two of the collection were planned before either was there
+
+
+def test_a_run_that_takes_its_parameters_whole_depends_on_them_all(project):
     (project.root / "lib/counted.py").write_text(MODULE + PARAMS)
     done = project("print(*[reuse(counted.whole, counted.Knobs(c=c))['sum'] for c in (3, 4)])")
     assert done.stdout.split() == ["6", "7"]
 
 
-def test_a_collection_counts_every_parameter(project):
+def test_a_run_may_call_another_with_its_parameters(project):
     (project.root / "lib/counted.py").write_text(MODULE + PARAMS)
-    code = "print(list(collect(counted.part, [dict(params=counted.Knobs(c=c)) for c in (3, 4, 3)])['sum']))"
-    assert project(code).stdout.strip() == "[1, 1, 1]" and len(project.made()) == 3
-    assert project(code).stdout.strip() == "[1, 1, 1]" and len(project.made()) == 3
+    done = project("print(*[reuse(counted.outer, counted.Knobs(c=c))['sum'] for c in (1, 2, 1)])")
+    assert done.stdout.split() == ["30", "30", "30"] and len(project.made()) == 1
+
+
+def test_a_killed_run_finds_its_checkpoints_again_and_leaves_none(project):
+    (project.root / "lib/counted.py").write_text(MODULE + PARAMS)
+    assert project("reuse(counted.counts, 5)", check=False).returncode == 9
+    [folder] = project.root.glob("_build/runs/counted.counts/*.checkpoints")
+    assert len(list(folder.iterdir())) == 3
+    assert project("print(reuse(counted.counts, 5)['resumed_at'])").stdout.strip() == "3" and not folder.exists()
+
+
+def test_prose_and_the_press_are_in_no_key(project):
+    project("reuse(counted.square, 2)")
+    told = '"""Said otherwise."""\n' + MODULE.replace("def square", "# why\ndef square")
+    (project.root / "lib/counted.py").write_text(told)
+    (project.root / "lib/press/prose.py").write_text("x = 1\n")
+    assert project("print(reuse(counted.square, 2)['square'])").stdout.strip() == "4" and len(project.made()) == 1
 
 
 def test_calls_are_listed_with_their_seconds(project):
@@ -179,15 +220,3 @@ def test_calls_are_listed_with_their_seconds(project):
         """
     )
     assert done.stdout.strip() == "[False, True] ['counted.square', 'counted.square']"
-
-
-def test_a_run_may_call_another_with_its_parameters(project):
-    outer = """
-
-def outer(params):
-    from lib.press.runs import reuse
-    return {"sum": 10 * reuse(part, params)["sum"]}
-"""
-    (project.root / "lib/counted.py").write_text(MODULE + PARAMS + outer)
-    done = project("print(*[reuse(counted.outer, counted.Knobs(a=a))['sum'] for a in (1, 2, 1)])")
-    assert done.stdout.split() == ["10", "20", "10"] and len(project.made()) == 2
