@@ -126,8 +126,8 @@ def test_bad_slug_is_refused(bare, name):
     [
         ("book/studies/penguins.md", "book/studies/penguins.md"),
         ("params/penguins/sweep_seed.yaml", "params/penguins"),
-        ("lib/studies/penguins.py", "lib/studies/penguins.py"),
-        ("tests/studies/test_penguins.py", "tests/studies/penguins"),
+        ("lib/studies/penguins/train.py", "lib/studies/penguins"),
+        ("tests/studies/penguins/test_train.py", "tests/studies/penguins"),
         ("tests/test_penguins.py", "tests/test_penguins.py"),
         ("tests/reference/penguins.ipynb", "tests/reference/penguins.ipynb"),
     ],

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
 
 from lib import params
 from lib.files import BUILD, ROOT
@@ -63,7 +62,8 @@ def status_command(_: argparse.Namespace) -> int:
 
 def _state(request: Request) -> str:
     try:
-        return "stands" if request.stands(request.stored()) else "stale"
+        changed = request.changed()
+        return "stands" if changed == [] else f"stale ({', '.join(changed or ['no execution'])})"
     except (PageError, params.ParameterError) as error:
         return f"broken ({error})"
 
@@ -89,28 +89,21 @@ def plan(requests: list[Request], force: bool) -> list[Job]:
     Raises:
         ParameterError: some request's parameters are refused; nothing has been started.
     """
-    stale = []
-    for request in requests:
-        stored = None if force else request.stored()
-        if request.stands(stored):
-            request.write_results(stored["metadata"]["book"])
-            print(f"{request.page.name} [{request.label}]: kept")
+    asked = [(request, None if force else request.changed()) for request in requests]
+    values = [{} if changed == [] else request.checked_values() for request, changed in asked]
+    jobs = []
+    for (request, changed), checked in zip(asked, values, strict=True):
+        if changed not in ([], ["page"]):
+            jobs.append(Job(request, checked))
+            continue
+        if changed:
+            from lib.press.worker import refresh  # imports papermill: not needed when everything is kept
+
+            refresh(request)
         else:
-            stale.append(request)
-    checked = [(request, request.checked_values()) for request in stale]
-    return [Job(request, values) for request, values in checked if force or not _refreshed(request, values)]
-
-
-def _refreshed(request: Request, values: dict[str, Any]) -> bool:
-    if not request.output.is_file():
-        return False
-    from lib.press.worker import refresh  # imports jupytext and papermill: not needed when everything is kept
-
-    renewed = refresh(request, values)
-    if renewed:
-        print(f"{request.page.name} [{request.label}]: kept, with its new prose")
-    return renewed
-
+            request.write_results(request.stored()["metadata"]["book"])
+        print(f"{request.page.name} [{request.label}]: kept{', with its new prose' if changed else ''}")
+    return jobs
 
 
 if __name__ == "__main__":

@@ -112,7 +112,7 @@ class Press:
     def _start(self, job: Job, job_file: Path) -> None:
         request = job.request
         text = {"page": request.page.name, "profile": request.profile, "overrides": request.overrides}
-        job_file.write_text(json.dumps({**text, "values": job.values}), encoding="utf-8")
+        job_file.write_text(json.dumps({**text, "values": job.values, "facts": request.facts}), encoding="utf-8")
         environment = {k: v for k, v in os.environ.items() if k != "MPLBACKEND"}  # Agg would lose figures silently
         environment |= KERNEL_ENVIRONMENT
         environment |= {"BOOK_CORES": str(self.share), "IPYTHONDIR": str(BUILD / "ipython"), "BOOK_BUILD": str(BUILD)}

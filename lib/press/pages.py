@@ -1,7 +1,7 @@
 """The book's executable pages: where each one's rooms are, and whether its last execution still stands.
 
 A page is a study (`book/studies/<slug>.md`, with parameters) or an instrument (`book/instruments/<name>.md`, without).
-An execution stands while its content key does: code cells, parameters, reachable library files, versions, device.
+An execution stands while the facts it was made from do (`Request.facts`), its prose apart.
 """
 from __future__ import annotations
 
@@ -150,17 +150,42 @@ class Request:
         """The last whole execution (notebook JSON), None if there is none that can be read."""
         try:
             notebook = json.loads(self.output.read_text(encoding="utf-8"))
-            return notebook if notebook["metadata"]["book"]["key"] and notebook["cells"] else None
+            return notebook if notebook["metadata"]["book"]["facts"]["page"] and notebook["cells"] else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def stands(self, notebook: dict[str, Any] | None) -> bool:
-        """Whether a stored execution is this very request's: same page bytes, raw values, library, environment."""
-        if notebook is None:
-            return False
-        book, code = notebook["metadata"]["book"], [_text(c) for c in notebook["cells"] if c["cell_type"] == "code"]
-        now = {"page": file_digest(self.page.source), "request": digest(self.raw_values), **outside(self.page, code)}
-        return all(book.get(name) == value for name, value in now.items())
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """Everything an execution depends on, here and now; computed once, and handed to the worker.
+
+        page: bytes of the chapter, prose included; code: its cells and the tags that change what running does; values:
+        parameter file and overrides; library: what the files do that the cells reach; claims: the decision rules;
+        environment: versions and device.
+
+        Raises:
+            PageError: a cell is not Python; ParameterError: no such parameter file, or not readable.
+        """
+        page, stored = file_digest(self.page.source), self.stored()
+        if stored is not None and stored["metadata"]["book"]["facts"]["page"] == page:
+            cells = stored["cells"]  # the same bytes: what jupytext would read is known
+        else:
+            cells = read_page(self.page.source)["cells"]
+        code = [cell for cell in cells if cell["cell_type"] == "code" and "injected-parameters" not in _tags(cell)]
+        sources = ["".join(cell["source"]) for cell in code]
+        marks = [[tag for tag in RUNNING_TAGS if tag in _tags(cell)] for cell in code]
+        return {
+            "page": page, "code": digest(sources, marks), "values": digest(self.raw_values),
+            "library": closure_digest(without_magics(sources)), "claims": digest(self.page.claims()),
+            "environment": provenance.environment(),
+        }
+
+    def changed(self) -> list[str] | None:
+        """Names of the facts in which the last execution differs from now; None if there is none."""
+        stored = self.stored()
+        if stored is None:
+            return None
+        then = stored["metadata"]["book"]["facts"]
+        return [name for name, fact in self.facts.items() if then.get(name) != fact]
 
     def write_results(self, book: dict[str, Any]) -> None:
         """Lay the verdict records kept inside the executed notebook beside it, if they are not there already."""
@@ -176,17 +201,22 @@ def profiles() -> list[str]:
     return sorted({path.stem for path in (ROOT / "params").glob("*/*.yaml") if not path.stem.startswith("sweep_")})
 
 
-def outside(page: Page, code: list[str]) -> dict[str, Any]:
-    """What an execution depends on besides its own cells and parameters: library, decision rules, environment."""
-    library = closure_digest(without_magics(code))
-    return {"library": library, "claims": digest(page.claims()), "environment": provenance.environment()}
+def read_page(path: Path) -> Any:
+    """A chapter as a notebook with stable cell ids.
 
+    Raises:
+        PageError: a code cell is not Python; names the file, the cell and the line.
+    """
+    import jupytext  # not needed where every page stands
 
-def content_key(page: Page, cells: list[tuple[str, list[str]]], values: dict[str, Any]) -> str:
-    """The key of executing code `cells` (source, tags) with checked `values`, here and now."""
-    code = [source for source, _ in cells]
-    marks = [[tag for tag in RUNNING_TAGS if tag in tags] for _, tags in cells]
-    return digest(code, marks, values, outside(page, code))
+    notebook = jupytext.read(path, fmt="md:myst")
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"{path.stem.replace('_', '-')[:40]}-{number:03d}"
+    try:
+        without_magics([cell.source for cell in notebook.cells if cell.cell_type == "code"])
+    except PageError as error:
+        raise PageError(f"{path.relative_to(ROOT)}: {error}") from None
+    return notebook
 
 
 def without_magics(code: list[str]) -> str:
@@ -215,8 +245,8 @@ def _syntax_error(cell: str) -> SyntaxError | None:
     return None
 
 
-def _text(cell: dict[str, Any]) -> str:
-    return "".join(cell["source"])
+def _tags(cell: Any) -> list[str]:
+    return cell["metadata"].get("tags", [])
 
 
 def _read_json(path: Path) -> Any:

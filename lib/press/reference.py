@@ -12,8 +12,7 @@ import nbformat
 from lib import files
 from lib.files import ROOT
 from lib.press.__main__ import main as press
-from lib.press.pages import PageError, Request, all_pages, find_page
-from lib.press.worker import read_page
+from lib.press.pages import PageError, Request, all_pages, find_page, read_page
 
 PROFILE = "smoke"
 CHECKED = "nbval-check-output"

@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import jupytext
 import nbformat
 import papermill
 import psutil
@@ -25,37 +24,15 @@ from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
 from lib import files
-from lib.files import ROOT, digest, file_digest
+from lib.files import ROOT, file_digest
 from lib.press import provenance
-from lib.press.pages import DEFAULT_PROFILE, Page, PageError, Request, content_key, find_page, outside, without_magics
+from lib.press.pages import DEFAULT_PROFILE, Page, PageError, Request, find_page, read_page
 
 FAILED = 1
 STARTS = 3
 """How often a kernel may die before its first reply."""
 
 Emit = Callable[..., None]
-
-
-def read_page(path: Path) -> nbformat.NotebookNode:
-    """A chapter as a notebook with stable cell ids.
-
-    Raises:
-        PageError: a code cell is not Python; names the file, the cell and the line.
-    """
-    notebook = jupytext.read(path, fmt="md:myst")
-    for number, cell in enumerate(notebook.cells):
-        cell["id"] = f"{path.stem.replace('_', '-')[:40]}-{number:03d}"
-    try:
-        without_magics([cell.source for cell in notebook.cells if cell.cell_type == "code"])
-    except PageError as error:
-        raise PageError(f"{path.relative_to(ROOT)}: {error}") from None
-    return notebook
-
-
-def key_of(page: Page, notebook: nbformat.NotebookNode, values: dict[str, Any]) -> str:
-    """Content key of executing `notebook` with checked parameter `values`."""
-    cells = [(c.source, c.metadata.get("tags", [])) for c in notebook.cells if c.cell_type == "code"]
-    return content_key(page, cells, values)
 
 
 def with_old_outputs(notebook: nbformat.NotebookNode, old: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -70,23 +47,11 @@ def with_old_outputs(notebook: nbformat.NotebookNode, old: nbformat.NotebookNode
     return notebook
 
 
-def refresh(request: Request, values: dict[str, Any]) -> bool:
-    """Renew the stored notebook without executing if only its prose changed; whether that was so."""
-    stored = request.stored()
-    notebook = read_page(request.page.source)
-    if stored is None or stored["metadata"]["book"]["key"] != key_of(request.page, notebook, values):
-        return False
-    renewed = with_old_outputs(notebook, nbformat.read(request.output, 4))
-    renewed.metadata["book"].update(page_facts(request, notebook))
+def refresh(request: Request) -> None:
+    """Put the stored outputs under the page's new prose, without executing; only its prose may have changed."""
+    renewed = with_old_outputs(read_page(request.page.source), nbformat.read(request.output, 4))
+    renewed.metadata["book"]["facts"] = request.facts
     store(request, renewed)
-    return True
-
-
-def page_facts(request: Request, notebook: nbformat.NotebookNode) -> dict[str, Any]:
-    """What `Request.stands` compares."""
-    code = [c.source for c in notebook.cells if c.cell_type == "code"]
-    raw = digest(request.raw_values)
-    return {"page": file_digest(request.page.source), "request": raw, **outside(request.page, code)}
 
 
 def store(request: Request, notebook: nbformat.NotebookNode) -> None:
@@ -95,15 +60,17 @@ def store(request: Request, notebook: nbformat.NotebookNode) -> None:
     request.write_results(notebook.metadata["book"])
 
 
-def execute(request: Request, values: dict[str, Any], emit: Emit) -> float:
-    """Execute the page in a fresh kernel and store it; returns the seconds it took.
+def execute(request: Request, values: dict[str, Any], facts: dict[str, Any], emit: Emit) -> float:
+    """Execute the page in a fresh kernel and store it with the facts it was asked for; returns the seconds it took.
 
     Raises:
+        PageError: the page has changed since it was asked for, or is not whole.
         PapermillExecutionError: a cell failed; the notebook up to there is `request.partial`.
     """
     notebook = read_page(request.page.source)
     _check_parameters_cell(request.page, notebook)
-    key, facts = key_of(request.page, notebook, values), page_facts(request, notebook)
+    if file_digest(request.page.source) != facts["page"]:
+        raise PageError(f"{request.page.source.relative_to(ROOT)} changed while it waited; run it again")
     records = request.partial.with_suffix(".results.json")
     request.partial.parent.mkdir(parents=True, exist_ok=True)
     records.unlink(missing_ok=True)
@@ -119,9 +86,9 @@ def execute(request: Request, values: dict[str, Any], emit: Emit) -> float:
     results = _records(records)
     _check_verdicts(request.page, results)
     done.metadata["book"] = {
-        "key": key, "name": request.page.name, "profile": request.profile, "overrides": request.overrides,
+        "name": request.page.name, "profile": request.profile, "overrides": request.overrides,
         "params": values, "seconds": seconds, "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "processor": provenance.processor(), "results": results, **facts,
+        "processor": provenance.processor(), "results": results, "facts": facts,
     }
     store(request, done)
     for leftover in (request.partial, records):
@@ -197,7 +164,7 @@ def main(job_file: str) -> int:
         emit(event="failed", what="another press is executing this page; wait for it or stop it")
         return FAILED
     try:
-        emit(event="done", seconds=execute(request, job["values"], emit))
+        emit(event="done", seconds=execute(request, job["values"], job["facts"], emit))
         return 0
     except PapermillExecutionError as error:
         what = f"cell {error.cell_index + 1}: {error.ename}: {error.evalue}"

@@ -33,7 +33,7 @@ kernelspec:
 import json, os, time
 from pathlib import Path
 
-from lib.studies.tiny import Params, double
+from lib.studies.tiny.protocol import Params, double
 from lib.params import collect
 ```
 

@@ -1,10 +1,10 @@
 """The protocol of my_study: what one run returns, and that its null is what it says."""
 import torch
-from lib.studies.my_study.protocol import Params, overlaps, random_twins
 
 from lib import files, params
 from lib.metrics.superposition import feature_norms
 from lib.rng import generator
+from lib.studies.my_study.protocol import Params, overlaps, random_twins
 
 SMOKE = params.load(Params, files.ROOT / "params/my_study/smoke.yaml")
 
