@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help book test test-site lab run status data reference bench bench-peers lock lint study clean
+.PHONY: help book test test-site lab run status data reference bench bench-peers sizes lint lock study clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -59,6 +59,9 @@ bench: $(VENV)/ready ## benchmarks, as ratios to a floor measured in the same ru
 
 bench-peers: $(VENV)/ready ## other libraries' TopK steps beside ours, in an environment of their own
 	@$(ONE_THREAD) $(PY) tests/benchmarks/peers.py
+
+sizes: $(VENV)/ready ## how large library, press, studies, functions and chapters are
+	@$(PY) tests/sizes.py
 
 lint: $(VENV)/ready ## ruff
 	@$(PY) -m ruff check lib tests

@@ -205,7 +205,7 @@ def library_problems(root: Path) -> list[str]:
     lib = root / "lib"
     printing = {path for pattern in PRINTING for path in lib.glob(pattern)}
     problems = []
-    for path in sorted(set(lib.rglob("*.py")) - set((lib / "press" / "template").rglob("*.py"))):
+    for path in library_files(root):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         found = [*_undocumented(tree), *_swallowed_imports(tree)]
         found += [] if path in printing else _prints(tree)
@@ -245,6 +245,61 @@ def _colours(tree: ast.Module) -> Found:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             if found := re.search(r"#(?:[0-9a-fA-F]{6}|[0-9a-fA-F]{3})\b", node.value):
                 yield node.lineno, f"colour {found[0]}: colours belong to lib/figures/style.py"
+
+
+FLOORS = (
+    ("files", "rng", "live", "params", "torchvision_import"), ("tensors", "checkpoints"), ("ensembles",),  # ground
+    ("metrics", "data"), ("activations", "models", "training"), ("topoloss", "sparse_coders"), ("spd",), ("figures",),
+    ("studies", "press"),
+)
+"""Rooms of `lib` from the ground up. A room imports rooms of lower floors alone, so that none can form a ring."""
+OPEN_TO_STUDIES = ("press.runs", "press.claims")
+"""What a study may import of the press; the press imports no study, it runs them by name."""
+
+
+def climbing_imports(root: Path) -> list[str]:
+    """Imports inside `lib` that do not go down: to a higher floor, to a room beside, from study to study."""
+    floor = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+    problems = []
+    for path in library_files(root):
+        inside = path.relative_to(root / "lib").with_suffix("").parts
+        own = inside[0]
+        for module in sorted(_library_imports(path)):
+            room, *rest = module.split(".")
+            if own not in floor or room not in floor:
+                unknown = own if own not in floor else room
+                problems.append(f"{path.relative_to(root)}: {unknown} stands on no floor of tests/layout.py")
+            elif own == room == "studies":
+                if rest and rest[0] != inside[1]:
+                    problems.append(f"{path.relative_to(root)}: study {inside[1]} imports study {rest[0]}")
+            elif own == "studies" and room == "press":
+                if not module.startswith(OPEN_TO_STUDIES):
+                    problems.append(f"{path.relative_to(root)}: a study imports lib.{module} of the press")
+            elif own != room and floor[room] >= floor[own]:
+                problems.append(f"{path.relative_to(root)}: {own} (floor {floor[own]}) imports lib.{module} "
+                                f"(floor {floor[room]})")
+    return problems
+
+
+def library_files(root: Path) -> list[Path]:
+    """Python files of `lib` but its own `__init__` and the scaffold's template."""
+    lib = root / "lib"
+    template = set((lib / "press" / "template").rglob("*.py"))
+    return [path for path in sorted(lib.rglob("*.py")) if path not in template and path != lib / "__init__.py"]
+
+
+def _library_imports(path: Path) -> set[str]:
+    """Dotted names under `lib` a file imports anywhere, without the `lib.`; `from lib import a` counts as a."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names = {alias.name for alias in node.names}
+        else:
+            continue
+        found |= {name.removeprefix("lib.") for name in names if name.startswith("lib.")}
+    return found
 
 
 def namesakes(root: Path) -> list[str]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import layout
 import pytest
+import sizes
 
 import lib
 from lib.files import ROOT
@@ -58,6 +59,14 @@ def test_no_two_test_files_share_a_name(tmp_path):
         (tmp_path / "tests" / folder).mkdir(parents=True)
         (tmp_path / "tests" / folder / "test_x.py").write_text("")
     assert layout.namesakes(tmp_path) == ["tests/b/test_x.py: tests/a/test_x.py has that name already; rename one"]
+
+
+def test_imports_go_down():
+    assert layout.climbing_imports(ROOT) == []
+
+
+def test_wings_are_within_their_bounds():
+    assert sizes.too_large(ROOT) == []
 
 
 def test_library_keeps_its_habits():
@@ -162,6 +171,41 @@ def test_a_parameter_file_or_cell_gone_astray_is_named(tree, file, old, new, pro
 def test_a_library_habit_broken_is_named(tree, line, problem):
     (tree / "lib/stray.py").write_text(line)
     assert [p.startswith(f"lib/stray.py{problem}") for p in layout.library_problems(tree)] == [True]
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "problem"),
+    [
+        ("lib/metrics/x.py", "from lib.figures import style", "metrics (floor 3) imports lib.figures.style (floor 7)"),
+        ("lib/metrics/x.py", "import lib.data.images", "metrics (floor 3) imports lib.data.images (floor 3)"),
+        ("lib/models/x.py", "def f():\n    from lib import spd", "models (floor 4) imports lib.spd (floor 6)"),
+        ("lib/spd/x.py", "from lib.studies.penguins import protocol", "spd (floor 6) imports lib.studies.penguins."),
+        ("lib/spd/x.py", "from lib.press.runs import reuse", "spd (floor 6) imports lib.press.runs.reuse (floor 8)"),
+        ("lib/press/x.py", "from lib.studies.penguins import protocol", "press (floor 8) imports lib.studies.penguins"),
+        ("lib/studies/emus/x.py", "from lib.studies.penguins import protocol", "study emus imports study penguins"),
+        ("lib/studies/emus/x.py", "from lib.press.jobs import Press", "a study imports lib.press.jobs.Press"),
+        ("lib/attic/x.py", "from lib.files import ROOT", "attic stands on no floor"),
+    ],
+)
+def test_an_import_that_climbs_is_named(tree, file, line, problem):
+    (tree / file).parent.mkdir(parents=True, exist_ok=True)
+    (tree / file).write_text(line)
+    [found] = layout.climbing_imports(tree)
+    assert found.startswith(f"{file}: ") and problem in found
+
+
+def test_imports_that_go_down_are_none_to_name(tree):
+    (tree / "lib/spd").mkdir()
+    (tree / "lib/spd/x.py").write_text("from lib.models import toy_training\nfrom lib.spd import masks\nimport torch")
+    (tree / "lib/studies/penguins/x.py").write_text("from lib.press.runs import reuse\nfrom lib.spd import x")
+    assert layout.climbing_imports(tree) == []
+
+
+def test_a_wing_beyond_its_bound_is_named(tree):
+    (tree / "lib/spd.py").write_text("x = 1\n" * 12_201)
+    (tree / "lib/studies/penguins/long.py").write_text("x = 1\n" * 2_000)
+    library, penguins = sizes.too_large(tree)
+    assert library.startswith("library: 12201 lines") and penguins.startswith("studies/penguins: 20")
 
 
 def test_command_lines_may_print_and_an_import_error_may_be_told_better(tree):
