@@ -40,7 +40,7 @@ def wings(root: Path) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for path in layout.library_files(root):
         first, *rest = path.relative_to(root / "lib").parts
-        own = {"press": "press", "studies": f"studies/{rest[0]}"} if rest else {}
+        own = {"press": "press", "studies": f"studies/{rest[0]}"} if len(rest) > (first == "studies") else {}
         counts[own.get(first, "library")] += len(_lines(path))
     return dict(counts)
 
