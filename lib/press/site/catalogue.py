@@ -8,8 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lib import rng
-from lib.data.registry import Dataset, DatasetUnavailable, Source, datasets
-from lib.data.resolve import Arrays, megabytes, resolve
+from lib.data.decode import Arrays
+from lib.data.registry import Dataset, DatasetUnavailable, Source, datasets, megabytes
+from lib.data.resolve import resolve
 from lib.data.sparse_features import correlated_groups, sparse_features
 from lib.figures.contact_sheet import contact_sheet, feature_sheet
 from lib.files import write_atomically, write_text
@@ -32,7 +33,7 @@ def write_fragments(folder: Path) -> Path:
 
 def _section(data: Dataset, folder: Path) -> str:
     try:
-        picture = _sheet(data, resolve(data.name, download=False), folder)
+        picture = _sheet(data, resolve(data, download=False), folder)
     except DatasetUnavailable:
         picture = _absence(data)
     return f"""(data-{_slug(data.name)})=
