@@ -128,13 +128,13 @@ class Dataset:
         return self.sources[0].provider == "pip"
 
     def facts(self) -> dict[str, str]:
-        """What a reader should know of it, by heading; the arrays' hashes are cut to 16 digits."""
+        """What a reader should know of it, by heading, in Markdown; hashes are cut to 16 digits."""
         return {
             "what": self.summary,
             "source": "; or ".join(source.provenance for source in self.sources),
             "licence": f"{self.licence}; {'may' if self.redistributable else 'not to'} be passed on",
             "size": f"{megabytes(self.bytes)} as arrays, {megabytes(self.download_bytes)} to download",
-            "get it": "it comes with the book's packages" if self.comes_installed else self.command,
+            "get it": "it comes with the book's packages" if self.comes_installed else f"`{self.command}`",
         } | {name: f"{a.dtype} {list(a.shape)}, SHA-256 {a.sha256[:16]}" for name, a in self.arrays.items()}
 
 
