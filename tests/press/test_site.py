@@ -111,7 +111,7 @@ def test_unchanged_book_is_left_alone_quickly_and_without_heavy_imports(built: S
     assert time.perf_counter() - start < 5
 
 
-@pytest.mark.parametrize("change", ["page", "execution", "results", "data", "profile"])
+@pytest.mark.parametrize("change", ["page", "execution", "results", "profile"])
 def test_stamp_follows_every_input(tmp_path: Path, change: str):
     site = make_book(tmp_path)
     before = site.stamp()
@@ -120,7 +120,6 @@ def test_stamp_follows_every_input(tmp_path: Path, change: str):
         "page": lambda: (site.book / "intro.md").write_text("# Other\n"),
         "execution": lambda: write_json(site.build / "executed/quick/tiny.ipynb", notebook("Other.")),
         "results": lambda: write_json(site.build / "results/quick/tiny.json", {"records": []}),
-        "data": lambda: write_json(site.build / "data/cache/one.json", 1),
         "profile": lambda: write_json(site.build / "executed/smoke/tiny.ipynb", notebook()),
     }
     other[change]()

@@ -74,13 +74,11 @@ class Site:
     def stamp(self) -> str:
         """Digest of everything the rendered site depends on."""
         results = sorted((self.build / "results" / self.profile).rglob("*.json"))
-        data = sorted(p for p in (self.build / "data").rglob("*") if p.is_file())
         sources = sorted(p for p in self.book.rglob("*") if p.is_file() and ".ipynb_checkpoints" not in p.parts)
         return digest(
             [(p.relative_to(self.book).as_posix(), file_digest(p)) for p in sources],
             [(page, file_digest(p)) for page, p in self.notebooks().items()],
             [(p.relative_to(self.build).as_posix(), file_digest(p)) for p in results],
-            [(p.relative_to(self.build).as_posix(), p.stat().st_size, p.stat().st_mtime_ns) for p in data],
             closure_digest("import lib.press.site.__main__, lib.press.plotly_mime"), self.profile, versions(RENDERERS),
         )
 
@@ -156,17 +154,10 @@ def _verdict_summary(site: Site, path: Path) -> None:
     write_text(path, claims.summary(site.profile))
 
 
-def _data_catalogue(site: Site, path: Path) -> None:
-    from lib.press.site import catalogue
-
-    catalogue.write_fragments(path.parent)
-
-
 FRAGMENTS: dict[str, Callable[[Site, Path], object]] = {
     "verdicts.md": _verdicts,
     "verdict_summary.md": _verdict_summary,
     "executions.md": lambda site, path: write_text(path, executions_table(site)),
-    "data_catalogue.md": _data_catalogue,
 }
 """Generated Markdown that pages include as `_generated/<name>`; only the included ones are written."""
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from lib.data import images as pictures
+from lib.data import load
 from lib.metrics.recovery import uniqueness
 from lib.params import Params as Base
 from lib.press.runs import collect, reuse
@@ -88,9 +88,9 @@ class Data(NamedTuple):
 def data(params: Params) -> Data:
     """The images; the last `held_out` of the data set, or of its test split, are held out."""
     if params.data == "mnist":
-        train, test = pictures.mnist("train"), pictures.mnist("test")
+        train, test = load("mnist", "train"), load("mnist", "test")
         return Data(train.images, train.labels, test.images[-params.held_out :], test.labels[-params.held_out :])
-    found = pictures.mnist_5k(params.seed) if params.data == "mnist_5k" else pictures.digits()
+    found = load("mnist_5k", seed=params.seed) if params.data == "mnist_5k" else load("digits")
     if params.data == "digits":  # stored by writer
         found = found.take(numpy_generator(params.seed, SLUG, "digits").permutation(len(found)))
     grey = np.round(found.images * (255 / found.peak)).astype(np.uint8)

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from lib.activations.patching import causal_scores, top_sets
 from lib.activations.sites import Site, open_site, other_class_means
-from lib.data import images as image_data
-from lib.data.imagenet100 import imagenet100
+from lib.data import load
 from lib.data.images import Images
 from lib.data.shapes_colours import shapes_colours
 from lib.metrics import spectrum, topography
@@ -284,8 +283,7 @@ def _images(params: Params) -> tuple[Images, Images]:
         sizes = params.generated_images, params.select_images + params.test_images
         made = [numpy_generator(params.seed, SLUG, "shapes", split) for split in ("train", "test")]
         return tuple(shapes_colours(n, params.image_size, rng=rng) for n, rng in zip(sizes, made, strict=True))
-    load = imagenet100 if params.dataset == "imagenet100" else getattr(image_data, params.dataset)
-    return load("train"), load("test")
+    return load(params.dataset, "train"), load(params.dataset, "test")
 
 
 def _coders(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.data.images import digits
+from lib.data import load
 from lib.studies.spd_causal_graphs.mlp import MLP, pixels, train_mlp
 from lib.training import prepare
 
@@ -38,7 +38,7 @@ def test_pixels_and_prepared_images_are_the_same_input():
 
 
 def test_training_learns_digits_and_repeats():
-    data = digits()
+    data = load("digits")
     images = (data.images.astype(int) * 255 // data.peak).astype(np.uint8)
     before = torch.get_rng_state()
     (model, _), (again, _) = (train_mlp(images[:1400], data.labels[:1400], (64, 32, 10), 3, 300, lr=3e-3, device="cpu")
