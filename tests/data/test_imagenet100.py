@@ -15,9 +15,9 @@ from PIL import Image
 
 from lib import files
 from lib.data import imagenet100 as data
-from lib.data import load
 from lib.data.__main__ import main
 from lib.data.imagenet100 import NAMES, WNIDS
+from lib.data.images import load
 from lib.data.registry import DataCorrupt, DataError, DatasetUnavailable
 from lib.rng import numpy_generator
 from lib.torchvision_import import import_torchvision

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from lib import files
-from lib.data import images, load
+from lib.data import images
+from lib.data.images import load
 from lib.data.registry import DataError
 from lib.data.resolve import cache_path
 

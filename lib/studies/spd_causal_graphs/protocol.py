@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from lib.data import load
+from lib.data.images import load
 from lib.metrics.recovery import uniqueness
 from lib.params import Params as Base
 from lib.press.runs import collect, reuse

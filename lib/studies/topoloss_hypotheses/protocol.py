@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from lib.activations.patching import causal_scores, top_sets
 from lib.activations.sites import Site, open_site, other_class_means
-from lib.data import load
-from lib.data.images import Images
+from lib.data.images import Images, load
 from lib.data.shapes_colours import shapes_colours
 from lib.metrics import spectrum, topography
 from lib.models.image_models import image_model

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.data import load
+from lib.data.images import load
 from lib.studies.spd_causal_graphs.mlp import MLP, pixels, train_mlp
 from lib.training import prepare
 
