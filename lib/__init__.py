@@ -4,7 +4,7 @@ Instruments (import these in your own notebook):
     lib.sparse_coders   sparse autoencoders and transcoders: one class, one trainer, every encoder rule
     lib.spd             stochastic parameter decomposition of Linear, Conv2d and Embedding layers
     lib.topoloss        units on cortical sheets, and the loss that makes neighbours alike
-    lib.training        the training loop for torch modules: exact resume, several processes
+    lib.training        the training loop for torch modules: exact resume
     lib.ensembles       many tiny models trained as one batched tensor program
     lib.models          toy models and networks; the one door to torchvision and timm
     lib.activations     capture and patch modules by name; the activation store

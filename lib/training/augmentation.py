@@ -1,6 +1,6 @@
 """Augmentation of whole batches on the device that holds them, each image's draw a function of (seed, epoch, index).
 
-So an image is changed in the same way whatever batch, process or resumed training it appears in.
+So an image is changed in the same way whatever batch or resumed training it appears in.
 """
 from __future__ import annotations
 

@@ -45,19 +45,17 @@ def _shared(images: np.ndarray) -> Tensor:
 
 
 class Batches:
-    """`batches[step]` -> (x float32 [b, C, H, W], labels int64 [b]) on the device, this process's share of the batch.
+    """`batches[step]` -> (x float32 [b, C, H, W], labels int64 [b]) on the device.
 
     Args:
         images, labels: uint8 [n, C, H, W] and int64 [n].
-        rank, world: this process among all; process r takes every world-th image of a batch, from the r-th.
         resident: keep the data set on the device; otherwise batches are fetched from where it is, one ahead.
     """
 
     def __init__(
-        self, images: Tensor, labels: Tensor, recipe: Recipe, seed: int, device: torch.device, rank: int, world: int,
-        resident: bool,
+        self, images: Tensor, labels: Tensor, recipe: Recipe, seed: int, device: torch.device, resident: bool
     ):
-        self.recipe, self.seed, self.device, self.rank, self.world = recipe, seed, device, rank, world
+        self.recipe, self.seed, self.device = recipe, seed, device
         self.per_epoch = recipe.steps_per_epoch(len(images))
         self.images, self.labels = images, labels
         if resident:
@@ -89,13 +87,13 @@ class Batches:
         return torch.from_numpy(self.images.numpy()[index.numpy()])
 
     def index(self, step: int) -> Tensor:
-        """Numbers of the images of this process's share of a step, int64 [batch / world]."""
+        """Numbers of the images of a step, int64 [batch]."""
         epoch, place = divmod(step, self.per_epoch)
         if epoch != self.epoch:
             order = torch.randperm(len(self.labels), generator=generator(self.seed, "order", epoch))
             self.epoch, self.order = epoch, order.to(self.labels.device)
         batch = self.recipe.batch
-        return self.order[place * batch : (place + 1) * batch][self.rank :: self.world]
+        return self.order[place * batch : (place + 1) * batch]
 
     def digest(self) -> str:
         """SHA-256 of the labels and of evenly spaced images."""

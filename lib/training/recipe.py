@@ -14,7 +14,7 @@ class Recipe:
 
     Attributes:
         steps, epochs: length of training; give one of them. An epoch is n // batch steps, its order drawn anew.
-        batch: images per step, over all processes.
+        batch: images per step.
         lr: largest learning rate.
         weight_decay: of AdamW, for matrices and kernels; biases, norms, class token and positions have none.
         warmup: steps over which the learning rate grows linearly.
