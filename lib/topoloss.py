@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal
 
@@ -217,58 +216,6 @@ class TopoLoss:
         if self._is_permuted:
             D, U = D.T[places].mT.contiguous(), U[places]
         return D.to(W.device, W.dtype), U.to(W.device, W.dtype)
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """The weight of a loss by training step: ramps one after another, then the last value for good.
-
-    Attributes:
-        ramps: (start, end, steps, shape) each; shape "linear" or "cosine" (half a wave: flat at both ends).
-    """
-
-    ramps: tuple[tuple[float, float, int, str], ...]
-
-    def __call__(self, step: int) -> float:
-        """The weight at `step`, counted from 0."""
-        for start, end, steps, shape in self.ramps:
-            if step < steps:
-                done = step / steps
-                return start + (end - start) * (done if shape == "linear" else (1 - math.cos(math.pi * done)) / 2)
-            step -= steps
-        return self.ramps[-1][1]
-
-
-def constant(weight: float, steps: int = 1) -> Schedule:
-    """`weight` at every step; `steps` matters only before another schedule in `chained`."""
-    return linear(weight, weight, steps)
-
-
-def linear(start: float, end: float, steps: int) -> Schedule:
-    """From `start` at step 0 to `end` at step `steps` in equal increments."""
-    return Schedule(((start, end, _positive(steps), "linear"),))
-
-
-def cosine(start: float, end: float, steps: int) -> Schedule:
-    """From `start` at step 0 to `end` at step `steps` along half a cosine."""
-    return Schedule(((start, end, _positive(steps), "cosine"),))
-
-
-def chained(*schedules: Schedule) -> Schedule:
-    """Schedules one after another, each for its own number of steps.
-
-    Raises:
-        ValueError: none is given.
-    """
-    if not schedules:
-        raise ValueError("chained needs at least one schedule")
-    return Schedule(tuple(ramp for schedule in schedules for ramp in schedule.ramps))
-
-
-def _positive(steps: int) -> int:
-    if steps < 1:
-        raise ValueError(f"a schedule takes at least one step, got {steps}")
-    return steps
 
 
 def _axis(n: int, n_anchors: int, factor: float) -> tuple[Tensor, Tensor]:
