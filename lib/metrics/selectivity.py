@@ -94,26 +94,6 @@ def peak_share(means: ArrayLike) -> np.ndarray:
     return _over(means.max(-2), means.sum(-2))
 
 
-def auroc(codes: ArrayLike, labels: ArrayLike, n_classes: int | None = None) -> np.ndarray:
-    """P(code of a sample of class c > code of another sample), ties half, for every class and unit.
-
-    By ranks, all at once: (r̄_c - (n_c + 1)/2) / (n - n_c), r̄_c the mean rank of class c.
-
-    Args:
-        codes: [n_samples, n_units], of any sign.
-        labels, n_classes: as in `class_means`.
-    Returns:
-        [n_classes, n_units]; .5 for a unit that never varies. The largest over classes exceeds .5 by chance alone.
-    Raises:
-        ValueError: as `class_means`, or fewer than two classes.
-    """
-    codes, labels, n_classes = _checked(codes, labels, n_classes)
-    if n_classes < 2:
-        raise ValueError("auroc needs at least two classes")
-    means = class_means(rankdata(codes, axis=0), labels, n_classes)
-    return _auroc(means, np.bincount(labels, minlength=n_classes))
-
-
 def silent_units(codes: ArrayLike) -> np.ndarray:
     """Which units are 0 on every sample; bool [n_units]. Count them: scores leave them out."""
     return ~(np.asarray(as_array(codes)) != 0).any(0)
@@ -202,6 +182,13 @@ def _means(codes: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:
 
 
 def _auroc(mean_ranks: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """P(code of a sample of class c > code of another sample), ties half: (r̄_c - (n_c + 1)/2) / (n - n_c).
+
+    Args:
+        mean_ranks: r̄_c, mean rank of each class, [..., n_classes, n_units]; counts: n_c, [n_classes].
+    Returns:
+        As mean_ranks; .5 for a unit that never varies. The largest over classes exceeds .5 by chance alone.
+    """
     own = counts[:, None]
     return (mean_ranks - (own + 1) / 2) / (counts.sum() - own)
 

@@ -40,11 +40,6 @@ def l1(latents: ArrayLike) -> float:
     return float(_matrix(latents, "latents").abs().sum(1, dtype=torch.float64).mean())
 
 
-def latent_densities(latents: ArrayLike) -> Tensor:
-    """Share of samples on which each latent is active, mean_n [f_nj != 0]; float64, [n_latents], sum = `l0`."""
-    return (_matrix(latents, "latents") != 0).mean(0, dtype=torch.float64)
-
-
 def samples_since_fired(latents: ArrayLike) -> Tensor:
     """Samples seen after each latent was last active, 0 if it was on the last one, n_samples if it never was.
 
@@ -79,22 +74,6 @@ def dead_fraction(since_fired: ArrayLike, window: int) -> float:
             f"{tuple(since.shape)}; densities have no window: give samples_since_fired(latents)"
         )
     return float((since >= window).double().mean())
-
-
-def norm_ratio(x: ArrayLike, recons: ArrayLike) -> float:
-    """Mean length of the reconstruction in units of the sample's, mean_n |x̂_n| / |x_n|, zero samples left out.
-
-    Below 1 for shrunk latents, but for anything left out as well: an orthogonal projection has a ratio below 1 and
-    no shrinkage. `shrinkage` tells them apart.
-
-    Raises:
-        ValueError: as `fvu`, or every sample is zero.
-    """
-    x, recons = _pair(x, recons)
-    norms = x.norm(dim=1)
-    if not (norms > 0).any():
-        raise ValueError("norm_ratio is undefined: every sample of x is zero")
-    return float((recons.norm(dim=1)[norms > 0] / norms[norms > 0]).mean())
 
 
 def shrinkage(x: ArrayLike, recons: ArrayLike) -> float:

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
-from scipy.special import gammaln
 
 from lib.rng import checked_generator
 from lib.tensors import as_array
@@ -245,32 +244,8 @@ def holm(p_values: ArrayLike) -> np.ndarray:
     return adjusted
 
 
-def cohens_d(a: ArrayLike, b: ArrayLike) -> float:
-    """Cohen's d of two independent groups, (mean a - mean b) / pooled standard deviation.
-
-    Raises:
-        ValueError: fewer than two values in either, a non-finite one, or no spread within the groups.
-    """
-    a, b = sample(a, "a"), sample(b, "b")
-    squares = a.var(ddof=1) * (len(a) - 1) + b.var(ddof=1) * (len(b) - 1)
-    return standardised(a.mean() - b.mean(), np.sqrt(squares / (len(a) + len(b) - 2)), "cohens_d")
-
-
-def hedges_g(a: ArrayLike, b: ArrayLike) -> float:
-    """Hedges' g, Cohen's d without its small-sample bias: d Γ(m/2) / (sqrt(m/2) Γ((m-1)/2)), m = n_a + n_b - 2.
-
-    With three seeds a side the factor is .80.
-
-    Raises:
-        ValueError: as `cohens_d`.
-    Source: Hedges 1981.
-    """
-    m = np.size(a) + np.size(b) - 2
-    return float(cohens_d(a, b) * np.exp(gammaln(m / 2) - gammaln((m - 1) / 2)) / np.sqrt(m / 2))
-
-
 def paired_dz(a: ArrayLike, b: ArrayLike) -> float:
-    """d_z of paired values, mean(a - b) / sd(a - b); not comparable with `cohens_d`, since pairing shrinks the sd.
+    """d_z of paired values, mean(a - b) / sd(a - b); not comparable with Cohen's d, since pairing shrinks the sd.
 
     Raises:
         ValueError: unequal lengths, fewer than two pairs, a non-finite value, or all differences equal.

@@ -2,8 +2,8 @@
 
 A sheet is (h, w); place i is row i // w, column i % w, and a step to the next row or column has length 1. Unit i stands
 at place i. Where the units were laid out otherwise (the permuted-sheet control), `places[i]` is the place of unit i:
-give `places[sets]` to what takes sets, `arrange(values, places)` to what takes maps; `np.argsort(places)[sets]` are the
-units of a set of places.
+give `places[sets]` to what takes sets, `values[..., np.argsort(places)]` to what takes maps; `np.argsort(places)[sets]`
+are the units of a set of places.
 """
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def morans_i_null(maps: ArrayLike, sheet: Sheet, n: int, rng: np.random.Generato
     maps, rng = _checked_maps(maps, sheet), checked_generator(rng)
     if n < 2:
         raise ValueError(f"morans_i_null needs at least 2 permutations, got {n}")
-    null = np.stack([morans_i(maps[..., permuted_places(sheet, rng)], sheet) for _ in range(n)])
+    null = np.stack([morans_i(maps[..., rng.permutation(maps.shape[-1])], sheet) for _ in range(n)])
     if not (np.ptp(null, axis=0) > 1e-9).any():
         raise NullCannotMove("morans_i_null: the maps read the same in every arrangement; are they constant?")
     return null
@@ -210,26 +210,6 @@ def disc(centres: ArrayLike, k: int, sheet: Sheet) -> np.ndarray:
     if not 1 <= k <= n_places or not ((centres >= 0) & (centres < n_places)).all():
         raise ValueError(f"disc: k = {k} or a centre does not fit the {sheet[0]} x {sheet[1]} sheet")
     return np.argsort(distances(sheet)[centres].round(9), axis=-1, kind="stable")[..., :k]
-
-
-def permuted_places(sheet: Sheet, rng: np.random.Generator) -> np.ndarray:
-    """A random place for every unit, no place twice: the sheet whose neighbourhoods mean nothing; ints [h w]."""
-    return checked_generator(rng).permutation(sheet[0] * sheet[1])
-
-
-def arrange(values: ArrayLike, places: ArrayLike) -> np.ndarray:
-    """Values by unit as values by place, out[..., places[i]] = values[..., i].
-
-    Args:
-        values: [..., n].
-        places: place of every unit, a permutation of 0..n-1.
-    Raises:
-        ValueError: `places` is no permutation of the units.
-    """
-    values, places = np.asarray(as_array(values)), np.asarray(as_array(places))
-    if not np.array_equal(np.sort(places), np.arange(values.shape[-1])):
-        raise ValueError(f"arrange: places must hold each of 0..{values.shape[-1] - 1} once")
-    return values[..., np.argsort(places)]
 
 
 def _pieces(values: np.ndarray, rows: int) -> list[np.ndarray]:
