@@ -127,19 +127,6 @@ def null_band(
         _note(ax, label, NULL, ha="right", va="bottom", **place)
 
 
-def published_line(ax: Axes, value: float, label: str = "published", axis: str = "y") -> None:
-    """Dashed line at a published `value` of the y axis (or `axis="x"`), labelled at its end."""
-    if axis == "y":
-        ax.axhline(value, **PUBLISHED)
-        place = {"xy": (1, value), "xytext": (-3, 3), "xycoords": ("axes fraction", "data"),
-                 "ha": "right", "va": "bottom"}
-    else:
-        ax.axvline(value, **PUBLISHED)
-        place = {"xy": (value, 1), "xytext": (4, -3), "xycoords": ("data", "axes fraction"),
-                 "ha": "left", "va": "top"}
-    _note(ax, label, BLACK, **place)
-
-
 def boxed_label(ax: Axes, x: float, y: float, text: str) -> None:
     """Centre `text` on a pale box at the data point (x, y), readable over an image."""
     box = {"facecolor": PAPER, "alpha": 0.8, "edgecolor": "none", "boxstyle": "round,pad=0.25"}
