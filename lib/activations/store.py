@@ -41,17 +41,17 @@ class Cursor(NamedTuple):
 
 
 class Statistics:
-    """Mean, variance and lengths of rows that come in chunks, merged without loss of digits (float64).
+    """Mean and variance of rows that come in chunks, merged without loss of digits (float64).
 
     For chunks of n_a and n_b rows with δ the difference of their means, M2 = M2_a + M2_b + δ^2 n_a n_b / (n_a + n_b).
 
     Attributes:
-        count: rows so far; mean, m2: of each dimension, float64 [d]; norms: sum of |x|.
+        count: rows so far; mean, m2: of each dimension, float64 [d].
     Source: Chan, Golub & LeVeque 1979.
     """
 
     def __init__(self, width: int):
-        self.count, self.norms = 0, 0.0
+        self.count = 0
         self.mean, self.m2 = torch.zeros(width, dtype=torch.float64), torch.zeros(width, dtype=torch.float64)
 
     def update(self, x: Tensor) -> None:
@@ -62,43 +62,33 @@ class Statistics:
             return
         x = x.detach().double().cpu()
         mean = x.mean(0)
-        self._merge(len(x), mean, (x - mean).square().sum(0), float(x.norm(dim=1).sum()))
+        self._merge(len(x), mean, (x - mean).square().sum(0))
 
     def merge(self, other: Statistics) -> None:
         """Add the rows another one has seen."""
         if other.count:
-            self._merge(other.count, other.mean, other.m2, other.norms)
+            self._merge(other.count, other.mean, other.m2)
 
-    def _merge(self, n: int, mean: Tensor, m2: Tensor, norms: float) -> None:
+    def _merge(self, n: int, mean: Tensor, m2: Tensor) -> None:
         total, delta = self.count + n, mean - self.mean
         self.m2 = self.m2 + m2 + delta.square() * (self.count * n / total)
         self.mean = self.mean + delta * (n / total)
-        self.count, self.norms = total, self.norms + norms
+        self.count = total
 
     @property
     def var(self) -> Tensor:
         """Variance of each dimension, M2 / n, float64 [d]; var.sum() · n is the total that `fvu` divides by."""
         return self.m2 / self.count
 
-    @property
-    def mean_norm(self) -> float:
-        """Mean length, E|x|."""
-        return self.norms / self.count
-
-    @property
-    def mean_square_norm(self) -> float:
-        """E|x|^2 = sum var + |mean|^2; d over it is the squared scale that makes it d."""
-        return float((self.var + self.mean.square()).sum())
-
     def plain(self) -> dict[str, Any]:
         """As JSON types; `Statistics.from_plain` restores it exactly."""
-        return {"count": self.count, "norms": self.norms, "mean": self.mean.tolist(), "m2": self.m2.tolist()}
+        return {"count": self.count, "mean": self.mean.tolist(), "m2": self.m2.tolist()}
 
     @classmethod
     def from_plain(cls, data: Mapping[str, Any]) -> Statistics:
         """What `plain` returned."""
         found = cls(len(data["mean"]))
-        found.count, found.norms = data["count"], data["norms"]
+        found.count = data["count"]
         found.mean, found.m2 = (torch.tensor(data[name], dtype=torch.float64) for name in ("mean", "m2"))
         return found
 
