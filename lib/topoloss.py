@@ -38,8 +38,6 @@ def sheet_shape(n: int) -> tuple[int, int]:
 
     384 units make 16 x 24, 128 make 8 x 16, a prime number a single row. Unit i lies at row i // w, column i % w.
 
-    Raises:
-        ValueError: n < 1.
     Source: Deb, Deb & Murty 2025, section 3; the authors' code.
     """
     if n < 1:
@@ -66,7 +64,7 @@ def anchors(h: int, w: int, factor: Factor) -> tuple[int, int]:
 
 
 def operator_rank(h: int, w: int, factor: Factor) -> int:
-    """Rank of S, the number of anchors, rows · columns of the shrunk sheet; Raises as `anchors`."""
+    """Rank of S, the number of anchors, rows · columns of the shrunk sheet."""
     rows, cols = anchors(h, w, factor)
     return rows * cols
 
@@ -81,8 +79,6 @@ def operator(h: int, w: int, factor: Factor) -> tuple[Tensor, Tensor]:
         factor: by which the sheet shrinks, one number or (factor_h, factor_w).
     Returns:
         D [r, h·w] and U [h·w, r], float64.
-    Raises:
-        ValueError: a factor below 1 or larger than the sheet.
     """
     rows, cols = anchors(h, w, factor)
     factor_h, factor_w = factor if isinstance(factor, tuple) else (factor, factor)
@@ -111,8 +107,6 @@ def interpolated_loss(W: Tensor, h: int, w: int, factor: Factor, whole: bool = F
     """The same L as published: the sheet interpolated down by 1 / factor and back up.
 
     Args, Returns: as `topo_loss`; `factor` as in `operator`.
-    Raises:
-        ValueError: a factor below 1 or larger than the sheet.
     Source: Deb, Deb & Murty 2025, section 3.
     """
     anchors(h, w, factor)
@@ -145,9 +139,6 @@ class TopoLoss:
         names: of the layers, in the model's order.
         places: name -> int64 [n], where on the sheet each unit lies, row · w + column.
         shapes: name -> (height, width) of the sheet.
-    Raises:
-        ValueError: no layer matches, one is not Linear or Conv2d, lacks what `kind` needs or has one weight per unit,
-            or the factor leaves nothing of a sheet.
     Source: Deb, Deb & Murty 2025, "TopoNets".
     """
 

@@ -113,11 +113,7 @@ class ActivationStore:
         return self.shape[0]
 
     def batch(self, indices: ArrayLike) -> Tensor:
-        """Rows by number, in the order given, float32 [len(indices), width].
-
-        Raises:
-            IndexError: a number outside 0 to len - 1.
-        """
+        """Rows by number, in the order given, float32 [len(indices), width]."""
         rows = torch.as_tensor(indices).cpu().numpy()
         if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu"):
             raise IndexError(f"indices must be a list of row numbers, got {rows.dtype} {rows.shape}")
@@ -136,8 +132,6 @@ class ActivationStore:
 
         Returns:
             float32 [batch_size, width], and where to go on; continuing from a stored cursor gives the same batches.
-        Raises:
-            ValueError: batch_size outside 1 to the number of rows.
         """
         if not 1 <= batch_size <= len(self):
             raise ValueError(f"batch_size {batch_size} is outside 1 to {len(self)}, the rows of the store")
@@ -184,7 +178,6 @@ def open_store(path: Path | str, verify: bool = True) -> ActivationStore:
         path: of the store's folder.
         verify: read all rows once and compare their SHA-256; without it only shape and size are compared.
     Raises:
-        FileNotFoundError: there is none.
         StoreError: its description or its rows are damaged.
     """
     path = Path(path)

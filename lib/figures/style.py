@@ -75,8 +75,6 @@ def figure(
         kw: passed to `plt.subplots` (`sharex`, `sharey`, `width_ratios`, `subplot_kw`, ...).
     Returns:
         The figure and its axes: one Axes, or an array [rows, cols] with length-one sides dropped.
-    Raises:
-        KeyError: `width` is not one of the three names.
     """
     apply()
     if width not in WIDTHS:

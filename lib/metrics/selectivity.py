@@ -31,9 +31,6 @@ def class_means(codes: ArrayLike, labels: ArrayLike, n_classes: int | None = Non
         codes: [n_samples, n_units].
         labels: ints [n_samples].
         n_classes: by default the largest label + 1.
-    Raises:
-        ValueError: shapes that do not fit, labels that are not ints from 0 on, non-finite codes, or a class without
-            samples.
     """
     codes, labels, n_classes = _checked(codes, labels, n_classes)
     return _means(codes, labels[None], n_classes)[0]
@@ -50,8 +47,6 @@ def entropy_selectivity(means: ArrayLike, published: bool = False) -> np.ndarray
         published: ReLU and floor.
     Returns:
         [..., n_units]; nan for a unit silent on all classes.
-    Raises:
-        ValueError: fewer than two classes, non-finite means, or negative ones where not published.
     Source: TopoSAE, H1.
     """
     means = _checked_means(means)
@@ -69,8 +64,6 @@ def class_selectivity_index(means: ArrayLike) -> np.ndarray:
         means: non-negative class means, [..., n_classes, n_units].
     Returns:
         [..., n_units].
-    Raises:
-        ValueError: as `entropy_selectivity`.
     Source: Morcos et al. 2018, "On the importance of single directions for generalization".
     """
     means = _non_negative(_checked_means(means))
@@ -86,8 +79,6 @@ def peak_share(means: ArrayLike) -> np.ndarray:
         means: non-negative class means, [..., n_classes, n_units].
     Returns:
         [..., n_units].
-    Raises:
-        ValueError: as `entropy_selectivity`.
     Source: TopoSAE, EXP_012b.
     """
     means = _non_negative(_checked_means(means))
@@ -114,7 +105,6 @@ def label_permutation_null(
         [n, n_units]; its mean over units is the null of a mean over units.
     Raises:
         NullCannotMove: all permutations read the same mean, as under a floor or with constant codes.
-        ValueError: as `class_means`, n < 2, or every unit is silent.
     """
     codes, labels, n_classes = _checked(codes, labels, n_classes)
     if n < 2:
@@ -155,7 +145,7 @@ def selectivity_report(
         For each of entropy, index, peak, auroc: the mean over units (`entropy`), its null's mean (`entropy_null`) and
         standing (`entropy_z`); and `silent`, `n_units`.
     Raises:
-        ValueError, NullCannotMove: as `label_permutation_null`; negative codes.
+        NullCannotMove: as `label_permutation_null`.
     """
     codes, labels, n_classes = _checked(codes, labels, n_classes)
     if (codes < 0).any():

@@ -29,8 +29,6 @@ def linear_cka(X: ArrayLike, Y: ArrayLike) -> float:
     Returns:
         In [0, 1]; 1 for equal up to rotation, shift and scale. Independent Gaussians read about sqrt(d1 d2) /
         n_samples while that is small, and approach 1 as it grows.
-    Raises:
-        ValueError: unequal sample counts, non-finite values, or X or Y constant.
     Source: Kornblith et al. 2019, "Similarity of Neural Network Representations Revisited".
     """
     X, Y = _checked_pair(X, Y)
@@ -46,8 +44,6 @@ def procrustes_similarity(X: ArrayLike, Y: ArrayLike) -> float:
         Y: [n_samples, d2]; the narrower of the two is padded with zero columns.
     Returns:
         In [0, 1]; 1 for equal up to rotation, reflection, shift and scale.
-    Raises:
-        ValueError: as `linear_cka`.
     Source: Schönemann 1966; Ding et al. 2021, "Grounding Representation Similarity with Statistical Testing".
     """
     X, Y = _checked_pair(X, Y)
@@ -64,8 +60,6 @@ def rsa(X: ArrayLike, Y: ArrayLike) -> float:
     Returns:
         In [-1, 1]; 1 where both order all pairs alike, as when equal up to rotation, shift and scale.
         Memory n_samples^2.
-    Raises:
-        ValueError: as `linear_cka`, fewer than 3 samples, or all pairs equally far apart (no order to compare).
     Source: Kriegeskorte et al. 2008.
     """
     X, Y = _checked_pair(X, Y, least=3)

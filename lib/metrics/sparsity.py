@@ -19,8 +19,6 @@ def fvu(x: ArrayLike, recons: ArrayLike) -> float:
     Args:
         x: what was to be reconstructed, [n_samples, d].
         recons: the reconstruction x̂, [n_samples, d].
-    Raises:
-        ValueError: shapes differ, values are not finite, or x is the same for every sample.
     Source: Gao et al. 2024, "Scaling and evaluating sparse autoencoders".
     """
     x, recons = _pair(x, recons)
@@ -62,8 +60,6 @@ def dead_fraction(since_fired: ArrayLike, window: int) -> float:
     Args:
         since_fired: samples since each latent was last active, [n_latents], as `samples_since_fired` counts them.
         window: in samples.
-    Raises:
-        ValueError: window < 1, or since_fired is not a list of counts.
     """
     since = torch.as_tensor(since_fired)
     if window < 1:
@@ -83,8 +79,6 @@ def shrinkage(x: ArrayLike, recons: ArrayLike) -> float:
     reconstruction should be 1/.8 times longer, as under an L1 penalty. Subtract b_dec from both for a coder whose
     bias is far from 0.
 
-    Raises:
-        ValueError: as `fvu`, or the reconstruction does not point along x at all (sum x̂·x <= 0).
     Source: Rajamanoharan et al. 2024, "Improving Dictionary Learning with Gated Sparse Autoencoders".
     """
     x, recons = _pair(x, recons)

@@ -17,8 +17,6 @@ def effective_rank(W: ArrayLike) -> np.ndarray:
         W: [..., m, n]; not centred.
     Returns:
         [...].
-    Raises:
-        ValueError: not a matrix, non-finite, or all 0.
     Source: Roy & Vetterli 2007, "The effective rank".
     """
     s = np.linalg.svd(_checked(W, "W"), compute_uv=False)  # [..., min(m, n)]
@@ -34,8 +32,6 @@ def variances(x: ArrayLike) -> np.ndarray:
 
     Args:
         x: [n_samples, d], at least two samples that differ.
-    Raises:
-        ValueError: not such a matrix, or non-finite.
     """
     x = _checked(x, "x")
     if x.ndim != 2 or len(x) < 2:
@@ -51,8 +47,6 @@ def participation_ratio(x: ArrayLike) -> float:
 
     Args:
         x: [n_samples, d].
-    Raises:
-        ValueError: as `variances`.
     """
     found = variances(x)
     return float(found.sum() ** 2 / np.square(found).sum())
@@ -64,8 +58,6 @@ def principal_dimension(x: ArrayLike, share: float = 0.95) -> int:
     Args:
         x: [n_samples, d].
         share: in (0, 1].
-    Raises:
-        ValueError: as `variances`, or a share outside (0, 1].
     Source: TopoSAE, EXP_011.
     """
     if not 0 < share <= 1:

@@ -16,8 +16,6 @@ def feature_norms(W: Tensor) -> Tensor:
         W: [..., n_hidden, n_features].
     Returns:
         [..., n_features].
-    Raises:
-        ValueError: W has fewer than two dimensions.
     """
     return torch.linalg.vector_norm(_checked(W), dim=-2)
 
@@ -112,8 +110,6 @@ def zero_predictor_loss(importance: Tensor | float, feature_probability: Tensor 
             (one p per model is [n_models, 1]).
     Returns:
         [...], the same unit as sum_i I_i (x_i - x̂_i)^2 averaged over samples.
-    Raises:
-        ValueError: p outside [0, 1].
     """
     p = torch.as_tensor(feature_probability)
     if not ((p >= 0) & (p <= 1)).all():
@@ -124,7 +120,7 @@ def zero_predictor_loss(importance: Tensor | float, feature_probability: Tensor 
 def mean_predictor_loss(importance: Tensor | float, feature_probability: Tensor | float) -> Tensor:
     """Expected loss of always answering the mean, sum_i I_i Var(x_i) = sum_i I_i (p / 3 - p^2 / 4).
 
-    Args, Returns, Raises: as `zero_predictor_loss`.
+    Args, Returns: as `zero_predictor_loss`.
     """
     p = torch.as_tensor(feature_probability)
     return zero_predictor_loss(importance, p) - (torch.as_tensor(importance) * p.square()).sum(-1) / 4
@@ -140,8 +136,6 @@ def normalised_loss(loss: Tensor, importance: Tensor | float, feature_probabilit
         importance, feature_probability: as in `zero_predictor_loss`.
     Returns:
         [...].
-    Raises:
-        ValueError: the zero predictor's loss is 0 somewhere, so there is nothing to predict.
     """
     floor = zero_predictor_loss(importance, feature_probability)
     if not (floor > 0).all():

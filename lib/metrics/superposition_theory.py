@@ -23,8 +23,6 @@ def phase_losses(importance: np.ndarray, density: np.ndarray, n_features: int = 
         n_features: 2 or 3.
     Returns:
         [..., 3], in the order of `PHASES`.
-    Raises:
-        ValueError: n_features is neither 2 nor 3.
     Source: derived here for the data law of Elhage et al. 2022, "Superposition as a Phase Change".
     """
     if n_features not in (2, 3):

@@ -50,11 +50,7 @@ class Profile(NamedTuple):
 
 
 def positions(sheet: Sheet) -> np.ndarray:
-    """Row and column of every place, (i // w, i % w); float64 [h w, 2].
-
-    Raises:
-        ValueError: a side is below 1.
-    """
+    """Row and column of every place, (i // w, i % w); float64 [h w, 2]."""
     height, width = sheet
     if min(height, width) < 1:
         raise ValueError(f"a sheet needs sides of at least 1, got {height} x {width}")
@@ -75,8 +71,6 @@ def mean_pairwise_distance(sets: ArrayLike, sheet: Sheet) -> np.ndarray:
         sheet: (h, w).
     Returns:
         [...].
-    Raises:
-        ValueError: k < 2, a place off the sheet, or one that is twice in a set.
     Source: TopoSAE, EXP_019.
     """
     sets = _checked_sets(sets, sheet)
@@ -87,11 +81,7 @@ def mean_pairwise_distance(sets: ArrayLike, sheet: Sheet) -> np.ndarray:
 
 
 def random_sets(n_units: int, k: int, n: int, rng: np.random.Generator) -> np.ndarray:
-    """n sets of k different units out of n_units, each set equally likely; ints [n, k].
-
-    Raises:
-        ValueError: k outside 1..n_units.
-    """
+    """n sets of k different units out of n_units, each set equally likely; ints [n, k]."""
     if not 1 <= k <= n_units:
         raise ValueError(f"random_sets: cannot draw {k} different units out of {n_units}")
     rng, rows = checked_generator(rng), max(1, _CHUNK // n_units)
@@ -109,7 +99,6 @@ def colocation(sets: ArrayLike, sheet: Sheet, n: int = 2_000, *, rng: np.random.
         rng: source of the random sets.
     Raises:
         NullCannotMove: every k places of the sheet are equally far apart (k is the whole sheet).
-        ValueError: as `mean_pairwise_distance`, or n < 2.
     Source: TopoSAE, EXP_019; p counts the observation (Phipson & Smyth 2010).
     """
     if n < 2:
@@ -136,8 +125,6 @@ def morans_i(maps: ArrayLike, sheet: Sheet) -> np.ndarray:
         sheet: (h, w), at least two places.
     Returns:
         [...]; nan for a constant map.
-    Raises:
-        ValueError: another number of values than places, or values that are not finite.
     Source: Moran 1950.
     """
     maps = _checked_maps(maps, sheet)
@@ -156,7 +143,6 @@ def morans_i_null(maps: ArrayLike, sheet: Sheet, n: int, rng: np.random.Generato
 
     Raises:
         NullCannotMove: no map varies over the sheet, so every permutation reads the same.
-        ValueError: as `morans_i`, or n < 2.
     """
     maps, rng = _checked_maps(maps, sheet), checked_generator(rng)
     if n < 2:
@@ -175,8 +161,6 @@ def correlation_profile(activations: ArrayLike, sheet: Sheet, n: int = 200, *, r
         sheet: (h, w).
         n: permuted sheets.
         rng: source of the permutations.
-    Raises:
-        ValueError: another number of columns than places, fewer than two that vary, or non-finite values.
     """
     x, rng = _checked_maps(activations, sheet), checked_generator(rng)
     varies = np.flatnonzero(x.std(0) > 1e-12 * np.abs(x).max())
@@ -203,8 +187,6 @@ def disc(centres: ArrayLike, k: int, sheet: Sheet) -> np.ndarray:
         sheet: (h, w).
     Returns:
         ints [..., k].
-    Raises:
-        ValueError: k outside 1..h w, or a centre off the sheet.
     """
     n_places, centres = sheet[0] * sheet[1], np.asarray(centres)
     if not 1 <= k <= n_places or not ((centres >= 0) & (centres < n_places)).all():

@@ -23,9 +23,6 @@ def image_model(name: str, image_size: int, channels: int, classes: int, seed: i
         seed: of the initial weights.
         options: keyword arguments of the model's own function (`lib.models.vit`, `lib.models.resnet`): patch, width,
             depth, heads, dropout, drop_path; small_stem.
-    Raises:
-        ValueError: there is no such model, or it cannot have this shape.
-        TypeError: the model has no such option.
     """
     if name not in MODELS:
         raise ValueError(f"there is no image model {name!r}; there are {', '.join(MODELS)}")

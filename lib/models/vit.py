@@ -28,9 +28,6 @@ def vit(
         width: of the residual stream; an MLP is four times as wide.
         dropout: after the position embedding and after every projection of attention and MLP.
         drop_path: share of blocks skipped in training by the last block, growing linearly from 0 at the first.
-    Raises:
-        ValueError: a size that is no whole number of at least 1, a share outside [0, 1), patches that do not tile the
-            image, or heads that do not divide the width.
     Source: Dosovitskiy et al. 2021, "An image is worth 16x16 words".
     """
     for what, value in {"patch": patch, "width": width, "depth": depth, "heads": heads}.items():
@@ -52,8 +49,6 @@ def vit(
 def tiny_vit(image_size: int, channels: int, classes: int, *, patch: int = 16, **options: float) -> nn.Module:
     """TinyViT: 4 blocks, width 128, 4 heads; `options` are those of `vit` and may change each of these.
 
-    Raises:
-        ValueError: as in `vit`.
     Source: the published study's small transformer.
     """
     return vit(image_size, channels, classes, patch=patch, **{"width": 128, "depth": 4, "heads": 4, **options})

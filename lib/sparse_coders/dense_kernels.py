@@ -73,8 +73,6 @@ def l1_loss(
         chunk: samples whose pre-activations exist at one time; None chooses by the device's cache.
     Returns:
         L1Loss; loss is differentiable in all tensors above, in all at once or in some.
-    Raises:
-        ValueError: shapes that do not fit, or an unknown path.
     Source: Bricken et al. 2023, "Towards monosemanticity".
     """
     y = _residual_target(x, W_enc, b_enc, W_dec, b_dec, target, centre)
@@ -112,8 +110,6 @@ def jumprelu_loss(
         The others: as `l1_loss`.
     Returns:
         JumpReLULoss; build any penalty from l0, such as coefficient * l0 or (l0 / wanted - 1)^2.
-    Raises:
-        ValueError: shapes that do not fit, width not positive, or an unknown path.
     Source: Rajamanoharan et al. 2024, "Jumping ahead".
     """
     y = _residual_target(x, W_enc, b_enc, W_dec, b_dec, target, centre)

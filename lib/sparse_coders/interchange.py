@@ -51,8 +51,6 @@ def save_saelens(coder: SparseCoder, folder: str | Path) -> Path:
             jumprelu, batch_topk or matryoshka.
     Returns:
         The folder.
-    Raises:
-        ValueError: SAELens has no architecture for this coder, or a threshold was never learned.
     """
     rule = {"p_anneal": "relu", "batch_topk": "jumprelu", "matryoshka": "jumprelu"}.get(coder.rule, coder.rule)
     name = {ours: theirs for theirs, ours in reversed(ARCHITECTURES.items()) if "coder" not in theirs}.get(rule)
@@ -85,10 +83,6 @@ def load_saelens(folder: str | Path) -> SparseCoder:
     """The coder in a folder with cfg.json and sae_weights.safetensors, of SAELens 3 to 6.
 
     Decoder rows keep the lengths they have in the file.
-
-    Raises:
-        FileNotFoundError: a file is missing.
-        ValueError: an architecture or option this library does not have, or weights that do not fit; names file, key.
     """
     path, weights = Path(folder) / "cfg.json", Path(folder) / "sae_weights.safetensors"
     config, tensors = files.read_json(path), files.read_tensors(weights, load_file)
@@ -120,8 +114,6 @@ def save_dictionary_learning(coder: SparseCoder, folder: str | Path) -> Path:
         coder: an autoencoder without context of one of these rules.
     Returns:
         The folder.
-    Raises:
-        ValueError: dictionary_learning has no class for this coder, or a threshold was never learned.
     """
     rule = "relu" if coder.rule == "p_anneal" else coder.rule
     name = {ours: theirs for theirs, ours in reversed(CLASSES.items())}.get(rule)
@@ -152,13 +144,7 @@ def save_dictionary_learning(coder: SparseCoder, folder: str | Path) -> Path:
 
 
 def load_dictionary_learning(folder: str | Path) -> SparseCoder:
-    """The coder in a folder with config.json and ae.pt; decoder rows keep the lengths they have in the file.
-
-    Raises:
-        FileNotFoundError: a file is missing.
-        ValueError: a class this library does not have, a threshold that was never learned, or weights that do not fit;
-            names file and key.
-    """
+    """The coder in a folder with config.json and ae.pt; decoder rows keep the lengths they have in the file."""
     path, weights = Path(folder) / "config.json", Path(folder) / "ae.pt"
     config, tensors = files.read_json(path).get("trainer"), files.read_tensors(weights, files.unpickle)
     config = config if isinstance(config, dict) else {}

@@ -88,8 +88,6 @@ def topk_codes(
         chunk: samples whose pre-activations exist at one time; None chooses by the device's cache.
     Returns:
         Codes with k values per sample, in no particular order, differentiable in x, W_enc, b_enc and centre.
-    Raises:
-        ValueError: shapes that do not fit, k outside 1..n_latents, or a screen for a table or for half precision.
     Source: Gao et al. 2024, "Scaling and evaluating sparse autoencoders".
     """
     check_encoder(x, W_enc, b_enc, centre)
@@ -129,8 +127,6 @@ def batch_topk_codes(
     Returns:
         Codes, any number per sample, differentiable in x, W_enc, b_enc and centre; and the threshold, the smallest
         value kept, a scalar without gradient that is +inf where nothing was positive.
-    Raises:
-        ValueError: shapes that do not fit, or n_keep below 1.
     Source: Bussmann et al. 2024, "BatchTopK sparse autoencoders".
     """
     check_encoder(x, W_enc, b_enc, centre)
@@ -165,8 +161,6 @@ def threshold_codes(
         chunk: as in `topk_codes`.
     Returns:
         Codes, any number per sample, differentiable in x, W_enc, b_enc and centre.
-    Raises:
-        ValueError: shapes that do not fit.
     """
     check_encoder(x, W_enc, b_enc, centre)
     coders, first, kept = _coders(W_enc), 0, []
@@ -191,8 +185,6 @@ def decode_codes(codes: Codes, W_dec: Tensor) -> Tensor:
         W_dec: [n_latents, d_out], or [S, n_latents, d_out] for a table.
     Returns:
         [B, d_out], or [B, S, d_out]; differentiable in codes.values and W_dec; 0 for a sample without codes.
-    Raises:
-        ValueError: W_dec has other dimensions than these, or another dtype than the values.
     """
     if W_dec.ndim not in (2, 3) or W_dec.dtype != codes.values.dtype:
         wanted = f"two or three dimensions of {codes.values.dtype}"

@@ -74,8 +74,6 @@ def loss(coder: SparseCoder, x: Tensor, y: Tensor | None = None, moment: Moment 
         x: scaled input, [B, d_in + context].
         y: scaled target, [B, d_out]; None for an autoencoder, whose target is x without its context.
         moment: where training stands; by default its start, with full sparsity.
-    Raises:
-        ValueError: bfloat16 for a rule that has no use for it.
     """
     if moment and moment.bf16:
         check_bf16(coder.rule)

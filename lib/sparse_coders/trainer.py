@@ -73,9 +73,6 @@ def fit(
         progress: show one line of progress.
     Returns:
         A FitResult, or a list of them if a list was given.
-    Raises:
-        ValueError: data, options or a checkpoint that cannot be; training that diverged, with the step.
-        TypeError: data that is not floating point.
     """
     many = not isinstance(coder, SparseCoder)
     coders = list(coder) if isinstance(coder, Sequence) else [coder]

@@ -66,9 +66,6 @@ def decompose(
         report: called with the number of steps done whenever a row is logged.
     Returns:
         A `Result`, or a list of them for a list of seeds.
-    Raises:
-        ValueError: a checkpoint of another run, training that diverged, a snapshot at a step that does not come, or an
-            option the target cannot have.
     Source: Bushnaq, Braun and Sharkey 2025.
     """
     for name, every in {"checkpoint_every": checkpoint_every, "log_every": log_every}.items():

@@ -53,10 +53,6 @@ class Decomposition:
             only.
         sites: names to decompose; None: all that the forward pass offers.
         ties: {"linear2": "linear1"} lets linear2 use V = U1ᵀ and U = V1ᵀ, one parameter for both.
-    Raises:
-        ValueError: a site that is not there or runs twice, or none at all; numbers of components that do not name every
-            site once; panels with other than linear sites, or with one seed twice; ties of sites whose weights are not
-            each other's transpose, or of unequal C.
     Source: Bushnaq, Braun and Sharkey 2025.
     """
 
@@ -224,11 +220,7 @@ class Decomposition:
 
     @torch.no_grad()
     def load(self, arrays: Mapping[str, np.ndarray | Tensor]) -> Decomposition:
-        """Put values from `arrays()` in place.
-
-        Raises:
-            ValueError: names or shapes differ.
-        """
+        """Put values from `arrays()` in place."""
         named = self.named_parameters()
         shapes = {name: tuple(value.shape) for name, value in arrays.items()}
         if shapes != {name: tuple(value.shape) for name, value in named.items()}:
@@ -239,11 +231,7 @@ class Decomposition:
 
 
 def seeds_of(seed: int | Sequence[int]) -> list[int]:
-    """Seeds as a list.
-
-    Raises:
-        ValueError: none, or one twice: two panels of one seed are one decomposition, not two.
-    """
+    """Seeds as a list."""
     seeds = [seed] if isinstance(seed, Integral) else list(seed)
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"panels need seeds that differ, got {seeds}")

@@ -41,8 +41,6 @@ def recovery(V: Tensor, U: Tensor, W: Tensor) -> Recovery:
     Args:
         V: [d_in, C]; U: [C, d_out]; W: [d_out, d_in]. For a layer that writes features, pass its transpose:
             recovery(U.T, V.T, W.T).
-    Raises:
-        ValueError: shapes that do not fit, or a feature the weight does not store (a zero column).
     Source: Bushnaq, Braun and Sharkey 2025, section 3.1 (MMCS, ML2R).
     """
     if V.shape[1] != U.shape[0] or W.shape != (U.shape[1], V.shape[0]):
@@ -77,11 +75,7 @@ def one_hot_importance(dec: Decomposition, n_features: int, value: float = 0.75)
 
 
 def permutation(importance: np.ndarray) -> np.ndarray:
-    """Order of components that brings importance [n_features, C] closest to the identity; the unmatched come last.
-
-    Raises:
-        ValueError: fewer components than features.
-    """
+    """Order of components that brings importance [n_features, C] closest to the identity; the unmatched come last."""
     n, C = importance.shape
     if C < n:
         raise ValueError(f"{C} components cannot be matched with {n} features one to one")

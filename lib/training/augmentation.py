@@ -28,8 +28,6 @@ def prepare(images: Tensor, image_size: int | None = None) -> Tensor:
         image_size: side to keep; None: all.
     Returns:
         float32, [B, C, image_size, image_size].
-    Raises:
-        ValueError: image_size is larger than the images.
     """
     height, width = images.shape[-2:]
     if image_size is not None:

@@ -23,8 +23,6 @@ def image_tensor(images: np.ndarray | Tensor) -> Tensor:
     Args:
         images: uint8, [n, H, W], [n, H, W, 3] (as `lib.data.images` gives them), [n, C, H, W] with 1 or 3 channels, or
             a memory map of one of these.
-    Raises:
-        ValueError: other types or shapes.
     """
     x = images if isinstance(images, Tensor) else _shared(images)
     if x.dtype != torch.uint8:
@@ -107,11 +105,7 @@ class Batches:
 
 
 def labelled(images: np.ndarray | Tensor, labels: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
-    """Images as uint8 [n, C, H, W] and labels as int64 [n], of one length.
-
-    Raises:
-        ValueError: they are not, or a label is negative.
-    """
+    """Images as uint8 [n, C, H, W] and labels as int64 [n], of one length."""
     images, labels = image_tensor(images), torch.as_tensor(labels)
     if labels.dtype.is_floating_point or labels.dtype == torch.bool or labels.ndim != 1:
         raise ValueError(f"labels must be whole numbers, one per image, got {labels.dtype} {list(labels.shape)}")

@@ -27,8 +27,6 @@ class Recipe:
         augment: what training images go through, of "random_resized_crop", "shift", "flip", "colour_jitter".
         image_size: side of the images the model sees, in pixels: random_resized_crop makes it, evaluation takes the
             centre. None: as stored.
-    Raises:
-        ValueError: a value cannot be; the message names it.
     """
 
     steps: int | None = None
@@ -72,11 +70,7 @@ class Recipe:
             raise ValueError("augment has random_resized_crop and shift, which both choose the place; take one")
 
     def steps_per_epoch(self, n: int) -> int:
-        """Whole batches in n images.
-
-        Raises:
-            ValueError: there is none.
-        """
+        """Whole batches in n images."""
         if n < self.batch:
             raise ValueError(f"a batch of {self.batch} needs as many images, there are {n}; lower batch")
         return n // self.batch

@@ -92,11 +92,7 @@ class Run:
         return torch.where(torch.isfinite(norm), norm, 0.0) if self.scaler.is_enabled() else norm
 
     def check(self, done: int) -> None:
-        """Refuse to go on from a loss that is not finite.
-
-        Raises:
-            ValueError: the first step whose loss was NaN or infinite.
-        """
+        """Refuse to go on from a loss that is not finite."""
         bad = (~torch.isfinite(self.losses[:done])).nonzero()
         if len(bad):
             step = int(bad[0])

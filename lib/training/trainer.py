@@ -58,8 +58,6 @@ def train(
         progress: show one line of progress with images per second and the time left.
     Returns:
         The History.
-    Raises:
-        ValueError: images, labels, model or a checkpoint that cannot be; a loss that is not finite, with its step.
     """
     images, labels = labelled(images, labels)
     where = device_named(device)

@@ -110,8 +110,6 @@ def ablation_effects(
         ci1: causal importances of layer 1, [n, C1]; needed by "ci".
     Returns:
         Effects of each image, [n, I, J].
-    Raises:
-        ValueError: an unknown baseline or form, or "ci" without importances or in the published form.
     Source: report_components, causal effects; the exact form is ours.
     """
     pre, removed = _ablation(net, x, baseline, form, ci1)

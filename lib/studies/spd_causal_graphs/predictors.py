@@ -75,8 +75,6 @@ def flips(predicted: np.ndarray, effects: np.ndarray, keep: np.ndarray | None = 
 
     Args:
         predicted, effects: [I, J]; keep: bool, [I, J], all edges by default.
-    Raises:
-        ValueError: no edge is kept.
     """
     keep = np.isfinite(effects) if keep is None else keep & np.isfinite(effects)
     n = int(keep.sum())

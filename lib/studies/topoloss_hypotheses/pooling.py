@@ -33,9 +33,6 @@ def pooled_summary_test(mean_a: float, sd_a: float, mean_b: float, sd_b: float, 
 
     Args:
         n: items a side, all seeds together.
-
-    Raises:
-        ValueError: n < 2, or no spread.
     """
     if n < 2:
         raise ValueError(f"pooled_summary_test needs at least 2 items a side, got {n}")
@@ -52,9 +49,6 @@ def seed_test(a: ArrayLike, b: ArrayLike, log: bool = False) -> MeanTest:
     Args:
         a, b: one value per seed, [n_seeds] each, in the same order of seeds.
         log: test the logs, for ratios.
-    Raises:
-        ValueError: unequal lengths, fewer than two seeds, non-finite values (logs of what is not positive), or all
-            differences equal.
     """
     a, b = _per_seed(a, b, log)
     d = paired_dz(b, a)
@@ -64,11 +58,7 @@ def seed_test(a: ArrayLike, b: ArrayLike, log: bool = False) -> MeanTest:
 
 
 def sign_flip_p(a: ArrayLike, b: ArrayLike, log: bool = False) -> float:
-    """Exact two-sided sign-flip p of one value per seed; never below 2 / 2^n: .25 for three seeds.
-
-    Raises:
-        ValueError: as `seed_test`, or more than 16 seeds.
-    """
+    """Exact two-sided sign-flip p of one value per seed; never below 2 / 2^n: .25 for three seeds."""
     a, b = _per_seed(a, b, log)
     if len(a) > 16:
         raise ValueError(f"sign_flip_p counts every pattern, which {len(a)} seeds are too many for")
