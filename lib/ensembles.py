@@ -105,13 +105,8 @@ class Fit:
 
 @torch.no_grad()
 def fit(
-    loss_and_grad: LossAndGrad,
-    theta: Tensor,
-    steps: int,
-    lr: float | Tensor,
-    schedule: str = "constant",
-    log_at: Iterable[int] = (),
-    snapshots: bool = False,
+    loss_and_grad: LossAndGrad, theta: Tensor, steps: int, lr: float | Tensor, schedule: str = "constant",
+    log_at: Iterable[int] = (), snapshots: bool = False,
 ) -> Fit:
     """Train every row of `theta` for `steps` Adam updates; the table passed in is not changed.
 

@@ -92,12 +92,7 @@ def train_online(X: Tensor, W: Tensor, importance: Tensor, epochs: int, lr: floa
 
 
 def train_published(
-    cells: list[tuple[float, int]],
-    n_features: int,
-    n_hidden: int,
-    importance: np.ndarray,
-    samples: int,
-    epochs: int,
+    cells: list[tuple[float, int]], n_features: int, n_hidden: int, importance: np.ndarray, samples: int, epochs: int,
     device: torch.device,
 ) -> Online:
     """Train one model per (sparsity, seed), data and initial weights both drawn from that seed, as published.

@@ -7,16 +7,8 @@ from lib.torchvision_import import import_torchvision
 
 
 def vit(
-    image_size: int,
-    channels: int,
-    classes: int,
-    *,
-    patch: int = 16,
-    width: int = 384,
-    depth: int = 12,
-    heads: int = 6,
-    dropout: float = 0.0,
-    drop_path: float = 0.0,
+    image_size: int, channels: int, classes: int, *, patch: int = 16, width: int = 384, depth: int = 12, heads: int = 6,
+    dropout: float = 0.0, drop_path: float = 0.0,
 ) -> nn.Module:
     """A vision transformer that classifies from its class token; the defaults are ViT-S/16.
 

@@ -43,17 +43,8 @@ class JumpReLULoss(NamedTuple):
 
 
 def l1_loss(
-    x: Tensor,
-    W_enc: Tensor,
-    b_enc: Tensor,
-    W_dec: Tensor,
-    b_dec: Tensor,
-    coefficient: float,
-    *,
-    target: Tensor | None = None,
-    centre: Tensor | None = None,
-    weights: Tensor | None = None,
-    path: str = "auto",
+    x: Tensor, W_enc: Tensor, b_enc: Tensor, W_dec: Tensor, b_dec: Tensor, coefficient: float, *,
+    target: Tensor | None = None, centre: Tensor | None = None, weights: Tensor | None = None, path: str = "auto",
     chunk: int | None = None,
 ) -> L1Loss:
     """Loss of a ReLU coder, mean over the batch of |f W_dec + b_dec - y|^2 + coefficient sum_i weights_i f_i.
@@ -86,18 +77,8 @@ def l1_loss(
 
 
 def jumprelu_loss(
-    x: Tensor,
-    W_enc: Tensor,
-    b_enc: Tensor,
-    W_dec: Tensor,
-    b_dec: Tensor,
-    threshold: Tensor,
-    width: float,
-    *,
-    target: Tensor | None = None,
-    centre: Tensor | None = None,
-    path: str = "auto",
-    chunk: int | None = None,
+    x: Tensor, W_enc: Tensor, b_enc: Tensor, W_dec: Tensor, b_dec: Tensor, threshold: Tensor, width: float, *,
+    target: Tensor | None = None, centre: Tensor | None = None, path: str = "auto", chunk: int | None = None,
 ) -> JumpReLULoss:
     """Losses of a JumpReLU coder, means over the batch of |f W_dec + b_dec - y|^2 and of L0 = sum_i 1[h_i > θ_i].
 

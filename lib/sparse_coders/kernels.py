@@ -65,15 +65,8 @@ class Codes(NamedTuple):
 
 
 def topk_codes(
-    x: Tensor,
-    W_enc: Tensor,
-    b_enc: Tensor,
-    k: int | Sequence[int],
-    *,
-    centre: Tensor | None = None,
-    absolute: bool = False,
-    screen: bool = False,
-    chunk: int | None = None,
+    x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int | Sequence[int], *, centre: Tensor | None = None,
+    absolute: bool = False, screen: bool = False, chunk: int | None = None,
 ) -> Codes:
     """The k largest pre-activations of each sample, h_bi = (x_b - centre) · W_enc_i + b_enc_i; no ReLU is applied.
 
@@ -106,13 +99,7 @@ def topk_codes(
 
 
 def batch_topk_codes(
-    x: Tensor,
-    W_enc: Tensor,
-    b_enc: Tensor,
-    n_keep: int,
-    *,
-    floor: float | None = None,
-    centre: Tensor | None = None,
+    x: Tensor, W_enc: Tensor, b_enc: Tensor, n_keep: int, *, floor: float | None = None, centre: Tensor | None = None,
     chunk: int | None = None,
 ) -> tuple[Codes, Tensor]:
     """The n_keep largest positive pre-activations of the whole batch (fewer where fewer are positive).
@@ -141,14 +128,8 @@ def batch_topk_codes(
 
 
 def threshold_codes(
-    x: Tensor,
-    W_enc: Tensor,
-    b_enc: Tensor,
-    threshold: Tensor | float = 0.0,
-    *,
-    width: float = 0.0,
-    centre: Tensor | None = None,
-    chunk: int | None = None,
+    x: Tensor, W_enc: Tensor, b_enc: Tensor, threshold: Tensor | float = 0.0, *, width: float = 0.0,
+    centre: Tensor | None = None, chunk: int | None = None,
 ) -> Codes:
     """All pre-activations above threshold - width / 2; with threshold 0 and width 0 those a ReLU lets pass.
 

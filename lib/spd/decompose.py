@@ -38,17 +38,9 @@ class Result(NamedTuple):
 
 
 def decompose(
-    target: nn.Module,
-    data: Tensor | Draw,
-    config: SPDConfig,
-    seed: int | Sequence[int] = 0,
-    *,
-    sites: Sequence[str] | None = None,
-    ties: dict[str, str] | None = None,
-    checkpoint: str | Path | None = None,
-    checkpoint_every: int = 1000,
-    snapshot_at: Iterable[int] = (),
-    log_every: int = 100,
+    target: nn.Module, data: Tensor | Draw, config: SPDConfig, seed: int | Sequence[int] = 0, *,
+    sites: Sequence[str] | None = None, ties: dict[str, str] | None = None, checkpoint: str | Path | None = None,
+    checkpoint_every: int = 1000, snapshot_at: Iterable[int] = (), log_every: int = 100,
     report: Callable[[int], None] | None = None,
 ) -> Result | list[Result]:
     """Decompose a frozen target into components whose causal importances are sparse.

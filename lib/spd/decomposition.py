@@ -57,14 +57,8 @@ class Decomposition:
     """
 
     def __init__(
-        self,
-        target: nn.Module,
-        example: Tensor,
-        n_components: int | Mapping[str, int],
-        gate: str = "mlp",
-        width: int = 16,
-        seed: int | Sequence[int] = 0,
-        sites: Sequence[str] | None = None,
+        self, target: nn.Module, example: Tensor, n_components: int | Mapping[str, int], gate: str = "mlp",
+        width: int = 16, seed: int | Sequence[int] = 0, sites: Sequence[str] | None = None,
         ties: Mapping[str, str] | None = None,
     ):
         self.target = copy.deepcopy(target).eval().requires_grad_(False)
@@ -152,10 +146,7 @@ class Decomposition:
         return {name: g.clamp(0, 1) for name, g in self.gates(self.capture(x)).items()}
 
     def __call__(
-        self,
-        x: Tensor,
-        masks: Mapping[str, Mask],
-        capture: Capture | None = None,
+        self, x: Tensor, masks: Mapping[str, Mask], capture: Capture | None = None,
         record: dict[str, Tensor] | None = None,
     ) -> Tensor:
         """The network's output with some sites masked.

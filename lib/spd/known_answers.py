@@ -15,15 +15,8 @@ from lib.tensors import device_named
 
 
 def recover_toy_model(
-    n_features: int,
-    n_hidden: int,
-    seeds: Sequence[int],
-    identity_layers: int = 0,
-    target_seed: int = 0,
-    restarts: int = 64,
-    device: str = "cpu",
-    null_draws: int = 200,
-    **options: Any,
+    n_features: int, n_hidden: int, seeds: Sequence[int], identity_layers: int = 0, target_seed: int = 0,
+    restarts: int = 64, device: str = "cpu", null_draws: int = 200, **options: Any,
 ) -> dict[str, Any]:
     """Train toy models x' = ReLU(Wᵀ W x + b), decompose the best with every seed, and hold the result to W.
 

@@ -55,15 +55,8 @@ def toy_draw(n_features: int, density: float = DENSITY) -> Callable[[torch.Gener
 
 
 def train_toy_model(
-    n_features: int,
-    n_hidden: int,
-    seed: int,
-    restarts: int = 64,
-    steps: int = 2000,
-    batch: int = 512,
-    lr: float = 0.005,
-    identity_layers: int = 0,
-    device: str | torch.device = "cpu",
+    n_features: int, n_hidden: int, seed: int, restarts: int = 64, steps: int = 2000, batch: int = 512,
+    lr: float = 0.005, identity_layers: int = 0, device: str | torch.device = "cpu",
 ) -> tuple[ToyModel, Tensor]:
     """The best of many toy models trained side by side, by their loss on the same held-out samples.
 

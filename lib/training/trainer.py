@@ -22,19 +22,9 @@ from lib.training.steps import ExtraLoss, History, Run
 
 
 def train(
-    model: nn.Module,
-    images: np.ndarray | Tensor,
-    labels: np.ndarray | Tensor,
-    recipe: Recipe,
-    seed: int,
-    extra_loss: ExtraLoss | None = None,
-    *,
-    log_every: int = 50,
-    checkpoint: str | Path | None = None,
-    checkpoint_every: int = 500,
-    device: str = "auto",
-    resident: bool = True,
-    progress: bool = True,
+    model: nn.Module, images: np.ndarray | Tensor, labels: np.ndarray | Tensor, recipe: Recipe, seed: int,
+    extra_loss: ExtraLoss | None = None, *, log_every: int = 50, checkpoint: str | Path | None = None,
+    checkpoint_every: int = 500, device: str = "auto", resident: bool = True, progress: bool = True,
 ) -> History:
     """Train a classifier in place, cross-entropy + extra_loss(model, step), on uint8 images scaled on the device.
 
