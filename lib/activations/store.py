@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +21,6 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from lib.files import file_digest, write_json
-from lib.rng import generator
 
 _ROWS, _ABOUT = "activations.bin", "store.json"
 _FORMAT = 1
@@ -30,14 +29,6 @@ _DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
 class StoreError(ValueError):
     """A store that is not what its description says, or rows that cannot be stored."""
-
-
-class Cursor(NamedTuple):
-    """A place in the seeded order of epochs; plain numbers, to be kept in checkpoints."""
-
-    seed: int
-    epoch: int = 0
-    position: int = 0
 
 
 class Statistics:
@@ -60,19 +51,11 @@ class Statistics:
             raise ValueError(f"statistics of width {len(self.mean)} cannot take {tuple(x.shape)}")
         if not len(x):
             return
-        x = x.detach().double().cpu()
+        x, total = x.detach().double().cpu(), self.count + len(x)
         mean = x.mean(0)
-        self._merge(len(x), mean, (x - mean).square().sum(0))
-
-    def merge(self, other: Statistics) -> None:
-        """Add the rows another one has seen."""
-        if other.count:
-            self._merge(other.count, other.mean, other.m2)
-
-    def _merge(self, n: int, mean: Tensor, m2: Tensor) -> None:
-        total, delta = self.count + n, mean - self.mean
-        self.m2 = self.m2 + m2 + delta.square() * (self.count * n / total)
-        self.mean = self.mean + delta * (n / total)
+        delta = mean - self.mean
+        self.m2 = self.m2 + (x - mean).square().sum(0) + delta.square() * (self.count * len(x) / total)
+        self.mean = self.mean + delta * (len(x) / total)
         self.count = total
 
     @property
@@ -107,7 +90,6 @@ class ActivationStore:
         self.identity, self.sha256 = about["identity"], about["sha256"]
         self.statistics = Statistics.from_plain(about["statistics"])
         self._rows = np.memmap(path / _ROWS, dtype=np.dtype(self.dtype).newbyteorder("<"), mode="r", shape=self.shape)
-        self._order: tuple[tuple[int, int], Tensor] | None = None
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -120,26 +102,6 @@ class ActivationStore:
         if rows.size and not 0 <= rows.min() <= rows.max() < len(self):
             raise IndexError(f"rows {rows.min()} to {rows.max()} asked of a store of {len(self)}")
         return torch.from_numpy(self._rows[rows.astype(np.int64)].astype(np.float32))
-
-    def order(self, seed: int, epoch: int) -> Tensor:
-        """The order of an epoch, a random permutation that (seed, epoch) decides, int64 [rows]."""
-        if self._order is None or self._order[0] != (seed, epoch):
-            self._order = (seed, epoch), torch.randperm(len(self), generator=generator(seed, "epoch", epoch))
-        return self._order[1]
-
-    def read(self, cursor: Cursor, batch_size: int) -> tuple[Tensor, Cursor]:
-        """The batch at a cursor, and the cursor after it: whole batches, then the next epoch in its own order.
-
-        Returns:
-            float32 [batch_size, width], and where to go on; continuing from a stored cursor gives the same batches.
-        """
-        if not 1 <= batch_size <= len(self):
-            raise ValueError(f"batch_size {batch_size} is outside 1 to {len(self)}, the rows of the store")
-        seed, epoch, position = cursor
-        if position + batch_size > len(self):
-            epoch, position = epoch + 1, 0
-        rows = self.order(seed, epoch)[position : position + batch_size]
-        return self.batch(rows), Cursor(seed, epoch, position + batch_size)
 
 
 def build(
