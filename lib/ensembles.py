@@ -138,7 +138,6 @@ def fit(
     return Fit(theta, logged, history, torch.stack(tables) if snapshots else None)
 
 
-
 def by_autograd(loss: Callable[[Tensor], Tensor]) -> LossAndGrad:
     """Turn `loss(theta [I, P]) -> [I]` into a `LossAndGrad`; rows are independent, so one backward serves all."""
 

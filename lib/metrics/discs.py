@@ -92,7 +92,6 @@ def share_reaching(observed: float, others: ArrayLike) -> float:
     return float((_draws(others, "share_reaching") >= observed).mean())
 
 
-
 def _equals(scores: np.ndarray, own: np.ndarray, noise: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Different sets outside the disc, one per level of noise before repeats are dropped, [<= tries, k], sorted."""
     outside = np.setdiff1d(np.arange(len(scores)), own)

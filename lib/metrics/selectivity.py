@@ -28,9 +28,8 @@ def class_means(codes: ArrayLike, labels: ArrayLike, n_classes: int | None = Non
     """Mean code of each unit on each class, µ_cu; [n_classes, n_units].
 
     Args:
-        codes: [n_samples, n_units].
-        labels: ints [n_samples].
-        n_classes: by default the largest label + 1.
+        codes: [n_samples, n_units]; labels: ints [n_samples].
+        n_classes: by default the largest label + 1; every class needs samples.
     """
     codes, labels, n_classes = _checked(codes, labels, n_classes)
     return _means(codes, labels[None], n_classes)[0]
@@ -60,10 +59,8 @@ def entropy_selectivity(means: ArrayLike, published: bool = False) -> np.ndarray
 def class_selectivity_index(means: ArrayLike) -> np.ndarray:
     """(µ_max - µ_rest) / (µ_max + µ_rest), µ_rest the mean of the other classes' means; 0 to 1, nan where silent.
 
-    Args:
-        means: non-negative class means, [..., n_classes, n_units].
-    Returns:
-        [..., n_units].
+    [..., n_units] of non-negative class means [..., n_classes, n_units].
+
     Source: Morcos et al. 2018, "On the importance of single directions for generalization".
     """
     means = _non_negative(_checked_means(means))
@@ -75,10 +72,8 @@ def class_selectivity_index(means: ArrayLike) -> np.ndarray:
 def peak_share(means: ArrayLike) -> np.ndarray:
     """Share of the largest class mean in their sum, max_c µ_c / Σ_c µ_c; 1/C to 1, nan where silent.
 
-    Args:
-        means: non-negative class means, [..., n_classes, n_units].
-    Returns:
-        [..., n_units].
+    [..., n_units] of non-negative class means [..., n_classes, n_units].
+
     Source: TopoSAE, EXP_012b.
     """
     means = _non_negative(_checked_means(means))

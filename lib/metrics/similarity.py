@@ -23,9 +23,6 @@ def linear_cka(X: ArrayLike, Y: ArrayLike) -> float:
     Equal to the form through n_samples x n_samples Gram matrices, at cost n d^2 in place of n^2 d. Directions of
     large variance dominate it: it can read near 1 while small directions differ.
 
-    Args:
-        X: [n_samples, d1].
-        Y: [n_samples, d2].
     Returns:
         In [0, 1]; 1 for equal up to rotation, shift and scale. Independent Gaussians read about sqrt(d1 d2) /
         n_samples while that is small, and approach 1 as it grows.
@@ -39,11 +36,9 @@ def linear_cka(X: ArrayLike, Y: ArrayLike) -> float:
 def procrustes_similarity(X: ArrayLike, Y: ArrayLike) -> float:
     """Overlap after the best rotation, ‖XᵀY‖_* / (‖X‖_F ‖Y‖_F) with the nuclear norm, columns centred.
 
-    Args:
-        X: [n_samples, d1].
-        Y: [n_samples, d2]; the narrower of the two is padded with zero columns.
-    Returns:
-        In [0, 1]; 1 for equal up to rotation, reflection, shift and scale.
+    In [0, 1]; 1 for equal up to rotation, reflection, shift and scale. The narrower of the two counts as padded with
+    zero columns.
+
     Source: Schönemann 1966; Ding et al. 2021, "Grounding Representation Similarity with Statistical Testing".
     """
     X, Y = _checked_pair(X, Y)
@@ -54,12 +49,8 @@ def procrustes_similarity(X: ArrayLike, Y: ArrayLike) -> float:
 def rsa(X: ArrayLike, Y: ArrayLike) -> float:
     """Representational similarity analysis: Spearman's rank correlation of all pairwise Euclidean distances.
 
-    Args:
-        X: [n_samples, d1].
-        Y: [n_samples, d2].
-    Returns:
-        In [-1, 1]; 1 where both order all pairs alike, as when equal up to rotation, shift and scale.
-        Memory n_samples^2.
+    In [-1, 1]; 1 where both order all pairs alike, as when equal up to rotation, shift and scale. Memory n_samples^2.
+
     Source: Kriegeskorte et al. 2008.
     """
     X, Y = _checked_pair(X, Y, least=3)

@@ -103,7 +103,7 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
 
 
 def seed_interval(values: ArrayLike, level: float = 0.95, *, rng: np.random.Generator) -> Interval:
-    """The book's interval of a mean over seeds: Student's below ten seeds, the BCa bootstrap from ten on.
+    """The interval of a mean over seeds: Student's below ten seeds, the BCa bootstrap from ten on.
 
     Args:
         values: [n], one per seed, or paired differences.
@@ -245,7 +245,6 @@ def _pairs(a: ArrayLike, b: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     if len(a) != len(b):
         raise ValueError(f"a and b must be paired by seed, got {len(a)} and {len(b)} values")
     return a, b
-
 
 
 def standardised(difference: float, spread: float, name: str) -> float:

@@ -10,13 +10,7 @@ from torch import Tensor
 
 
 def feature_norms(W: Tensor) -> Tensor:
-    """Length of each feature's direction, |W_i|; about 1 when represented and 0 when ignored.
-
-    Args:
-        W: [..., n_hidden, n_features].
-    Returns:
-        [..., n_features].
-    """
+    """Length of each feature's direction, |W_i|; about 1 when represented and 0 when ignored. [..., n_features]."""
     return torch.linalg.vector_norm(_checked(W), dim=-2)
 
 
@@ -27,25 +21,15 @@ def unit_columns(W: Tensor) -> Tensor:
 
 
 def gram(W: Tensor) -> Tensor:
-    """Overlaps of all pairs of features, WᵀW; entry (i, j) is W_i · W_j.
-
-    Args:
-        W: [..., n_hidden, n_features].
-    Returns:
-        [..., n_features, n_features], symmetric.
-    """
+    """Overlaps of all pairs of features, WᵀW; entry (i, j) is W_i · W_j. [..., n_features, n_features], symmetric."""
     return _checked(W).mT @ W
 
 
 def interference(W: Tensor) -> Tensor:
-    """What the other features put on each feature's direction, sum_{j != i} (Ŵ_i · W_j)^2.
+    """What the other features put on each feature's direction, sum_{j != i} (Ŵ_i · W_j)^2; [..., n_features].
 
-    0 for a feature orthogonal to all others, 1 for either half of a unit antipodal pair.
+    0 for a feature orthogonal to all others or a zero column, 1 for either half of a unit antipodal pair.
 
-    Args:
-        W: [..., n_hidden, n_features].
-    Returns:
-        [..., n_features]; 0 for a zero column.
     Source: Elhage et al. 2022, "Toy Models of Superposition".
     """
     overlaps = unit_columns(W).mT @ W  # [..., n_features, n_features]
@@ -146,12 +130,7 @@ def normalised_loss(loss: Tensor, importance: Tensor | float, feature_probabilit
 def published_weight_norms(W: Tensor) -> Tensor:
     """The published code's "weight norms": |row i of WᵀW|. A documented defect; the true ones are `feature_norms`.
 
-    It equals |Wᵀ W_i|, so an antipodal pair of unit features reads sqrt(2) where each has norm 1.
-
-    Args:
-        W: [..., n_hidden, n_features].
-    Returns:
-        [..., n_features].
+    It equals |Wᵀ W_i|, so an antipodal pair of unit features reads sqrt(2) where each has norm 1. [..., n_features].
     """
     return torch.linalg.vector_norm(gram(W), dim=-1)
 
@@ -160,11 +139,6 @@ def published_gram(W: Tensor) -> Tensor:
     """The published code's "WᵀW" heat map: (WᵀW)^2. A documented defect; the true one is `gram`.
 
     It adds up overlaps over all paths i - k - j: an antipodal pair of unit features reads ±2 where WᵀW reads ±1.
-
-    Args:
-        W: [..., n_hidden, n_features].
-    Returns:
-        [..., n_features, n_features].
     """
     return gram(W) @ gram(W)
 
