@@ -4,11 +4,10 @@ Instruments (import these in your own notebook):
     lib.sparse_coders   sparse autoencoders and transcoders: one class, one trainer, every encoder rule
     lib.spd             stochastic parameter decomposition of Linear, Conv2d and Embedding layers
     lib.topoloss        units on cortical sheets, and the loss that makes neighbours alike
-    lib.training        the training loop for torch modules: exact resume, several processes
+    lib.training        the training loop for torch modules: exact resume
     lib.ensembles       many tiny models trained as one batched tensor program
     lib.models          toy models and networks; the one door to torchvision and timm
-    lib.activations     capture and patch modules by name; the activation store
-    lib.causal          patching sets of units; effects between components, what predicts them, their graph
+    lib.activations     capture and patch modules by name; the activation store; what patching units does
     lib.metrics         one pure function per metric, each with its null; intervals and tests
     lib.data            data sets by name, verified against `registry.toml`; never a silent stand-in
     lib.figures         figures: data in, Figure out; `style` is the only place with colours

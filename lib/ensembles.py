@@ -31,22 +31,14 @@ class Layout:
         self.size = sum(self.sizes)
 
     def views(self, table: Tensor) -> dict[str, Tensor]:
-        """The named parameters as views of `table` [..., P]: writing to one writes to the table.
-
-        Raises:
-            ValueError: the last axis is not this layout's size.
-        """
+        """The named parameters as views of `table` [..., P]: writing to one writes to the table."""
         if table.shape[-1] != self.size:
             raise ValueError(f"table has rows of {table.shape[-1]} numbers, the layout {self.shapes} needs {self.size}")
         parts = table.split(self.sizes, dim=-1)
         return {name: part.unflatten(-1, shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
 
     def pack(self, **tensors: Tensor) -> Tensor:
-        """A new table [..., P] from named parameters [..., *shape].
-
-        Raises:
-            ValueError: the names are not those of the layout.
-        """
+        """A new table [..., P] from named parameters [..., *shape]."""
         if set(tensors) != set(self.shapes):
             raise ValueError(f"pack got {sorted(tensors)}, the layout has {sorted(self.shapes)}")
         return torch.cat([tensors[name].flatten(-len(shape)) for name, shape in self.shapes.items()], dim=-1)
@@ -113,13 +105,8 @@ class Fit:
 
 @torch.no_grad()
 def fit(
-    loss_and_grad: LossAndGrad,
-    theta: Tensor,
-    steps: int,
-    lr: float | Tensor,
-    schedule: str = "constant",
-    log_at: Iterable[int] = (),
-    snapshots: bool = False,
+    loss_and_grad: LossAndGrad, theta: Tensor, steps: int, lr: float | Tensor, schedule: str = "constant",
+    log_at: Iterable[int] = (), snapshots: bool = False,
 ) -> Fit:
     """Train every row of `theta` for `steps` Adam updates; the table passed in is not changed.
 
@@ -129,8 +116,6 @@ def fit(
         lr: peak learning rate, one float or one per row [I, 1].
         schedule: a name in `SCHEDULES`.
         log_at: steps in 1..steps whose loss (and, with `snapshots`, table) is kept; the last is always.
-    Raises:
-        ValueError: unknown schedule, no steps, or a loss that is not finite at a logged step.
     """
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule {schedule!r} is not one of {sorted(SCHEDULES)}")
@@ -151,7 +136,6 @@ def fit(
     if not history.isfinite().all():
         raise ValueError(f"{int((~history.isfinite()).any(0).sum())} of {len(theta)} models diverged: lower lr")
     return Fit(theta, logged, history, torch.stack(tables) if snapshots else None)
-
 
 
 def by_autograd(loss: Callable[[Tensor], Tensor]) -> LossAndGrad:

@@ -11,11 +11,7 @@ import torch
 
 
 def stream_seed(seed: int, *labels: str | int) -> int:
-    """A 63-bit seed from `seed` and a path of labels, stable across machines and versions.
-
-    Raises:
-        TypeError: `seed` is not an int (a float or bool would silently alias another stream).
-    """
+    """A 63-bit seed from `seed` and a path of labels, stable across machines and versions."""
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
         raise TypeError(f"seed must be an int, got {seed!r}")
     text = "/".join(str(part) for part in (int(seed), *labels))

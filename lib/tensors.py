@@ -16,11 +16,7 @@ def as_array(values: ArrayLike) -> ArrayLike:
 
 
 def device_named(name: str) -> torch.device:
-    """The torch device for `auto` (CUDA where there is one), `cpu` or `cuda`.
-
-    Raises:
-        ValueError: `cuda` on a machine where torch finds none.
-    """
+    """The torch device for `auto` (CUDA where there is one), `cpu` or `cuda`."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal
 
@@ -39,8 +38,6 @@ def sheet_shape(n: int) -> tuple[int, int]:
 
     384 units make 16 x 24, 128 make 8 x 16, a prime number a single row. Unit i lies at row i // w, column i % w.
 
-    Raises:
-        ValueError: n < 1.
     Source: Deb, Deb & Murty 2025, section 3; the authors' code.
     """
     if n < 1:
@@ -67,7 +64,7 @@ def anchors(h: int, w: int, factor: Factor) -> tuple[int, int]:
 
 
 def operator_rank(h: int, w: int, factor: Factor) -> int:
-    """Rank of S, the number of anchors, rows · columns of the shrunk sheet; Raises as `anchors`."""
+    """Rank of S, the number of anchors, rows · columns of the shrunk sheet."""
     rows, cols = anchors(h, w, factor)
     return rows * cols
 
@@ -82,8 +79,6 @@ def operator(h: int, w: int, factor: Factor) -> tuple[Tensor, Tensor]:
         factor: by which the sheet shrinks, one number or (factor_h, factor_w).
     Returns:
         D [r, h·w] and U [h·w, r], float64.
-    Raises:
-        ValueError: a factor below 1 or larger than the sheet.
     """
     rows, cols = anchors(h, w, factor)
     factor_h, factor_w = factor if isinstance(factor, tuple) else (factor, factor)
@@ -112,8 +107,6 @@ def interpolated_loss(W: Tensor, h: int, w: int, factor: Factor, whole: bool = F
     """The same L as published: the sheet interpolated down by 1 / factor and back up.
 
     Args, Returns: as `topo_loss`; `factor` as in `operator`.
-    Raises:
-        ValueError: a factor below 1 or larger than the sheet.
     Source: Deb, Deb & Murty 2025, section 3.
     """
     anchors(h, w, factor)
@@ -146,9 +139,6 @@ class TopoLoss:
         names: of the layers, in the model's order.
         places: name -> int64 [n], where on the sheet each unit lies, row · w + column.
         shapes: name -> (height, width) of the sheet.
-    Raises:
-        ValueError: no layer matches, one is not Linear or Conv2d, lacks what `kind` needs or has one weight per unit,
-            or the factor leaves nothing of a sheet.
     Source: Deb, Deb & Murty 2025, "TopoNets".
     """
 
@@ -217,58 +207,6 @@ class TopoLoss:
         if self._is_permuted:
             D, U = D.T[places].mT.contiguous(), U[places]
         return D.to(W.device, W.dtype), U.to(W.device, W.dtype)
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """The weight of a loss by training step: ramps one after another, then the last value for good.
-
-    Attributes:
-        ramps: (start, end, steps, shape) each; shape "linear" or "cosine" (half a wave: flat at both ends).
-    """
-
-    ramps: tuple[tuple[float, float, int, str], ...]
-
-    def __call__(self, step: int) -> float:
-        """The weight at `step`, counted from 0."""
-        for start, end, steps, shape in self.ramps:
-            if step < steps:
-                done = step / steps
-                return start + (end - start) * (done if shape == "linear" else (1 - math.cos(math.pi * done)) / 2)
-            step -= steps
-        return self.ramps[-1][1]
-
-
-def constant(weight: float, steps: int = 1) -> Schedule:
-    """`weight` at every step; `steps` matters only before another schedule in `chained`."""
-    return linear(weight, weight, steps)
-
-
-def linear(start: float, end: float, steps: int) -> Schedule:
-    """From `start` at step 0 to `end` at step `steps` in equal increments."""
-    return Schedule(((start, end, _positive(steps), "linear"),))
-
-
-def cosine(start: float, end: float, steps: int) -> Schedule:
-    """From `start` at step 0 to `end` at step `steps` along half a cosine."""
-    return Schedule(((start, end, _positive(steps), "cosine"),))
-
-
-def chained(*schedules: Schedule) -> Schedule:
-    """Schedules one after another, each for its own number of steps.
-
-    Raises:
-        ValueError: none is given.
-    """
-    if not schedules:
-        raise ValueError("chained needs at least one schedule")
-    return Schedule(tuple(ramp for schedule in schedules for ramp in schedule.ramps))
-
-
-def _positive(steps: int) -> int:
-    if steps < 1:
-        raise ValueError(f"a schedule takes at least one step, got {steps}")
-    return steps
 
 
 def _axis(n: int, n_anchors: int, factor: float) -> tuple[Tensor, Tensor]:

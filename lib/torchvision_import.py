@@ -17,11 +17,7 @@ _DECLARED: list[torch.library.Library] = []
 
 
 def import_torchvision(name: str = "torchvision") -> ModuleType:
-    """The module `name`, from torchvision or anything that imports it (`timm`); a working install is left alone.
-
-    Raises:
-        ImportError, RuntimeError: the import fails for any reason but the missing operators.
-    """
+    """The module `name`, from torchvision or anything that imports it (`timm`); a working install is left alone."""
     try:
         return importlib.import_module(name)
     except RuntimeError as error:

@@ -355,23 +355,3 @@ def test_grouped_convolutions_have_no_sheet_of_inputs():
     with pytest.raises(ValueError, match="conv is a convolution in 2 groups"):
         TopoLoss(model, "conv", 2, "input")
     assert 0 < TopoLoss(model, "conv", 2)(model) < 2
-
-
-# Schedules of the weight
-
-
-def test_schedules_by_hand():
-    assert [topoloss.constant(0.3)(step) for step in (0, 1, 1000)] == [0.3] * 3
-    ramp = topoloss.linear(0, 2, 4)
-    assert [ramp(step) for step in (0, 1, 2, 4, 99)] == [0, 0.5, 1, 2, 2]
-    wave = topoloss.cosine(1, 0, 4)  # (1 + cos(pi t)) / 2
-    assert [wave(s) for s in range(6)] == pytest.approx([1, (1 + 0.5**0.5) / 2, 0.5, (1 - 0.5**0.5) / 2, 0, 0])
-
-
-def test_chained_schedules_take_turns():
-    chain = topoloss.chained(topoloss.linear(0, 1, 2), topoloss.constant(1, 3), topoloss.cosine(1, 0.5, 2))
-    assert [chain(step) for step in range(9)] == pytest.approx([0, 0.5, 1, 1, 1, 1, 0.75, 0.5, 0.5])
-    with pytest.raises(ValueError, match="at least one schedule"):
-        topoloss.chained()
-    with pytest.raises(ValueError, match="at least one step"):
-        topoloss.linear(0, 1, 0)

@@ -118,20 +118,17 @@ def test_the_callers_generators_stay_and_do_not_matter():
     assert not torch.equal(other.head.weight, ends[0])
 
 
-def test_an_epoch_takes_each_image_once_and_processes_divide_a_batch():
+def test_an_epoch_takes_each_image_once():
     x, labels = images(n=40)
     recipe = Recipe(epochs=2, batch=8)
-    one, *two = (Batches(x, labels, recipe, 0, CPU, r, w, True) for r, w in ((0, 1), (0, 2), (1, 2)))
-    epochs = [[i for step in range(e * 5, e * 5 + 5) for i in one.index(step).tolist()] for e in (0, 1)]
+    batches = Batches(x, labels, recipe, 0, CPU, True)
+    epochs = [[i for step in range(e * 5, e * 5 + 5) for i in batches.index(step).tolist()] for e in (0, 1)]
     assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(40)) and epochs[0] != epochs[1]
-    for step in (0, 3, 7):
-        shares = [each.index(step).tolist() for each in two]
-        assert [len(s) for s in shares] == [4, 4] and sorted(sum(shares, [])) == sorted(one.index(step).tolist())
 
 
 def test_batches_are_the_images_of_their_order_changed_for_their_epoch():
     x, labels = images()
-    batches = Batches(x, labels, RECIPE, 5, CPU, 0, 1, True)
+    batches = Batches(x, labels, RECIPE, 5, CPU, True)
     for step in (1, 8):  # of epochs 0 and 1
         found, its_labels = batches[step]
         at = batches.index(step)
@@ -154,7 +151,7 @@ def test_a_scaled_loss_takes_the_same_steps_and_skips_those_that_overflow():
     ends = []
     for scale in (None, 2.0**10, math.inf):
         model = linear_model()
-        run = Run(model, model, ONE_STEP, 0, 96, weighted(squares, 0.1))
+        run = Run(model, ONE_STEP, 0, 96, weighted(squares, 0.1))
         if scale:
             run.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
         with torch.random.fork_rng(devices=[]):

@@ -1,10 +1,9 @@
-"""A tiny job for several processes, and a training long enough to be killed: `python training_parts.py CKPT OUT DELAY`.
+"""A training long enough to be killed: `python training_parts.py CKPT OUT DELAY`.
 
 Every kind of state is in it: batch norm, dropout, augmentation, an extra loss with a schedule, more than one epoch.
 """
 from __future__ import annotations
 
-import os
 import sys
 import time
 
@@ -12,7 +11,7 @@ import torch
 
 from lib.models.image_models import image_model
 from lib.rng import generator
-from lib.topoloss import TopoLoss, linear
+from lib.topoloss import TopoLoss
 from lib.training import Recipe, train, weighted
 
 RECIPE = Recipe(epochs=4, batch=16, lr=3e-3, warmup=3, augment=("shift", "flip", "colour_jitter"), clip=1.0)
@@ -36,25 +35,18 @@ def vit(seed=0, **options):
     return image_model("tiny_vit", 8, 1, 3, seed, **sizes)
 
 
-def parts(delay=0.0, dropout=0.1, die=None, topo_weight=0.5, topo_steps=12):
-    """Model, images, labels and extra loss; each step takes `delay` seconds more.
-
-    Without dropout there is no batch norm either, whose statistics are of one process's share of a batch.
-    die: [rank, step, file]: that process ends itself at that step, once; `file` remembers.
-    """
+def parts(delay=0.0, dropout=0.1, topo_weight=0.5, topo_steps=12):
+    """Model, images, labels and extra loss, its weight growing for `topo_steps`; a step takes `delay` seconds more."""
     model, asked = vit(dropout=dropout), []
-    if dropout:
-        model.fc_norm = torch.nn.BatchNorm1d(16)
-    topo = weighted(TopoLoss(model, "blocks.*.mlp.fc1", factor=2), linear(0.0, topo_weight, topo_steps))
+    model.fc_norm = torch.nn.BatchNorm1d(16)
+    topo = TopoLoss(model, "blocks.*.mlp.fc1", factor=2)
+    ramped = weighted(topo, lambda step: topo_weight * min(step / topo_steps, 1))
 
     def extra_loss(module, step):
         asked.append(step)
         is_step = asked.count(step) > 1  # the checkpoint asks once for each of these few steps, before the first
         time.sleep(delay * is_step)
-        if die and int(os.environ["RANK"]) == die[0] and is_step and step == die[1] and not os.path.exists(die[2]):
-            open(die[2], "w").close()
-            os.kill(os.getpid(), 9)
-        return topo(module, step)
+        return ramped(module, step)
 
     return model, *images(), extra_loss
 

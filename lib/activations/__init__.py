@@ -6,9 +6,8 @@
     patching  what patching sets of units does to the classes, against random and matched sets
 """
 from lib.activations.hooks import capture, match_modules, patch, stream
-from lib.activations.store import ActivationStore, Cursor, Statistics, StoreError, build, open_store
+from lib.activations.store import ActivationStore, Statistics, StoreError, build, open_store
 
 __all__ = [
-    "ActivationStore", "Cursor", "Statistics", "StoreError", "build", "capture", "match_modules", "open_store", "patch",
-    "stream",
+    "ActivationStore", "Statistics", "StoreError", "build", "capture", "match_modules", "open_store", "patch", "stream",
 ]

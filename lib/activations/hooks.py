@@ -21,11 +21,7 @@ Edit = Callable[[Tensor, str], Tensor] | Tensor
 
 
 def match_modules(model: nn.Module, *patterns: str) -> dict[str, nn.Module]:
-    """Modules whose dotted names match any of the patterns, in the model's order.
-
-    Raises:
-        ValueError: a pattern matches nothing; the message lists names, the nearest first.
-    """
+    """Modules whose dotted names match any of the patterns, in the model's order."""
     modules = {name: module for name, module in model.named_modules(remove_duplicate=False) if name}
     found: set[str] = set()
     for pattern in patterns:
@@ -52,9 +48,6 @@ def capture(
         copy: keep copies, in which a later in-place operation of the model, such as ReLU(inplace=True), does not show.
     Yields:
         name -> tensor of the latest call, filled during forward passes.
-    Raises:
-        ValueError: a pattern matches nothing.
-        TypeError: a matching module deals in something else than tensors.
     """
     found: dict[str, Tensor] = {}
 
@@ -78,9 +71,6 @@ def patch(model: nn.Module, edits: Mapping[str, Edit], where: Where = "output") 
         edits: pattern -> a tensor, or a function of (tensor, module name) that returns one of the same shape. Edits of
             one module apply in the order given; nested blocks apply from the outer to the inner.
         where: as in `capture`.
-    Raises:
-        ValueError: a pattern matches nothing, or a replacement has another shape.
-        TypeError: a matching module deals in something else than tensors.
     """
     with ExitStack() as stack:
         for pattern, edit in edits.items():
@@ -99,8 +89,6 @@ def stream(
         inputs: arguments of the model, one at a time; call: how to call it, by default model(input).
     Yields:
         What the module returned for each input, [..., d], as it was then: copies, safe from in-place operations.
-    Raises:
-        ValueError: the name matches several modules, or the model never called the module.
     """
     names = list(match_modules(model, name))
     if len(names) > 1:

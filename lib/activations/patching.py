@@ -39,8 +39,6 @@ def logit_changes(
         batch: (set, image) pairs at a time.
     Returns:
         [n_sets, n, n_classes].
-    Raises:
-        ValueError: sets or values that do not fit the site.
     """
     masks = _gains(site, sets, scale)  # [n_sets, ...], broadcasting to acts[0]
     if value.shape != site.acts.shape[1:]:
@@ -63,8 +61,6 @@ def effects(
         site, sets, scale, batch: as in `logit_changes`.
         values: [n_classes, *acts.shape[1:]], of `other_class_means`.
         c: the class.
-    Raises:
-        ValueError: no image of class c, or as `logit_changes`.
     Source: TopoSAE, H3.
     """
     changes = logit_changes(site, sets, values[c], _images_of(site, c), scale, batch)[..., c]  # [n_sets, n_c]
@@ -94,8 +90,6 @@ def contrast(activity: ArrayLike, labels: ArrayLike, n_classes: int) -> np.ndarr
         activity: [n, d], of `unit_activity` on the selection split.
         labels: ints [n].
         n_classes: C; σ is the unit's standard deviation over all samples, and units without any score 0.
-    Raises:
-        ValueError: a class has no samples, or only one class has.
     """
     x, labels = np.asarray(as_array(activity), dtype=float), np.asarray(as_array(labels))
     counts = np.bincount(labels, minlength=n_classes)
@@ -145,8 +139,6 @@ def causal_scores(
         specificity = (E_c(S) / R_c) / mean_c' (E_c'(S) / R_c') over the other classes, and log_ of the four
         (-inf where S does nothing, nan for 0 / 0);
         p_value, one-sided rank of effect among the random sets.
-    Raises:
-        ValueError: not one set per class, fewer than two classes or random sets, or as `logit_changes`.
     """
     sets, values = np.asarray(as_array(sets)), other_class_means(site) if values is None else values
     if sets.ndim != 2 or len(sets) != site.n_classes or n_random < 2 or site.n_classes < 2:

@@ -54,8 +54,6 @@ def tail_of(model: nn.Module, name: str) -> Tail:
     Returns:
         A function of (output, images). It starts at the module for `blocks.i` of a timm vision transformer and
         `layeri` of a timm ResNet; otherwise it is `replaced(model, name)`.
-    Raises:
-        ValueError: no such module, or several.
     """
     _one_module(model, name)
     part, _, index = name.partition(".")
@@ -70,11 +68,7 @@ def tail_of(model: nn.Module, name: str) -> Tail:
 
 
 def replaced(model: nn.Module, name: str) -> Tail:
-    """The general tail: run the whole model on the images with the module's output replaced.
-
-    Raises:
-        ValueError: no such module, or several.
-    """
+    """The general tail: run the whole model on the images with the module's output replaced."""
     _one_module(model, name)
 
     def tail(acts: Tensor, images: Tensor) -> Tensor:
@@ -97,8 +91,6 @@ def open_site(
         labels: ints [n].
         unit_dim: axis of the units; by default the last of [n, tokens, d] and [n, d], 1 of [n, d, height, width].
         batch: images at a time.
-    Raises:
-        ValueError: the model is in training mode, the name is not one module, or images and labels differ in number.
     """
     if model.training:
         raise ValueError("open_site: the model is in training mode, where effects are noise; call model.eval()")
@@ -126,8 +118,6 @@ def other_class_means(site: Site) -> Tensor:
 
     Returns:
         [n_classes, *acts.shape[1:]].
-    Raises:
-        ValueError: all images are of one class.
     Source: TopoSAE, H3.
     """
     other = (site.labels != torch.arange(site.n_classes, device=site.labels.device)[:, None]).to(site.acts.dtype)

@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +21,6 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from lib.files import file_digest, write_json
-from lib.rng import generator
 
 _ROWS, _ABOUT = "activations.bin", "store.json"
 _FORMAT = 1
@@ -32,26 +31,18 @@ class StoreError(ValueError):
     """A store that is not what its description says, or rows that cannot be stored."""
 
 
-class Cursor(NamedTuple):
-    """A place in the seeded order of epochs; plain numbers, to be kept in checkpoints."""
-
-    seed: int
-    epoch: int = 0
-    position: int = 0
-
-
 class Statistics:
-    """Mean, variance and lengths of rows that come in chunks, merged without loss of digits (float64).
+    """Mean and variance of rows that come in chunks, merged without loss of digits (float64).
 
     For chunks of n_a and n_b rows with δ the difference of their means, M2 = M2_a + M2_b + δ^2 n_a n_b / (n_a + n_b).
 
     Attributes:
-        count: rows so far; mean, m2: of each dimension, float64 [d]; norms: sum of |x|.
+        count: rows so far; mean, m2: of each dimension, float64 [d].
     Source: Chan, Golub & LeVeque 1979.
     """
 
     def __init__(self, width: int):
-        self.count, self.norms = 0, 0.0
+        self.count = 0
         self.mean, self.m2 = torch.zeros(width, dtype=torch.float64), torch.zeros(width, dtype=torch.float64)
 
     def update(self, x: Tensor) -> None:
@@ -60,45 +51,27 @@ class Statistics:
             raise ValueError(f"statistics of width {len(self.mean)} cannot take {tuple(x.shape)}")
         if not len(x):
             return
-        x = x.detach().double().cpu()
+        x, total = x.detach().double().cpu(), self.count + len(x)
         mean = x.mean(0)
-        self._merge(len(x), mean, (x - mean).square().sum(0), float(x.norm(dim=1).sum()))
-
-    def merge(self, other: Statistics) -> None:
-        """Add the rows another one has seen."""
-        if other.count:
-            self._merge(other.count, other.mean, other.m2, other.norms)
-
-    def _merge(self, n: int, mean: Tensor, m2: Tensor, norms: float) -> None:
-        total, delta = self.count + n, mean - self.mean
-        self.m2 = self.m2 + m2 + delta.square() * (self.count * n / total)
-        self.mean = self.mean + delta * (n / total)
-        self.count, self.norms = total, self.norms + norms
+        delta = mean - self.mean
+        self.m2 = self.m2 + (x - mean).square().sum(0) + delta.square() * (self.count * len(x) / total)
+        self.mean = self.mean + delta * (len(x) / total)
+        self.count = total
 
     @property
     def var(self) -> Tensor:
         """Variance of each dimension, M2 / n, float64 [d]; var.sum() · n is the total that `fvu` divides by."""
         return self.m2 / self.count
 
-    @property
-    def mean_norm(self) -> float:
-        """Mean length, E|x|."""
-        return self.norms / self.count
-
-    @property
-    def mean_square_norm(self) -> float:
-        """E|x|^2 = sum var + |mean|^2; d over it is the squared scale that makes it d."""
-        return float((self.var + self.mean.square()).sum())
-
     def plain(self) -> dict[str, Any]:
         """As JSON types; `Statistics.from_plain` restores it exactly."""
-        return {"count": self.count, "norms": self.norms, "mean": self.mean.tolist(), "m2": self.m2.tolist()}
+        return {"count": self.count, "mean": self.mean.tolist(), "m2": self.m2.tolist()}
 
     @classmethod
     def from_plain(cls, data: Mapping[str, Any]) -> Statistics:
         """What `plain` returned."""
         found = cls(len(data["mean"]))
-        found.count, found.norms = data["count"], data["norms"]
+        found.count = data["count"]
         found.mean, found.m2 = (torch.tensor(data[name], dtype=torch.float64) for name in ("mean", "m2"))
         return found
 
@@ -117,45 +90,18 @@ class ActivationStore:
         self.identity, self.sha256 = about["identity"], about["sha256"]
         self.statistics = Statistics.from_plain(about["statistics"])
         self._rows = np.memmap(path / _ROWS, dtype=np.dtype(self.dtype).newbyteorder("<"), mode="r", shape=self.shape)
-        self._order: tuple[tuple[int, int], Tensor] | None = None
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def batch(self, indices: ArrayLike) -> Tensor:
-        """Rows by number, in the order given, float32 [len(indices), width].
-
-        Raises:
-            IndexError: a number outside 0 to len - 1.
-        """
+        """Rows by number, in the order given, float32 [len(indices), width]."""
         rows = torch.as_tensor(indices).cpu().numpy()
         if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu"):
             raise IndexError(f"indices must be a list of row numbers, got {rows.dtype} {rows.shape}")
         if rows.size and not 0 <= rows.min() <= rows.max() < len(self):
             raise IndexError(f"rows {rows.min()} to {rows.max()} asked of a store of {len(self)}")
         return torch.from_numpy(self._rows[rows.astype(np.int64)].astype(np.float32))
-
-    def order(self, seed: int, epoch: int) -> Tensor:
-        """The order of an epoch, a random permutation that (seed, epoch) decides, int64 [rows]."""
-        if self._order is None or self._order[0] != (seed, epoch):
-            self._order = (seed, epoch), torch.randperm(len(self), generator=generator(seed, "epoch", epoch))
-        return self._order[1]
-
-    def read(self, cursor: Cursor, batch_size: int) -> tuple[Tensor, Cursor]:
-        """The batch at a cursor, and the cursor after it: whole batches, then the next epoch in its own order.
-
-        Returns:
-            float32 [batch_size, width], and where to go on; continuing from a stored cursor gives the same batches.
-        Raises:
-            ValueError: batch_size outside 1 to the number of rows.
-        """
-        if not 1 <= batch_size <= len(self):
-            raise ValueError(f"batch_size {batch_size} is outside 1 to {len(self)}, the rows of the store")
-        seed, epoch, position = cursor
-        if position + batch_size > len(self):
-            epoch, position = epoch + 1, 0
-        rows = self.order(seed, epoch)[position : position + batch_size]
-        return self.batch(rows), Cursor(seed, epoch, position + batch_size)
 
 
 def build(
@@ -194,7 +140,6 @@ def open_store(path: Path | str, verify: bool = True) -> ActivationStore:
         path: of the store's folder.
         verify: read all rows once and compare their SHA-256; without it only shape and size are compared.
     Raises:
-        FileNotFoundError: there is none.
         StoreError: its description or its rows are damaged.
     """
     path = Path(path)

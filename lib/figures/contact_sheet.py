@@ -16,8 +16,6 @@ def contact_sheet(images: np.ndarray, labels: np.ndarray, classes: Sequence[str]
         images: uint8, [n, h, w] grey or [n, h, w, 3] colour.
         labels: ints, [n].
         classes: name of each label.
-    Raises:
-        ValueError: a class has fewer than `columns` images.
     """
     counts = np.bincount(labels, minlength=len(classes))
     if counts.min() < columns:

@@ -1,4 +1,4 @@
-"""The interactive figure of superposition_phases: features in hidden space, 2-D and 3-D, under a sparsity slider."""
+"""An interactive figure: features in hidden space, 2-D and 3-D, under a sparsity slider."""
 from __future__ import annotations
 
 from collections.abc import Mapping

@@ -75,8 +75,6 @@ def figure(
         kw: passed to `plt.subplots` (`sharex`, `sharey`, `width_ratios`, `subplot_kw`, ...).
     Returns:
         The figure and its axes: one Axes, or an array [rows, cols] with length-one sides dropped.
-    Raises:
-        KeyError: `width` is not one of the three names.
     """
     apply()
     if width not in WIDTHS:
@@ -125,19 +123,6 @@ def null_band(
         top = float(np.asarray(high).ravel()[-1])
         place = {"xy": (1, top), "xytext": (-3, 2), "xycoords": ("axes fraction", "data")}
         _note(ax, label, NULL, ha="right", va="bottom", **place)
-
-
-def published_line(ax: Axes, value: float, label: str = "published", axis: str = "y") -> None:
-    """Dashed line at a published `value` of the y axis (or `axis="x"`), labelled at its end."""
-    if axis == "y":
-        ax.axhline(value, **PUBLISHED)
-        place = {"xy": (1, value), "xytext": (-3, 3), "xycoords": ("axes fraction", "data"),
-                 "ha": "right", "va": "bottom"}
-    else:
-        ax.axvline(value, **PUBLISHED)
-        place = {"xy": (value, 1), "xytext": (4, -3), "xycoords": ("data", "axes fraction"),
-                 "ha": "left", "va": "top"}
-    _note(ax, label, BLACK, **place)
 
 
 def boxed_label(ax: Axes, x: float, y: float, text: str) -> None:

@@ -64,7 +64,6 @@ def matched_disc(
         n_discs: discs tried, all by default.
     Raises:
         NoMatch: no disc tried has n scattered sets; the message says what to loosen.
-        ValueError: scores that do not fit the sheet, do not vary or are not finite, or k above half the sheet.
     """
     scores, rng = _checked_scores(scores, k, sheet), checked_generator(rng)
     spread = np.median(mean_pairwise_distance(random_sets(len(scores), k, 500, rng), sheet))
@@ -89,12 +88,8 @@ def share_reaching(observed: float, others: ArrayLike) -> float:
     Scattered equals are taken from the few units as selective as the disc's, so they share units among themselves and
     not with the disc. The disc therefore ranks first by chance up to four times as often as one in n + 1. What holds is
     decided over seeds, on log ratios.
-
-    Raises:
-        ValueError: no sets.
     """
     return float((_draws(others, "share_reaching") >= observed).mean())
-
 
 
 def _equals(scores: np.ndarray, own: np.ndarray, noise: np.ndarray, rng: np.random.Generator) -> np.ndarray:

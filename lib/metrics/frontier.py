@@ -67,8 +67,6 @@ def matched_pair(
         wanted: seed -> cost; moved into the range both arms reach.
     Returns:
         Index seed; columns `a`, `b` (nan where they reach no common cost) and `at`.
-    Raises:
-        ValueError: an arm has no runs.
     """
     both = runs[runs.arm.isin([a, b])]
     if both.arm.nunique() < 2:

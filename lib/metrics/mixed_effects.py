@@ -47,9 +47,6 @@ def mixed_effects(runs: pd.DataFrame, formula: str, components: Sequence[str], l
         level: coverage of the intervals.
     Returns:
         MixedFit.
-    Raises:
-        ValueError: no component, an unknown column, a missing value, a component with fewer than two levels or with
-            one row per level (which the residual could not be told from), or a fit that did not converge.
     Source: Pinheiro & Bates 2000, chapter 2, through statsmodels.
     """
     levels = {name: _levels(runs, name) for name in components}

@@ -23,8 +23,6 @@ def monosemanticity(activations: ArrayLike, embeddings: ArrayLike) -> np.ndarray
     Returns:
         [n_latents], in [-1, 1]; nan for a latent that stands out on fewer than two samples. Embeddings point into a
         cone, so a latent firing at random does not read 0: see `monosemanticity_null`.
-    Raises:
-        ValueError: sample counts differ, values are not finite, or an embedding has length 0.
     Source: Pach et al. 2025, "Sparse Autoencoders Learn Monosemantic Features in Vision-Language Models".
     """
     A, E = _checked_pair(activations, embeddings)
@@ -41,7 +39,6 @@ def monosemanticity_null(
     Raises:
         NullCannotMove: all draws read the same, as when all embeddings are equal or every latent fires on every
             sample alike.
-        ValueError: as `monosemanticity`, or no latent fires on two samples.
     """
     A, E = _checked_pair(activations, embeddings)
     return null_distribution(

@@ -43,7 +43,6 @@ def null_distribution(
     Raises:
         NullCannotMove: all draws give the same value up to rounding, as when columns are permuted under a metric
             that does not depend on their order.
-        ValueError: n < 2, or a draw reads a non-finite value.
     """
     if n < 2:
         raise ValueError(f"null_distribution needs at least 2 draws, got {n}")
@@ -63,8 +62,6 @@ def against_null(observed: float, null: ArrayLike) -> NullComparison:
     Args:
         observed: the metric on the real input.
         null: [n], from `null_distribution`.
-    Raises:
-        ValueError: fewer than two draws, a non-finite one, or no spread.
     Source: Phipson & Smyth 2010 (why p is never 0).
     """
     null = sample(null, "the null")

@@ -38,8 +38,6 @@ def polytopes(
         angle_tolerance: largest deviation from an ideal angle, in degrees.
     Returns:
         One Polytope per group, ordered by its first member.
-    Raises:
-        ValueError: W is not two-dimensional.
     Source: Elhage et al. 2022, "Uniform Superposition".
     """
     if W.ndim != 2:

@@ -71,8 +71,6 @@ def match_features(dictionary: ArrayLike, decoder: ArrayLike, signed: bool = Tru
     Args:
         dictionary: [n_features, d]; decoder: [n_latents, d].
         signed: False matches on |cosine|, which calls two antipodal features recovered by one direction found twice.
-    Raises:
-        ValueError: widths differ or values are not finite.
     Source: Kuhn 1955.
     """
     cosine = cosines(dictionary, decoder)
@@ -154,8 +152,6 @@ def detection(scores: ArrayLike, active: ArrayLike) -> Detection:
     Args:
         scores: `matched_scores` or the decisions of a `linear_probe`, [n_samples, n_features].
         active: features > 0, bool, [n_samples, n_features].
-    Raises:
-        ValueError: shapes differ or a score is not a number.
     """
     scores, active = np.asarray(as_array(scores)), np.asarray(as_array(active)).astype(bool)
     if scores.ndim != 2 or scores.shape != active.shape:
@@ -180,8 +176,6 @@ def linear_probe(x: ArrayLike, active: ArrayLike, x_test: ArrayLike, penalty: fl
         penalty: ridge, in units of the mean variance of x's dimensions times n.
     Returns:
         [n_test, n_features], for `detection(decisions, active_test)`.
-    Raises:
-        ValueError: shapes that do not fit, or values that are not finite.
     Source: Alain & Bengio 2016, "Understanding intermediate layers using linear classifier probes".
     """
     x, x_test = _checked(x, "x"), _checked(x_test, "x_test")
@@ -211,8 +205,6 @@ def absorption(scores: ArrayLike, features: ArrayLike, parent: ArrayLike) -> Abs
         scores: `matched_scores`, [n_samples, n_features]; a latent fires where its score is > 0.
         features: [n_samples, n_features], active where > 0.
         parent: of each feature, int [n_features], -1 for a root.
-    Raises:
-        ValueError: shapes differ, or no feature has a parent.
     Source: Chanin et al. 2024, "A is for Absorption" (there with probes for unknown features, here with the known
         ones).
     """

@@ -28,12 +28,8 @@ def class_means(codes: ArrayLike, labels: ArrayLike, n_classes: int | None = Non
     """Mean code of each unit on each class, µ_cu; [n_classes, n_units].
 
     Args:
-        codes: [n_samples, n_units].
-        labels: ints [n_samples].
-        n_classes: by default the largest label + 1.
-    Raises:
-        ValueError: shapes that do not fit, labels that are not ints from 0 on, non-finite codes, or a class without
-            samples.
+        codes: [n_samples, n_units]; labels: ints [n_samples].
+        n_classes: by default the largest label + 1; every class needs samples.
     """
     codes, labels, n_classes = _checked(codes, labels, n_classes)
     return _means(codes, labels[None], n_classes)[0]
@@ -50,8 +46,6 @@ def entropy_selectivity(means: ArrayLike, published: bool = False) -> np.ndarray
         published: ReLU and floor.
     Returns:
         [..., n_units]; nan for a unit silent on all classes.
-    Raises:
-        ValueError: fewer than two classes, non-finite means, or negative ones where not published.
     Source: TopoSAE, H1.
     """
     means = _checked_means(means)
@@ -65,12 +59,8 @@ def entropy_selectivity(means: ArrayLike, published: bool = False) -> np.ndarray
 def class_selectivity_index(means: ArrayLike) -> np.ndarray:
     """(µ_max - µ_rest) / (µ_max + µ_rest), µ_rest the mean of the other classes' means; 0 to 1, nan where silent.
 
-    Args:
-        means: non-negative class means, [..., n_classes, n_units].
-    Returns:
-        [..., n_units].
-    Raises:
-        ValueError: as `entropy_selectivity`.
+    [..., n_units] of non-negative class means [..., n_classes, n_units].
+
     Source: Morcos et al. 2018, "On the importance of single directions for generalization".
     """
     means = _non_negative(_checked_means(means))
@@ -82,36 +72,12 @@ def class_selectivity_index(means: ArrayLike) -> np.ndarray:
 def peak_share(means: ArrayLike) -> np.ndarray:
     """Share of the largest class mean in their sum, max_c µ_c / Σ_c µ_c; 1/C to 1, nan where silent.
 
-    Args:
-        means: non-negative class means, [..., n_classes, n_units].
-    Returns:
-        [..., n_units].
-    Raises:
-        ValueError: as `entropy_selectivity`.
+    [..., n_units] of non-negative class means [..., n_classes, n_units].
+
     Source: TopoSAE, EXP_012b.
     """
     means = _non_negative(_checked_means(means))
     return _over(means.max(-2), means.sum(-2))
-
-
-def auroc(codes: ArrayLike, labels: ArrayLike, n_classes: int | None = None) -> np.ndarray:
-    """P(code of a sample of class c > code of another sample), ties half, for every class and unit.
-
-    By ranks, all at once: (r̄_c - (n_c + 1)/2) / (n - n_c), r̄_c the mean rank of class c.
-
-    Args:
-        codes: [n_samples, n_units], of any sign.
-        labels, n_classes: as in `class_means`.
-    Returns:
-        [n_classes, n_units]; .5 for a unit that never varies. The largest over classes exceeds .5 by chance alone.
-    Raises:
-        ValueError: as `class_means`, or fewer than two classes.
-    """
-    codes, labels, n_classes = _checked(codes, labels, n_classes)
-    if n_classes < 2:
-        raise ValueError("auroc needs at least two classes")
-    means = class_means(rankdata(codes, axis=0), labels, n_classes)
-    return _auroc(means, np.bincount(labels, minlength=n_classes))
 
 
 def silent_units(codes: ArrayLike) -> np.ndarray:
@@ -134,7 +100,6 @@ def label_permutation_null(
         [n, n_units]; its mean over units is the null of a mean over units.
     Raises:
         NullCannotMove: all permutations read the same mean, as under a floor or with constant codes.
-        ValueError: as `class_means`, n < 2, or every unit is silent.
     """
     codes, labels, n_classes = _checked(codes, labels, n_classes)
     if n < 2:
@@ -175,7 +140,7 @@ def selectivity_report(
         For each of entropy, index, peak, auroc: the mean over units (`entropy`), its null's mean (`entropy_null`) and
         standing (`entropy_z`); and `silent`, `n_units`.
     Raises:
-        ValueError, NullCannotMove: as `label_permutation_null`; negative codes.
+        NullCannotMove: as `label_permutation_null`.
     """
     codes, labels, n_classes = _checked(codes, labels, n_classes)
     if (codes < 0).any():
@@ -202,6 +167,13 @@ def _means(codes: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:
 
 
 def _auroc(mean_ranks: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """P(code of a sample of class c > code of another sample), ties half: (r̄_c - (n_c + 1)/2) / (n - n_c).
+
+    Args:
+        mean_ranks: r̄_c, mean rank of each class, [..., n_classes, n_units]; counts: n_c, [n_classes].
+    Returns:
+        As mean_ranks; .5 for a unit that never varies. The largest over classes exceeds .5 by chance alone.
+    """
     own = counts[:, None]
     return (mean_ranks - (own + 1) / 2) / (counts.sum() - own)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.spatial.distance import pdist, squareform
+from scipy.spatial.distance import pdist
 from scipy.stats import spearmanr
 
 _ROUNDING = 1e-12
@@ -23,14 +23,9 @@ def linear_cka(X: ArrayLike, Y: ArrayLike) -> float:
     Equal to the form through n_samples x n_samples Gram matrices, at cost n d^2 in place of n^2 d. Directions of
     large variance dominate it: it can read near 1 while small directions differ.
 
-    Args:
-        X: [n_samples, d1].
-        Y: [n_samples, d2].
     Returns:
         In [0, 1]; 1 for equal up to rotation, shift and scale. Independent Gaussians read about sqrt(d1 d2) /
         n_samples while that is small, and approach 1 as it grows.
-    Raises:
-        ValueError: unequal sample counts, non-finite values, or X or Y constant.
     Source: Kornblith et al. 2019, "Similarity of Neural Network Representations Revisited".
     """
     X, Y = _checked_pair(X, Y)
@@ -38,38 +33,12 @@ def linear_cka(X: ArrayLike, Y: ArrayLike) -> float:
     return _unit(cross / (np.linalg.norm(X.T @ X) * np.linalg.norm(Y.T @ Y)))
 
 
-def rbf_cka(X: ArrayLike, Y: ArrayLike, bandwidth: float = 1.0) -> float:
-    """Centred kernel alignment with k(x, x') = exp(-|x - x'|^2 / 2 s^2), s = bandwidth x median distance of all pairs.
-
-    Small bandwidths compare neighbourhoods, large ones approach `linear_cka`. The median makes it scale-invariant.
-
-    Args:
-        X: [n_samples, d1].
-        Y: [n_samples, d2].
-        bandwidth: s in units of each representation's median pairwise distance.
-    Returns:
-        In [0, 1]; 1 for equal up to rotation, shift and scale. Memory n_samples^2.
-    Raises:
-        ValueError: as `linear_cka`, or half of all pairs coincide (the median distance is 0), or bandwidth <= 0.
-    Source: Kornblith et al. 2019.
-    """
-    if not bandwidth > 0:
-        raise ValueError(f"rbf_cka: bandwidth must be positive, got {bandwidth}")
-    X, Y = _checked_pair(X, Y)
-    K, L = (_centred_kernel(A, bandwidth, name) for A, name in ((X, "X"), (Y, "Y")))
-    return _unit((K * L).sum() / (np.linalg.norm(K) * np.linalg.norm(L)))
-
-
 def procrustes_similarity(X: ArrayLike, Y: ArrayLike) -> float:
     """Overlap after the best rotation, ‖XᵀY‖_* / (‖X‖_F ‖Y‖_F) with the nuclear norm, columns centred.
 
-    Args:
-        X: [n_samples, d1].
-        Y: [n_samples, d2]; the narrower of the two is padded with zero columns.
-    Returns:
-        In [0, 1]; 1 for equal up to rotation, reflection, shift and scale.
-    Raises:
-        ValueError: as `linear_cka`.
+    In [0, 1]; 1 for equal up to rotation, reflection, shift and scale. The narrower of the two counts as padded with
+    zero columns.
+
     Source: Schönemann 1966; Ding et al. 2021, "Grounding Representation Similarity with Statistical Testing".
     """
     X, Y = _checked_pair(X, Y)
@@ -77,28 +46,11 @@ def procrustes_similarity(X: ArrayLike, Y: ArrayLike) -> float:
     return _unit(nuclear / (np.linalg.norm(X) * np.linalg.norm(Y)))
 
 
-def procrustes_distance(X: ArrayLike, Y: ArrayLike) -> float:
-    """What no rotation removes, min_R ‖X/‖X‖_F - (Y/‖Y‖_F) R‖_F = sqrt(2 - 2 procrustes_similarity).
-
-    Args, Raises: as `procrustes_similarity`.
-    Returns:
-        In [0, sqrt(2)]; 0 for equal up to rotation, reflection, shift and scale (to about 1e-8: a square root
-        of rounding error).
-    """
-    return float(np.sqrt(2 - 2 * procrustes_similarity(X, Y)))
-
-
 def rsa(X: ArrayLike, Y: ArrayLike) -> float:
     """Representational similarity analysis: Spearman's rank correlation of all pairwise Euclidean distances.
 
-    Args:
-        X: [n_samples, d1].
-        Y: [n_samples, d2].
-    Returns:
-        In [-1, 1]; 1 where both order all pairs alike, as when equal up to rotation, shift and scale.
-        Memory n_samples^2.
-    Raises:
-        ValueError: as `linear_cka`, fewer than 3 samples, or all pairs equally far apart (no order to compare).
+    In [-1, 1]; 1 where both order all pairs alike, as when equal up to rotation, shift and scale. Memory n_samples^2.
+
     Source: Kriegeskorte et al. 2008.
     """
     X, Y = _checked_pair(X, Y, least=3)
@@ -135,16 +87,6 @@ def _centred(A: np.ndarray, name: str) -> np.ndarray:
     if np.abs(centred).max(initial=0) <= _ROUNDING * np.abs(A).max(initial=0):
         raise ValueError(f"{name} is the same for every sample: it has no geometry to compare")
     return centred
-
-
-def _centred_kernel(A: np.ndarray, bandwidth: float, name: str) -> np.ndarray:
-    """H K H with the Gaussian kernel of the median heuristic, [n_samples, n_samples]."""
-    distances = pdist(A)
-    scale = bandwidth * np.median(distances)
-    if not scale > 0:
-        raise ValueError(f"rbf_cka: at least half of all pairs of {name} coincide, so the median distance is 0")
-    K = np.exp(-squareform(distances) ** 2 / (2 * scale**2))
-    return K - K.mean(axis=0) - K.mean(axis=1, keepdims=True) + K.mean()
 
 
 def _unit(value: float) -> float:

@@ -19,8 +19,6 @@ def fvu(x: ArrayLike, recons: ArrayLike) -> float:
     Args:
         x: what was to be reconstructed, [n_samples, d].
         recons: the reconstruction x̂, [n_samples, d].
-    Raises:
-        ValueError: shapes differ, values are not finite, or x is the same for every sample.
     Source: Gao et al. 2024, "Scaling and evaluating sparse autoencoders".
     """
     x, recons = _pair(x, recons)
@@ -38,11 +36,6 @@ def l0(latents: ArrayLike) -> float:
 def l1(latents: ArrayLike) -> float:
     """Mean over samples of the latents' absolute sum, mean_n sum_j |f_nj|; independent of the number of samples."""
     return float(_matrix(latents, "latents").abs().sum(1, dtype=torch.float64).mean())
-
-
-def latent_densities(latents: ArrayLike) -> Tensor:
-    """Share of samples on which each latent is active, mean_n [f_nj != 0]; float64, [n_latents], sum = `l0`."""
-    return (_matrix(latents, "latents") != 0).mean(0, dtype=torch.float64)
 
 
 def samples_since_fired(latents: ArrayLike) -> Tensor:
@@ -67,8 +60,6 @@ def dead_fraction(since_fired: ArrayLike, window: int) -> float:
     Args:
         since_fired: samples since each latent was last active, [n_latents], as `samples_since_fired` counts them.
         window: in samples.
-    Raises:
-        ValueError: window < 1, or since_fired is not a list of counts.
     """
     since = torch.as_tensor(since_fired)
     if window < 1:
@@ -81,22 +72,6 @@ def dead_fraction(since_fired: ArrayLike, window: int) -> float:
     return float((since >= window).double().mean())
 
 
-def norm_ratio(x: ArrayLike, recons: ArrayLike) -> float:
-    """Mean length of the reconstruction in units of the sample's, mean_n |x̂_n| / |x_n|, zero samples left out.
-
-    Below 1 for shrunk latents, but for anything left out as well: an orthogonal projection has a ratio below 1 and
-    no shrinkage. `shrinkage` tells them apart.
-
-    Raises:
-        ValueError: as `fvu`, or every sample is zero.
-    """
-    x, recons = _pair(x, recons)
-    norms = x.norm(dim=1)
-    if not (norms > 0).any():
-        raise ValueError("norm_ratio is undefined: every sample of x is zero")
-    return float((recons.norm(dim=1)[norms > 0] / norms[norms > 0]).mean())
-
-
 def shrinkage(x: ArrayLike, recons: ArrayLike) -> float:
     """Relative reconstruction bias, γ = sum |x̂|^2 / sum x̂·x = argmin_γ sum |x̂/γ - x|^2.
 
@@ -104,8 +79,6 @@ def shrinkage(x: ArrayLike, recons: ArrayLike) -> float:
     reconstruction should be 1/.8 times longer, as under an L1 penalty. Subtract b_dec from both for a coder whose
     bias is far from 0.
 
-    Raises:
-        ValueError: as `fvu`, or the reconstruction does not point along x at all (sum x̂·x <= 0).
     Source: Rajamanoharan et al. 2024, "Improving Dictionary Learning with Gated Sparse Autoencoders".
     """
     x, recons = _pair(x, recons)

@@ -9,16 +9,10 @@ from lib.tensors import as_array
 
 
 def effective_rank(W: ArrayLike) -> np.ndarray:
-    """exp of the entropy of the singular values' shares, exp(-Σ p_i log p_i), p_i = σ_i / Σσ.
+    """exp of the entropy of the singular values' shares, exp(-Σ p_i log p_i), p_i = σ_i / Σσ; [...] of W [..., m, n].
 
-    The rank for equal singular values, less where a few dominate.
+    The rank for equal singular values, less where a few dominate. W is not centred.
 
-    Args:
-        W: [..., m, n]; not centred.
-    Returns:
-        [...].
-    Raises:
-        ValueError: not a matrix, non-finite, or all 0.
     Source: Roy & Vetterli 2007, "The effective rank".
     """
     s = np.linalg.svd(_checked(W, "W"), compute_uv=False)  # [..., min(m, n)]
@@ -30,13 +24,7 @@ def effective_rank(W: ArrayLike) -> np.ndarray:
 
 
 def variances(x: ArrayLike) -> np.ndarray:
-    """Variance along each principal axis, largest first; [min(n_samples, d)].
-
-    Args:
-        x: [n_samples, d], at least two samples that differ.
-    Raises:
-        ValueError: not such a matrix, or non-finite.
-    """
+    """Variance along each principal axis, largest first, of x [n_samples >= 2, d]; [min(n_samples, d)]."""
     x = _checked(x, "x")
     if x.ndim != 2 or len(x) < 2:
         raise ValueError(f"x must be [n_samples >= 2, d], got {x.shape}")
@@ -47,25 +35,14 @@ def variances(x: ArrayLike) -> np.ndarray:
 
 
 def participation_ratio(x: ArrayLike) -> float:
-    """(Σλ)² / Σλ² of the variances λ along the principal axes; d for a round cloud, 1 for a line.
-
-    Args:
-        x: [n_samples, d].
-    Raises:
-        ValueError: as `variances`.
-    """
+    """(Σλ)² / Σλ² of the variances λ along principal axes of x [n_samples, d]; d for a round cloud, 1 for a line."""
     found = variances(x)
     return float(found.sum() ** 2 / np.square(found).sum())
 
 
 def principal_dimension(x: ArrayLike, share: float = 0.95) -> int:
-    """Fewest principal axes that hold `share` of the variance (d95 for .95).
+    """Fewest principal axes of x [n_samples, d] that hold `share`, in (0, 1], of the variance (d95 for .95).
 
-    Args:
-        x: [n_samples, d].
-        share: in (0, 1].
-    Raises:
-        ValueError: as `variances`, or a share outside (0, 1].
     Source: TopoSAE, EXP_011.
     """
     if not 0 < share <= 1:
@@ -75,10 +52,9 @@ def principal_dimension(x: ArrayLike, share: float = 0.95) -> int:
 
 
 def unrelated(x: ArrayLike, rng: np.random.Generator) -> np.ndarray:
-    """x with the samples permuted within each dimension: the null of a low dimension, same spreads, no correlation.
+    """x [n_samples, d] with the samples permuted within each dimension: same spreads, no correlation.
 
-    Args:
-        x: [n_samples, d].
+    The null of a low dimension.
     """
     return checked_generator(rng).permuted(_checked(x, "x"), axis=0)
 

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
-from scipy.special import gammaln
 
 from lib.rng import checked_generator
 from lib.tensors import as_array
@@ -56,8 +55,6 @@ def bootstrap_interval(
         method: "BCa" or "percentile".
     Returns:
         Interval; of width 0 where all values are equal.
-    Raises:
-        ValueError: fewer than two values, a non-finite one, or a statistic whose BCa limits are undefined.
     Source: Efron 1987, through scipy.stats.bootstrap.
     """
     values, rng = sample(values, "values"), checked_generator(rng)
@@ -84,8 +81,6 @@ def bootstrap_seeds(
         table: [n_seeds, ...].
         statistic: maps such a table to a number.
         level, n_resamples, rng: as in `bootstrap_interval`.
-    Raises:
-        ValueError: fewer than two rows, or a non-finite value.
     Source: Efron & Tibshirani 1993, chapter 13.
     """
     table, rng = np.asarray(table, dtype=float), checked_generator(rng)
@@ -101,8 +96,6 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     Args:
         values: [n], independent, one per seed.
         level: coverage aimed at.
-    Raises:
-        ValueError: fewer than two values, or a non-finite one.
     """
     values = sample(values, "values")
     half = stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values)
@@ -110,13 +103,11 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
 
 
 def seed_interval(values: ArrayLike, level: float = 0.95, *, rng: np.random.Generator) -> Interval:
-    """The book's interval of a mean over seeds: Student's below ten seeds, the BCa bootstrap from ten on.
+    """The interval of a mean over seeds: Student's below ten seeds, the BCa bootstrap from ten on.
 
     Args:
         values: [n], one per seed, or paired differences.
         level, rng: as in `bootstrap_interval`.
-    Raises:
-        ValueError: fewer than two values, or a non-finite one.
     """
     return t_interval(values, level) if np.size(values) < 10 else bootstrap_interval(values, level=level, rng=rng)
 
@@ -132,8 +123,6 @@ def paired_difference(
         statistic, level, n_resamples, rng, method: as in `bootstrap_interval`.
     Returns:
         Interval of statistic(a - b).
-    Raises:
-        ValueError: unequal lengths, fewer than two pairs, or a non-finite value.
     """
     a, b = _pairs(a, b)
     return bootstrap_interval(a - b, statistic, level, n_resamples, rng=rng, method=method)
@@ -154,8 +143,6 @@ def hierarchical_bootstrap(
         groups: [n], the seed each item belongs to; seeds may differ in their number of items and count equally.
         statistic: maps items [..., n_items] and `axis` to numbers [...].
         level, n_resamples, rng: as in `bootstrap_interval`.
-    Raises:
-        ValueError: unequal lengths, fewer than two seeds, or a non-finite value.
     Source: Davison & Hinkley 1997, section 3.8.
     """
     values, groups, rng = sample(values, "values"), np.asarray(groups), checked_generator(rng)
@@ -185,8 +172,6 @@ def paired_permutation_test(
         a, b: [n] each.
         n_resamples: random sign patterns where there are too many to count.
         rng: source of the patterns.
-    Raises:
-        ValueError: unequal lengths, fewer than two pairs, or a non-finite value.
     """
     a, b = _pairs(a, b)
     return _permutation_test(a, b, "samples", 2 ** len(a), n_resamples, rng)
@@ -202,8 +187,6 @@ def permutation_test(
     Args:
         a, b: [n_a] and [n_b], independent seeds.
         n_resamples, rng: as in `paired_permutation_test`.
-    Raises:
-        ValueError: fewer than two values in either, or a non-finite value.
     """
     a, b = sample(a, "a"), sample(b, "b")
     return _permutation_test(a, b, "independent", math.comb(len(a) + len(b), len(a)), n_resamples, rng)
@@ -212,8 +195,6 @@ def permutation_test(
 def proportion_interval(successes: int, n: int, level: float = 0.95) -> Interval:
     """Wilson's interval of a proportion, successes / n; sensible at 0 and at n.
 
-    Raises:
-        ValueError: n < 1, or successes outside 0..n.
     Source: Wilson 1927, through scipy.
     """
     if n < 1 or not 0 <= successes <= n:
@@ -231,8 +212,6 @@ def holm(p_values: ArrayLike) -> np.ndarray:
         p_values: [..., m], the whole family declared before the runs, or a batch of families.
     Returns:
         [..., m], in the order given.
-    Raises:
-        ValueError: empty, or a value outside [0, 1].
     Source: Holm 1979.
     """
     p = np.asarray(p_values, dtype=float)
@@ -245,36 +224,8 @@ def holm(p_values: ArrayLike) -> np.ndarray:
     return adjusted
 
 
-def cohens_d(a: ArrayLike, b: ArrayLike) -> float:
-    """Cohen's d of two independent groups, (mean a - mean b) / pooled standard deviation.
-
-    Raises:
-        ValueError: fewer than two values in either, a non-finite one, or no spread within the groups.
-    """
-    a, b = sample(a, "a"), sample(b, "b")
-    squares = a.var(ddof=1) * (len(a) - 1) + b.var(ddof=1) * (len(b) - 1)
-    return standardised(a.mean() - b.mean(), np.sqrt(squares / (len(a) + len(b) - 2)), "cohens_d")
-
-
-def hedges_g(a: ArrayLike, b: ArrayLike) -> float:
-    """Hedges' g, Cohen's d without its small-sample bias: d Γ(m/2) / (sqrt(m/2) Γ((m-1)/2)), m = n_a + n_b - 2.
-
-    With three seeds a side the factor is .80.
-
-    Raises:
-        ValueError: as `cohens_d`.
-    Source: Hedges 1981.
-    """
-    m = np.size(a) + np.size(b) - 2
-    return float(cohens_d(a, b) * np.exp(gammaln(m / 2) - gammaln((m - 1) / 2)) / np.sqrt(m / 2))
-
-
 def paired_dz(a: ArrayLike, b: ArrayLike) -> float:
-    """d_z of paired values, mean(a - b) / sd(a - b); not comparable with `cohens_d`, since pairing shrinks the sd.
-
-    Raises:
-        ValueError: unequal lengths, fewer than two pairs, a non-finite value, or all differences equal.
-    """
+    """d_z of paired values, mean(a - b) / sd(a - b); not comparable with Cohen's d, since pairing shrinks the sd."""
     a, b = _pairs(a, b)
     return standardised((a - b).mean(), (a - b).std(ddof=1), "paired_dz")
 
@@ -294,7 +245,6 @@ def _pairs(a: ArrayLike, b: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     if len(a) != len(b):
         raise ValueError(f"a and b must be paired by seed, got {len(a)} and {len(b)} values")
     return a, b
-
 
 
 def standardised(difference: float, spread: float, name: str) -> float:
@@ -329,8 +279,6 @@ def rank_p(observed: float, null: ArrayLike) -> float:
     Sets drawn at random are exchangeable with one selected elsewhere; a disc's scattered equals are not (see
     `share_reaching`).
 
-    Raises:
-        ValueError: no draws.
     Source: Phipson & Smyth 2010.
     """
     null = _draws(null, "rank_p")

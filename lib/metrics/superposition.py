@@ -10,15 +10,7 @@ from torch import Tensor
 
 
 def feature_norms(W: Tensor) -> Tensor:
-    """Length of each feature's direction, |W_i|; about 1 when represented and 0 when ignored.
-
-    Args:
-        W: [..., n_hidden, n_features].
-    Returns:
-        [..., n_features].
-    Raises:
-        ValueError: W has fewer than two dimensions.
-    """
+    """Length of each feature's direction, |W_i|; about 1 when represented and 0 when ignored. [..., n_features]."""
     return torch.linalg.vector_norm(_checked(W), dim=-2)
 
 
@@ -29,25 +21,15 @@ def unit_columns(W: Tensor) -> Tensor:
 
 
 def gram(W: Tensor) -> Tensor:
-    """Overlaps of all pairs of features, WᵀW; entry (i, j) is W_i · W_j.
-
-    Args:
-        W: [..., n_hidden, n_features].
-    Returns:
-        [..., n_features, n_features], symmetric.
-    """
+    """Overlaps of all pairs of features, WᵀW; entry (i, j) is W_i · W_j. [..., n_features, n_features], symmetric."""
     return _checked(W).mT @ W
 
 
 def interference(W: Tensor) -> Tensor:
-    """What the other features put on each feature's direction, sum_{j != i} (Ŵ_i · W_j)^2.
+    """What the other features put on each feature's direction, sum_{j != i} (Ŵ_i · W_j)^2; [..., n_features].
 
-    0 for a feature orthogonal to all others, 1 for either half of a unit antipodal pair.
+    0 for a feature orthogonal to all others or a zero column, 1 for either half of a unit antipodal pair.
 
-    Args:
-        W: [..., n_hidden, n_features].
-    Returns:
-        [..., n_features]; 0 for a zero column.
     Source: Elhage et al. 2022, "Toy Models of Superposition".
     """
     overlaps = unit_columns(W).mT @ W  # [..., n_features, n_features]
@@ -112,8 +94,6 @@ def zero_predictor_loss(importance: Tensor | float, feature_probability: Tensor 
             (one p per model is [n_models, 1]).
     Returns:
         [...], the same unit as sum_i I_i (x_i - x̂_i)^2 averaged over samples.
-    Raises:
-        ValueError: p outside [0, 1].
     """
     p = torch.as_tensor(feature_probability)
     if not ((p >= 0) & (p <= 1)).all():
@@ -124,7 +104,7 @@ def zero_predictor_loss(importance: Tensor | float, feature_probability: Tensor 
 def mean_predictor_loss(importance: Tensor | float, feature_probability: Tensor | float) -> Tensor:
     """Expected loss of always answering the mean, sum_i I_i Var(x_i) = sum_i I_i (p / 3 - p^2 / 4).
 
-    Args, Returns, Raises: as `zero_predictor_loss`.
+    Args, Returns: as `zero_predictor_loss`.
     """
     p = torch.as_tensor(feature_probability)
     return zero_predictor_loss(importance, p) - (torch.as_tensor(importance) * p.square()).sum(-1) / 4
@@ -140,8 +120,6 @@ def normalised_loss(loss: Tensor, importance: Tensor | float, feature_probabilit
         importance, feature_probability: as in `zero_predictor_loss`.
     Returns:
         [...].
-    Raises:
-        ValueError: the zero predictor's loss is 0 somewhere, so there is nothing to predict.
     """
     floor = zero_predictor_loss(importance, feature_probability)
     if not (floor > 0).all():
@@ -152,12 +130,7 @@ def normalised_loss(loss: Tensor, importance: Tensor | float, feature_probabilit
 def published_weight_norms(W: Tensor) -> Tensor:
     """The published code's "weight norms": |row i of WᵀW|. A documented defect; the true ones are `feature_norms`.
 
-    It equals |Wᵀ W_i|, so an antipodal pair of unit features reads sqrt(2) where each has norm 1.
-
-    Args:
-        W: [..., n_hidden, n_features].
-    Returns:
-        [..., n_features].
+    It equals |Wᵀ W_i|, so an antipodal pair of unit features reads sqrt(2) where each has norm 1. [..., n_features].
     """
     return torch.linalg.vector_norm(gram(W), dim=-1)
 
@@ -166,11 +139,6 @@ def published_gram(W: Tensor) -> Tensor:
     """The published code's "WᵀW" heat map: (WᵀW)^2. A documented defect; the true one is `gram`.
 
     It adds up overlaps over all paths i - k - j: an antipodal pair of unit features reads ±2 where WᵀW reads ±1.
-
-    Args:
-        W: [..., n_hidden, n_features].
-    Returns:
-        [..., n_features, n_features].
     """
     return gram(W) @ gram(W)
 

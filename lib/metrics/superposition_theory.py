@@ -23,8 +23,6 @@ def phase_losses(importance: np.ndarray, density: np.ndarray, n_features: int = 
         n_features: 2 or 3.
     Returns:
         [..., 3], in the order of `PHASES`.
-    Raises:
-        ValueError: n_features is neither 2 nor 3.
     Source: derived here for the data law of Elhage et al. 2022, "Superposition as a Phase Change".
     """
     if n_features not in (2, 3):
@@ -38,24 +36,6 @@ def phase_losses(importance: np.ndarray, density: np.ndarray, n_features: int = 
 def predicted_phase(importance: np.ndarray, density: np.ndarray, n_features: int = 2) -> np.ndarray:
     """Index into `PHASES` of the phase with the lowest exact loss."""
     return phase_losses(importance, density, n_features).argmin(-1)
-
-
-def superposition_boundary(density: np.ndarray) -> np.ndarray:
-    """Importance at which ignoring the extra feature costs as much as superposing it, r = 2p / (4 - 5p).
-
-    With two features the reciprocal is the upper boundary; the two meet at p = 4/7, r = 1, and beyond it ignoring wins.
-
-    Args:
-        density: p, below 4/5.
-    Returns:
-        r, shaped like density.
-    Raises:
-        ValueError: p >= 4/5, where superposing never wins.
-    """
-    p = np.asarray(density, float)
-    if not (p < 0.8).all():
-        raise ValueError(f"the boundary exists for density below 4/5, got {p.max():g}")
-    return 2 * p / (4 - 5 * p)
 
 
 def measured_phase(W: np.ndarray, threshold: float = 0.3) -> np.ndarray:

@@ -2,8 +2,8 @@
 
 A sheet is (h, w); place i is row i // w, column i % w, and a step to the next row or column has length 1. Unit i stands
 at place i. Where the units were laid out otherwise (the permuted-sheet control), `places[i]` is the place of unit i:
-give `places[sets]` to what takes sets, `arrange(values, places)` to what takes maps; `np.argsort(places)[sets]` are the
-units of a set of places.
+give `places[sets]` to what takes sets, `values[..., np.argsort(places)]` to what takes maps; `np.argsort(places)[sets]`
+are the units of a set of places.
 """
 from __future__ import annotations
 
@@ -50,11 +50,7 @@ class Profile(NamedTuple):
 
 
 def positions(sheet: Sheet) -> np.ndarray:
-    """Row and column of every place, (i // w, i % w); float64 [h w, 2].
-
-    Raises:
-        ValueError: a side is below 1.
-    """
+    """Row and column of every place, (i // w, i % w); float64 [h w, 2]."""
     height, width = sheet
     if min(height, width) < 1:
         raise ValueError(f"a sheet needs sides of at least 1, got {height} x {width}")
@@ -75,8 +71,6 @@ def mean_pairwise_distance(sets: ArrayLike, sheet: Sheet) -> np.ndarray:
         sheet: (h, w).
     Returns:
         [...].
-    Raises:
-        ValueError: k < 2, a place off the sheet, or one that is twice in a set.
     Source: TopoSAE, EXP_019.
     """
     sets = _checked_sets(sets, sheet)
@@ -87,11 +81,7 @@ def mean_pairwise_distance(sets: ArrayLike, sheet: Sheet) -> np.ndarray:
 
 
 def random_sets(n_units: int, k: int, n: int, rng: np.random.Generator) -> np.ndarray:
-    """n sets of k different units out of n_units, each set equally likely; ints [n, k].
-
-    Raises:
-        ValueError: k outside 1..n_units.
-    """
+    """n sets of k different units out of n_units, each set equally likely; ints [n, k]."""
     if not 1 <= k <= n_units:
         raise ValueError(f"random_sets: cannot draw {k} different units out of {n_units}")
     rng, rows = checked_generator(rng), max(1, _CHUNK // n_units)
@@ -109,7 +99,6 @@ def colocation(sets: ArrayLike, sheet: Sheet, n: int = 2_000, *, rng: np.random.
         rng: source of the random sets.
     Raises:
         NullCannotMove: every k places of the sheet are equally far apart (k is the whole sheet).
-        ValueError: as `mean_pairwise_distance`, or n < 2.
     Source: TopoSAE, EXP_019; p counts the observation (Phipson & Smyth 2010).
     """
     if n < 2:
@@ -136,8 +125,6 @@ def morans_i(maps: ArrayLike, sheet: Sheet) -> np.ndarray:
         sheet: (h, w), at least two places.
     Returns:
         [...]; nan for a constant map.
-    Raises:
-        ValueError: another number of values than places, or values that are not finite.
     Source: Moran 1950.
     """
     maps = _checked_maps(maps, sheet)
@@ -156,12 +143,11 @@ def morans_i_null(maps: ArrayLike, sheet: Sheet, n: int, rng: np.random.Generato
 
     Raises:
         NullCannotMove: no map varies over the sheet, so every permutation reads the same.
-        ValueError: as `morans_i`, or n < 2.
     """
     maps, rng = _checked_maps(maps, sheet), checked_generator(rng)
     if n < 2:
         raise ValueError(f"morans_i_null needs at least 2 permutations, got {n}")
-    null = np.stack([morans_i(maps[..., permuted_places(sheet, rng)], sheet) for _ in range(n)])
+    null = np.stack([morans_i(maps[..., rng.permutation(maps.shape[-1])], sheet) for _ in range(n)])
     if not (np.ptp(null, axis=0) > 1e-9).any():
         raise NullCannotMove("morans_i_null: the maps read the same in every arrangement; are they constant?")
     return null
@@ -175,8 +161,6 @@ def correlation_profile(activations: ArrayLike, sheet: Sheet, n: int = 200, *, r
         sheet: (h, w).
         n: permuted sheets.
         rng: source of the permutations.
-    Raises:
-        ValueError: another number of columns than places, fewer than two that vary, or non-finite values.
     """
     x, rng = _checked_maps(activations, sheet), checked_generator(rng)
     varies = np.flatnonzero(x.std(0) > 1e-12 * np.abs(x).max())
@@ -203,33 +187,11 @@ def disc(centres: ArrayLike, k: int, sheet: Sheet) -> np.ndarray:
         sheet: (h, w).
     Returns:
         ints [..., k].
-    Raises:
-        ValueError: k outside 1..h w, or a centre off the sheet.
     """
     n_places, centres = sheet[0] * sheet[1], np.asarray(centres)
     if not 1 <= k <= n_places or not ((centres >= 0) & (centres < n_places)).all():
         raise ValueError(f"disc: k = {k} or a centre does not fit the {sheet[0]} x {sheet[1]} sheet")
     return np.argsort(distances(sheet)[centres].round(9), axis=-1, kind="stable")[..., :k]
-
-
-def permuted_places(sheet: Sheet, rng: np.random.Generator) -> np.ndarray:
-    """A random place for every unit, no place twice: the sheet whose neighbourhoods mean nothing; ints [h w]."""
-    return checked_generator(rng).permutation(sheet[0] * sheet[1])
-
-
-def arrange(values: ArrayLike, places: ArrayLike) -> np.ndarray:
-    """Values by unit as values by place, out[..., places[i]] = values[..., i].
-
-    Args:
-        values: [..., n].
-        places: place of every unit, a permutation of 0..n-1.
-    Raises:
-        ValueError: `places` is no permutation of the units.
-    """
-    values, places = np.asarray(as_array(values)), np.asarray(as_array(places))
-    if not np.array_equal(np.sort(places), np.arange(values.shape[-1])):
-        raise ValueError(f"arrange: places must hold each of 0..{values.shape[-1] - 1} once")
-    return values[..., np.argsort(places)]
 
 
 def _pieces(values: np.ndarray, rows: int) -> list[np.ndarray]:

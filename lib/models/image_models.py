@@ -1,4 +1,7 @@
-"""`image_model`: the one builder of image classifiers, with a start of their own from a named stream."""
+"""`image_model`: the one builder of image classifiers, with a start of their own from a named stream.
+
+Vision transformers and a residual network, timm's at small sizes.
+"""
 from __future__ import annotations
 
 from typing import Any
@@ -6,9 +9,68 @@ from typing import Any
 import torch
 from torch import nn
 
-from lib.models.resnet import resnet18
-from lib.models.vit import tiny_vit, vit
 from lib.rng import stream_seed
+from lib.torchvision_import import import_torchvision
+
+SMALL = 64
+"""Images of at most so many pixels a side get the stem that does not shrink them."""
+
+
+def vit(
+    image_size: int, channels: int, classes: int, *, patch: int = 16, width: int = 384, depth: int = 12, heads: int = 6,
+    dropout: float = 0.0, drop_path: float = 0.0,
+) -> nn.Module:
+    """A vision transformer that classifies from its class token; the defaults are ViT-S/16.
+
+    Its modules keep timm's names: `blocks.<i>.attn.proj`, `blocks.<i>.mlp.act`, `norm`, `head`.
+
+    Args:
+        image_size: side of the square images, in pixels.
+        patch: side of a patch, in pixels.
+        width: of the residual stream; an MLP is four times as wide.
+        dropout: after the position embedding and after every projection of attention and MLP.
+        drop_path: share of blocks skipped in training by the last block, growing linearly from 0 at the first.
+    Source: Dosovitskiy et al. 2021, "An image is worth 16x16 words".
+    """
+    _check_counts(patch=patch, width=width, depth=depth, heads=heads)
+    if not (0 <= dropout < 1 and 0 <= drop_path < 1):
+        raise ValueError(f"dropout and drop_path must lie in [0, 1), got {dropout} and {drop_path}")
+    if image_size % patch:
+        raise ValueError(f"patches of {patch} pixels do not tile images of {image_size}; give a divisor")
+    if width % heads:
+        raise ValueError(f"{heads} heads do not divide a width of {width}")
+    timm = import_torchvision("timm")
+    return timm.models.vision_transformer.VisionTransformer(
+        img_size=image_size, patch_size=patch, in_chans=channels, num_classes=classes, embed_dim=width, depth=depth,
+        num_heads=heads, pos_drop_rate=dropout, proj_drop_rate=dropout, drop_path_rate=drop_path,
+    )
+
+
+def tiny_vit(image_size: int, channels: int, classes: int, *, patch: int = 16, **options: float) -> nn.Module:
+    """TinyViT: 4 blocks, width 128, 4 heads; `options` are those of `vit` and may change each of these.
+
+    Source: the published study's small transformer.
+    """
+    return vit(image_size, channels, classes, patch=patch, **{"width": 128, "depth": 4, "heads": 4, **options})
+
+
+def resnet18(image_size: int, channels: int, classes: int, *, small_stem: bool | None = None) -> nn.Module:
+    """ResNet-18: a stem, eight blocks of two 3 x 3 convolutions (`layer<i>.<j>.conv<k>`), mean pool, `fc`.
+
+    Args:
+        image_size: side of the square images, in pixels.
+        small_stem: a 3 x 3 convolution of stride 1 and no pooling in place of the 7 x 7 of stride 2 and its pool, which
+            leave little of a small image; None: where image_size is at most 64.
+    Source: He et al. 2016, "Deep residual learning"; the small stem as for CIFAR there.
+    """
+    resnet = import_torchvision("timm").models.resnet
+    model = resnet.ResNet(resnet.BasicBlock, (2, 2, 2, 2), num_classes=classes, in_chans=channels)
+    if image_size <= SMALL if small_stem is None else small_stem:
+        model.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
+        nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
+        model.maxpool = nn.Identity()
+    return model
+
 
 MODELS = {"vit_small": vit, "tiny_vit": tiny_vit, "resnet18": resnet18}
 
@@ -21,18 +83,18 @@ def image_model(name: str, image_size: int, channels: int, classes: int, seed: i
     Args:
         name: "vit_small" (ViT-S/16), "tiny_vit" or "resnet18".
         seed: of the initial weights.
-        options: keyword arguments of the model's own function (`lib.models.vit`, `lib.models.resnet`): patch, width,
-            depth, heads, dropout, drop_path; small_stem.
-    Raises:
-        ValueError: there is no such model, or it cannot have this shape.
-        TypeError: the model has no such option.
+        options: keyword arguments of the model's own function above.
     """
     if name not in MODELS:
         raise ValueError(f"there is no image model {name!r}; there are {', '.join(MODELS)}")
     sizes = {"image_size": image_size, "channels": channels, "classes": classes}
-    for what, value in sizes.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{what} must be a whole number of at least 1, got {value!r}")
+    _check_counts(**sizes)
     with torch.random.fork_rng(devices=[]):  # timm draws from the global CPU generator
         torch.default_generator.manual_seed(stream_seed(seed, "image_model", name))
         return MODELS[name](**sizes, **options)
+
+
+def _check_counts(**counts: Any) -> None:
+    for what, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{what} must be a whole number of at least 1, got {value!r}")

@@ -33,8 +33,6 @@ def activate(pre_acts: Tensor, activation: str) -> Tensor:
 
     Args:
         pre_acts: [..., n_latents].
-    Raises:
-        ValueError: another name.
     """
     if activation == "relu":
         return pre_acts.relu()

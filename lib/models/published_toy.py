@@ -24,9 +24,6 @@ def importance(pattern: str, n_features: int) -> np.ndarray:
 
     `geometric_a` is a^i; `step` 1 for the first half and .1 after; `linear` falls from 1 to .1; `u_shaped` is
     .9 t^2 + .1 for t evenly spaced in [-1, 1].
-
-    Raises:
-        ValueError: unknown pattern.
     """
     i = np.arange(n_features)
     if pattern.startswith("geometric_"):
@@ -77,8 +74,6 @@ def train_online(X: Tensor, W: Tensor, importance: Tensor, epochs: int, lr: floa
         X: [samples, n_features, I], model i reads X[:, :, i].
         W: initial weights, [I, n_hidden, n_features].
         importance: [I, n_features].
-    Raises:
-        ValueError: the number of models or features differs between arguments.
     """
     (models, k, n), samples = W.shape, len(X)
     if X.shape[1:] != (n, models) or importance.shape != (models, n):
@@ -97,12 +92,7 @@ def train_online(X: Tensor, W: Tensor, importance: Tensor, epochs: int, lr: floa
 
 
 def train_published(
-    cells: list[tuple[float, int]],
-    n_features: int,
-    n_hidden: int,
-    importance: np.ndarray,
-    samples: int,
-    epochs: int,
+    cells: list[tuple[float, int]], n_features: int, n_hidden: int, importance: np.ndarray, samples: int, epochs: int,
     device: torch.device,
 ) -> Online:
     """Train one model per (sparsity, seed), data and initial weights both drawn from that seed, as published.

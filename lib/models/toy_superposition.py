@@ -46,8 +46,6 @@ def forward(W: Tensor, b: Tensor, x: Tensor, kind: str = "relu") -> Tensor:
         W: [..., n_hidden, n_features]; b: [..., n_features]; x: [..., batch, n_features]; kind: one of `KINDS`.
     Returns:
         x', shaped like x.
-    Raises:
-        ValueError: unknown kind.
     """
     _check_kind(kind)
     h = x @ W.mT  # [..., batch, n_hidden]

@@ -37,17 +37,8 @@ class Grid(NamedTuple):
 
 
 def train_grid(
-    density: Tensor,
-    importance: Tensor,
-    n_hidden: int,
-    restarts: int,
-    steps: int,
-    batch: int,
-    rng: torch.Generator,
-    kind: str = "relu",
-    law: Law = sparse_features,
-    lr: float = 0.01,
-    log_at: Iterable[int] = (),
+    density: Tensor, importance: Tensor, n_hidden: int, restarts: int, steps: int, batch: int, rng: torch.Generator,
+    kind: str = "relu", law: Law = sparse_features, lr: float = 0.01, log_at: Iterable[int] = (),
 ) -> Grid:
     """Train `restarts` models per density as one ensemble, on fresh batches, with a cosine schedule from `lr`.
 
@@ -70,14 +61,8 @@ def train_grid(
 
 
 def grid_loss(
-    W: Tensor,
-    b: Tensor,
-    density: Tensor,
-    importance: Tensor,
-    rng: torch.Generator,
-    kind: str = "relu",
-    law: Law = sparse_features,
-    samples: int = 8192,
+    W: Tensor, b: Tensor, density: Tensor, importance: Tensor, rng: torch.Generator, kind: str = "relu",
+    law: Law = sparse_features, samples: int = 8192,
 ) -> Tensor:
     """Held-out loss [S, R] over the zero predictor's; all R models of a setting see the same samples.
 

@@ -10,7 +10,8 @@
 `coder` the class · `options` what each rule accepts · `activations` the rules as functions · `losses` what is
 minimised · `stochastic`, `multi_input` two variants · `kernels` (with `selection`, `sparse_ops`, `dense_kernels`,
 `chunks`) the algebra · `trainer` `fit`, over `batches` of data, by one `run` per coder or one `table` of many, with
-`initial` values, `resampling` and `checkpoints` · `files` a saved coder · `interchange` coders of other libraries.
+`initial` values and `resampling` · `inputs` what is taken · `files` a saved coder · `interchange` coders of other
+libraries, from `foreign_files` · `report` everything a coder is judged by where the features are known.
 """
 from lib.sparse_coders.coder import SparseCoder, load
 from lib.sparse_coders.kernels import Codes

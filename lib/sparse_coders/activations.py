@@ -13,19 +13,13 @@ from lib.sparse_coders.kernels import Codes
 
 
 def relu(pre_acts: Tensor) -> Tensor:
-    """f = max(h, 0).
-
-    Args:
-        pre_acts: h, [B, n_latents].
-    """
+    """f = max(h, 0) of pre-activations h [B, n_latents]."""
     return pre_acts.relu()
 
 
 def topk(pre_acts: Tensor, k: int) -> Tensor:
-    """f = ReLU of the k largest pre-activations of each sample, 0 elsewhere.
+    """f = ReLU of the k largest pre-activations h [B, n_latents] of each sample, 0 elsewhere.
 
-    Args:
-        pre_acts: h, [B, n_latents].
     Source: Gao et al. 2024, "Scaling and evaluating sparse autoencoders".
     """
     values, indices = pre_acts.topk(k, sorted=False)  # [B, k]

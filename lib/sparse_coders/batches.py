@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,20 +15,8 @@ FIRST = 1 << 14
 """Samples that measure the scale and the initial b_dec."""
 
 
-class Store(Protocol):
-    """Anything with a length that hands out rows by their numbers, such as an activation store on disk."""
-
-    def __len__(self) -> int: ...
-    def batch(self, indices: Tensor) -> Tensor: ...
-
-
 class Rows:
-    """One array, tensor or store, read by row numbers.
-
-    Raises:
-        ValueError: not a matrix, or NaN or infinite values (a memory map or a store is not read through to see).
-        TypeError: neither array nor store, or not floating point.
-    """
+    """One array, tensor or store (anything with `__len__` and `batch(indices)`), read by row numbers."""
 
     def __init__(self, data: Any, name: str):
         self.data, self.name, self.is_store = data, name, callable(getattr(data, "batch", None))
@@ -129,11 +117,7 @@ class Batches:
         return self._rows(self.order[place * self.batch_size : (place + 1) * self.batch_size])
 
     def first(self) -> tuple[Tensor, Tensor | None]:
-        """Up to `FIRST` training samples.
-
-        Raises:
-            ValueError: NaN or infinite values in them; names the row.
-        """
+        """Up to `FIRST` training samples."""
         ids = self.rows[:FIRST]
         first = self._rows(ids)
         _refuse_nonfinite(first, ids)

@@ -29,8 +29,6 @@ def chunked_loss(
         chunk: samples per chunk; `chunk_size(n_latents, device)` fits the cache.
     Returns:
         The loss, differentiable in the parameters, and the sums of the statistics.
-    Raises:
-        ValueError: the tensors of the batch differ in length or are empty.
     """
     if len({len(t) for t in batch}) != 1 or len(batch[0]) == 0:
         raise ValueError(f"chunked_loss: batch needs as many samples everywhere, got {[len(t) for t in batch]}")

@@ -64,34 +64,13 @@ class SparseCoder(nn.Module):
     """
 
     def __init__(
-        self,
-        d_in: int,
-        n_latents: int,
-        rule: str = "topk",
-        *,
-        d_out: int | None = None,
-        skip: bool = False,
-        context: int = 0,
-        k: int | None = None,
-        k_min: int | None = None,
-        aux: float | None = None,
-        k_aux: int | None = None,
-        l1: float | None = None,
-        l1_norm: str | None = None,
-        p_start: float | None = None,
-        p_end: float | None = None,
-        l0: float | None = None,
-        penalty: str | None = None,
-        threshold: float | None = None,
-        bandwidth: float | None = None,
-        tanh_scale: float | None = None,
-        groups: Sequence[int] | None = None,
-        p: float | None = None,
-        sampling: str | None = None,
-        masked: float | None = None,
-        seed: int = 0,
-        dtype: torch.dtype = torch.float32,
-        device: str | torch.device = "cpu",
+        self, d_in: int, n_latents: int, rule: str = "topk", *, d_out: int | None = None, skip: bool = False,
+        context: int = 0, k: int | None = None, k_min: int | None = None, aux: float | None = None,
+        k_aux: int | None = None, l1: float | None = None, l1_norm: str | None = None, p_start: float | None = None,
+        p_end: float | None = None, l0: float | None = None, penalty: str | None = None, threshold: float | None = None,
+        bandwidth: float | None = None, tanh_scale: float | None = None, groups: Sequence[int] | None = None,
+        p: float | None = None, sampling: str | None = None, masked: float | None = None, seed: int = 0,
+        dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu",
     ):
         given = {name: value for name, value in locals().items() if name not in _NOT_OPTIONS}
         super().__init__()
@@ -167,8 +146,6 @@ class SparseCoder(nn.Module):
             x: activations, torch or NumPy, floating point, [B, d_in + context].
         Returns:
             latents, [B, n_latents].
-        Raises:
-            ValueError, TypeError: another shape or dtype, or NaN or infinite values.
         """
         return self._latents(self._scaled(x))
 
@@ -199,7 +176,7 @@ class SparseCoder(nn.Module):
 
         Where the rule allows it, the [B, n_latents] matrix is never stored.
 
-        Args and Raises: as `encode`.
+        Args: as `encode`.
         """
         x = self._scaled(x)
         if self.rule in ("topk", "abs_topk"):
@@ -229,8 +206,6 @@ class SparseCoder(nn.Module):
             x: what they were encoded from; needed with a skip connection.
         Returns:
             recons, [B, d_out].
-        Raises:
-            ValueError, TypeError: latents of another shape, NaN or infinite ones, or a skip connection without x.
         """
         if isinstance(latents, kernels.Codes):
             latents = inputs.checked_codes(latents, self.n_latents, self.W_dec.dtype)
@@ -277,9 +252,6 @@ class SparseCoder(nn.Module):
 
         Latents keep their values: W_enc <- s W_enc, W_dec <- W_dec / t, b_dec <- b_dec / t, W_skip <- s W_skip / t.
         Matching pursuit needs unit rows in the data's units, so its scale cannot be folded.
-
-        Raises:
-            ValueError: the rule is matching_pursuit and the scale is not 1.
         """
         if self.rule == "matching_pursuit" and not self.scale == 1:
             raise ValueError("matching_pursuit encodes with its unit decoder rows: its scale cannot be folded")
@@ -301,11 +273,7 @@ class SparseCoder(nn.Module):
         return sizes | kind | {"seed": self.seed, "dtype": str(self.W_dec.dtype).removeprefix("torch.")} | self.options
 
     def save(self, path: str | Path) -> Path:
-        """Write the coder to one safetensors file with its configuration inside; `load(path)` gives it back exactly.
-
-        Raises:
-            ValueError: parameters in half precision, which no coder trains in.
-        """
+        """Write the coder to one safetensors file with its configuration inside; `load(path)` gives it back exactly."""
         dtype = self.W_dec.dtype
         if dtype not in (torch.float32, torch.float64):
             raise ValueError(f"a coder of {dtype} cannot be saved; coder.float().save(path) writes float32")
@@ -320,12 +288,7 @@ _NOT_OPTIONS = ("self", "__class__", "d_in", "n_latents", "rule", "d_out", "skip
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> SparseCoder:
-    """The coder that `SparseCoder.save` wrote.
-
-    Raises:
-        ValueError: the file is corrupt, of an unknown version, or lacks something; says what to do.
-        FileNotFoundError: there is no such file.
-    """
+    """The coder that `SparseCoder.save` wrote."""
     config, tensors = files.load(path)
     try:
         coder = SparseCoder(**config | {"dtype": getattr(torch, config["dtype"])})

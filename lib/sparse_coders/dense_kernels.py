@@ -43,17 +43,8 @@ class JumpReLULoss(NamedTuple):
 
 
 def l1_loss(
-    x: Tensor,
-    W_enc: Tensor,
-    b_enc: Tensor,
-    W_dec: Tensor,
-    b_dec: Tensor,
-    coefficient: float,
-    *,
-    target: Tensor | None = None,
-    centre: Tensor | None = None,
-    weights: Tensor | None = None,
-    path: str = "auto",
+    x: Tensor, W_enc: Tensor, b_enc: Tensor, W_dec: Tensor, b_dec: Tensor, coefficient: float, *,
+    target: Tensor | None = None, centre: Tensor | None = None, weights: Tensor | None = None, path: str = "auto",
     chunk: int | None = None,
 ) -> L1Loss:
     """Loss of a ReLU coder, mean over the batch of |f W_dec + b_dec - y|^2 + coefficient sum_i weights_i f_i.
@@ -73,8 +64,6 @@ def l1_loss(
         chunk: samples whose pre-activations exist at one time; None chooses by the device's cache.
     Returns:
         L1Loss; loss is differentiable in all tensors above, in all at once or in some.
-    Raises:
-        ValueError: shapes that do not fit, or an unknown path.
     Source: Bricken et al. 2023, "Towards monosemanticity".
     """
     y = _residual_target(x, W_enc, b_enc, W_dec, b_dec, target, centre)
@@ -88,18 +77,8 @@ def l1_loss(
 
 
 def jumprelu_loss(
-    x: Tensor,
-    W_enc: Tensor,
-    b_enc: Tensor,
-    W_dec: Tensor,
-    b_dec: Tensor,
-    threshold: Tensor,
-    width: float,
-    *,
-    target: Tensor | None = None,
-    centre: Tensor | None = None,
-    path: str = "auto",
-    chunk: int | None = None,
+    x: Tensor, W_enc: Tensor, b_enc: Tensor, W_dec: Tensor, b_dec: Tensor, threshold: Tensor, width: float, *,
+    target: Tensor | None = None, centre: Tensor | None = None, path: str = "auto", chunk: int | None = None,
 ) -> JumpReLULoss:
     """Losses of a JumpReLU coder, means over the batch of |f W_dec + b_dec - y|^2 and of L0 = sum_i 1[h_i > θ_i].
 
@@ -112,8 +91,6 @@ def jumprelu_loss(
         The others: as `l1_loss`.
     Returns:
         JumpReLULoss; build any penalty from l0, such as coefficient * l0 or (l0 / wanted - 1)^2.
-    Raises:
-        ValueError: shapes that do not fit, width not positive, or an unknown path.
     Source: Rajamanoharan et al. 2024, "Jumping ahead".
     """
     y = _residual_target(x, W_enc, b_enc, W_dec, b_dec, target, centre)

@@ -24,12 +24,7 @@ def save(path: str | Path, config: Mapping[str, Any], tensors: Mapping[str, Tens
 
 
 def load(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Configuration and tensors of a coder's file.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: not a whole safetensors file, not a sparse coder, of another version, or without what it needs.
-    """
+    """Configuration and tensors of a coder's file."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"no sparse coder at {path}; SparseCoder.save(path) writes one")
     try:
@@ -56,11 +51,7 @@ def _config(path: str | Path, metadata: Mapping[str, str]) -> dict[str, Any]:
 
 
 def check_tensors(path: str | Path, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    """Refuse tensors that are missing, too many, or of another shape or dtype.
-
-    Raises:
-        ValueError: naming the file and every such tensor.
-    """
+    """Refuse tensors that are missing, too many, or of another shape or dtype."""
     problems = [f"{name} is missing" for name in wanted if name not in found]
     problems += [f"{name} is unknown" for name in found if name not in wanted]
     for name in wanted.keys() & found.keys():

@@ -22,12 +22,7 @@ def made(folder: str | Path) -> Path:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The configuration in a JSON file.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not JSON, or no configuration.
-    """
+    """The configuration in a JSON file."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; give the folder that holds it")
     try:
@@ -49,9 +44,6 @@ def read_tensors(path: Path, read: Callable[[Path], Any]) -> dict[str, Tensor]:
 
     Args:
         read: reads a whole file, such as safetensors.torch.load_file or `unpickle`.
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not whole, or holds something else.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; give the folder that holds it")
@@ -66,11 +58,7 @@ def read_tensors(path: Path, read: Callable[[Path], Any]) -> dict[str, Tensor]:
 
 
 def count(path: Path, config: Mapping[str, Any], key: str) -> int:
-    """A whole number of at least 1 in a configuration.
-
-    Raises:
-        ValueError: naming file and key.
-    """
+    """A whole number of at least 1 in a configuration."""
     value = config.get(key)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"{path}: {key} {value!r} is not a whole number of at least 1")
@@ -78,11 +66,7 @@ def count(path: Path, config: Mapping[str, Any], key: str) -> int:
 
 
 def checked(path: Path, tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    """The tensors, all of them there, of these shapes and finite; half precision becomes float32.
-
-    Raises:
-        ValueError: naming the file and every tensor that is not.
-    """
+    """The tensors, all of them there, of these shapes and finite; half precision becomes float32."""
     problems = [f"{name} is missing" for name in shapes if name not in tensors]
     problems += [f"{name} is unknown" for name in tensors if name not in shapes]
     for name in shapes.keys() & tensors.keys():

@@ -15,9 +15,6 @@ def unit_rows(coder: SparseCoder) -> None:
 
     One common length undoes `fold_scale`, and latents keep their values. Rows of several lengths n_j give theirs to
     their latents, f_j -> n_j f_j, where that does not change which latents are on.
-
-    Raises:
-        ValueError: it would.
     """
     lengths = coder.W_dec.norm(dim=1)
     if not coder.has_unit_rows or torch.allclose(lengths, torch.ones_like(lengths), atol=1e-4):
@@ -48,11 +45,7 @@ def _unfold(coder: SparseCoder, length: Tensor) -> None:
 
 
 def unit_scale(x: Tensor, name: str) -> float:
-    """The factor that makes E|x|^2 the width of x [n, d].
-
-    Raises:
-        ValueError: every sample is zero.
-    """
+    """The factor that makes E|x|^2 the width of x [n, d]."""
     square = float(x.square().sum(1).mean())
     if not square > 0:
         raise ValueError(f"the first {len(x)} samples of {name} are all zero; there is nothing to reconstruct")

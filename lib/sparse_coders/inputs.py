@@ -11,11 +11,7 @@ from lib.sparse_coders.kernels import Codes
 
 
 def tensor(x: Any, name: str) -> Tensor:
-    """x as a tensor; NumPy arrays of any strides and byte order are taken, and copied only where torch needs it.
-
-    Raises:
-        TypeError: something else than numbers.
-    """
+    """x as a tensor; NumPy arrays of any strides and byte order are taken, and copied only where torch needs it."""
     if isinstance(x, np.ndarray):
         x = x.astype(x.dtype.newbyteorder("="), copy=False)
         x = x.copy() if any(stride < 0 for stride in x.strides) else x
@@ -26,12 +22,7 @@ def tensor(x: Any, name: str) -> Tensor:
 
 
 def checked(x: Any, width: int, name: str, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """x as a finite tensor [B, width] of this dtype and device.
-
-    Raises:
-        ValueError: another shape, an empty batch, or values that are NaN, infinite or too large for the dtype.
-        TypeError: not floating point.
-    """
+    """x as a finite tensor [B, width] of this dtype and device."""
     x = tensor(x, name)
     if x.ndim != 2 or x.shape[1] != width or not len(x):
         remedy = "; flatten leading dimensions with x.reshape(-1, x.shape[-1])" if x.ndim != 2 else ""
@@ -49,11 +40,7 @@ def checked(x: Any, width: int, name: str, dtype: torch.dtype, device: torch.dev
 
 
 def checked_codes(codes: Codes, n_latents: int, dtype: torch.dtype) -> Codes:
-    """Codes with finite values of this dtype and indices of existing latents.
-
-    Raises:
-        ValueError: they are not.
-    """
+    """Codes with finite values of this dtype and indices of existing latents."""
     if len(codes.indices) and not 0 <= int(codes.indices.min()) <= int(codes.indices.max()) < n_latents:
         low, high = int(codes.indices.min()), int(codes.indices.max())
         raise ValueError(f"codes are of latents {low} to {high}, this coder has {n_latents}")

@@ -31,13 +31,23 @@ ARCHITECTURES = {
     "jumprelu_skip_transcoder": "jumprelu",
 }
 """SAELens architectures that can be read, with our rule."""
+_OWN = {name: name for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
+_TORCH = {"encoder.weight": "W_enc", "encoder.bias": "b_enc", "decoder.weight": "W_dec"}
+_LEVEL = {"k": "k", "threshold": "level"}
 CLASSES = {
-    "AutoEncoder": "relu", "AutoEncoderNew": "relu", "GatedAutoEncoder": "gated", "JumpReluAutoEncoder": "jumprelu",
-    "AutoEncoderTopK": "topk", "BatchTopKSAE": "batch_topk", "MatryoshkaBatchTopKSAE": "matryoshka",
+    "AutoEncoder": ("relu", _TORCH | {"bias": "b_dec"}),
+    "AutoEncoderNew": ("relu", _TORCH | {"decoder.bias": "b_dec"}),
+    "GatedAutoEncoder": ("gated", {
+        "encoder.weight": "W_enc", "decoder.weight": "W_dec", "decoder_bias": "b_dec", "gate_bias": "b_enc",
+        "r_mag": "log_scale", "mag_bias": "b_mag"}),
+    "JumpReluAutoEncoder": ("jumprelu", _OWN | {"threshold": "threshold"}),
+    "AutoEncoderTopK": ("topk", _TORCH | {"b_dec": "b_dec"} | _LEVEL),
+    "BatchTopKSAE": ("batch_topk", _TORCH | {"b_dec": "b_dec"} | _LEVEL),
+    "MatryoshkaBatchTopKSAE": ("matryoshka", _OWN | _LEVEL | {"group_sizes": "groups"}),
 }
-"""dictionary_learning classes that can be read, with our rule."""
-_GATED = {"saelens": ("b_gate", "r_mag", "b_mag"), "dictionary_learning": ("gate_bias", "r_mag", "mag_bias")}
-"""Their names of our b_enc, log_scale and b_mag."""
+"""dictionary_learning classes that can be read: our rule, and their names of our tensors."""
+_TRANSPOSED = ("W_enc", "decoder.weight")
+"""Their tensors that hold a column per latent where ours hold a row."""
 
 
 def save_saelens(coder: SparseCoder, folder: str | Path) -> Path:
@@ -51,8 +61,6 @@ def save_saelens(coder: SparseCoder, folder: str | Path) -> Path:
             jumprelu, batch_topk or matryoshka.
     Returns:
         The folder.
-    Raises:
-        ValueError: SAELens has no architecture for this coder, or a threshold was never learned.
     """
     rule = {"p_anneal": "relu", "batch_topk": "jumprelu", "matryoshka": "jumprelu"}.get(coder.rule, coder.rule)
     name = {ours: theirs for theirs, ours in reversed(ARCHITECTURES.items()) if "coder" not in theirs}.get(rule)
@@ -62,13 +70,8 @@ def save_saelens(coder: SparseCoder, folder: str | Path) -> Path:
     elif coder.is_transcoder:
         name = None
     _refuse_export(coder, name, "SAELens")
-    folded = copy.deepcopy(coder).fold_scale()
-    tensors = {"W_enc": folded.W_enc.T, "W_dec": folded.W_dec, "b_dec": folded.b_dec}
-    tensors |= _gate(folded, "saelens") if rule == "gated" else {"b_enc": folded.b_enc}
-    if rule == "jumprelu":
-        tensors["threshold"] = _threshold(coder)
-    if folded.W_skip is not None:
-        tensors["W_skip"] = folded.W_skip
+    values = _values(coder) | ({"threshold": _threshold(coder)} if rule == "jumprelu" else {})
+    tensors = _turned(_saelens_layout(rule, coder.W_skip is not None), values)
     config = {"architecture": name, "d_in": coder.d_in, "d_sae": coder.n_latents, "device": "cpu",
               "dtype": str(coder.W_dec.dtype).removeprefix("torch."), "apply_b_dec_to_input": not coder.is_transcoder,
               "normalize_activations": "none", "reshape_activations": "none",
@@ -85,10 +88,6 @@ def load_saelens(folder: str | Path) -> SparseCoder:
     """The coder in a folder with cfg.json and sae_weights.safetensors, of SAELens 3 to 6.
 
     Decoder rows keep the lengths they have in the file.
-
-    Raises:
-        FileNotFoundError: a file is missing.
-        ValueError: an architecture or option this library does not have, or weights that do not fit; names file, key.
     """
     path, weights = Path(folder) / "cfg.json", Path(folder) / "sae_weights.safetensors"
     config, tensors = files.read_json(path), files.read_tensors(weights, load_file)
@@ -96,19 +95,14 @@ def load_saelens(folder: str | Path) -> SparseCoder:
     rule, is_transcoder, has_skip = ARCHITECTURES[name], "transcoder" in name, "skip" in name
     d_in, M = (files.count(path, config, key) for key in ("d_in", "d_sae"))
     d_out = files.count(path, config, "d_out") if is_transcoder else d_in
-    shapes = {"W_enc": (d_in, M), "W_dec": (M, d_out), "b_dec": (d_out,)}
-    shapes |= dict.fromkeys(_GATED["saelens"] if rule == "gated" else ("b_enc",), (M,))
-    shapes |= {"threshold": (M,)} if rule == "jumprelu" else {}
-    shapes |= {"W_skip": (d_out, d_in)} if has_skip else {}
-    t = files.checked(weights, tensors, shapes)
-    t["W_enc"] = t["W_enc"].T
+    t = _read(weights, tensors, _saelens_layout(rule, has_skip), (d_in, M, d_out))
     if config.get("rescale_acts_by_decoder_norm"):  # latents h |w| with decoder w / |w|
         length = t["W_dec"].norm(dim=1)
         t |= {"W_enc": t["W_enc"] * length[:, None], "b_enc": t["b_enc"] * length}
         t["W_dec"] = t["W_dec"] / length[:, None]
     options: dict[str, Any] = {"k": k} if rule.endswith("topk") else {}
     options |= {"d_out": d_out, "skip": has_skip} if is_transcoder else {}
-    return _coder(rule, _ours(t, "saelens"), options, config.get("apply_b_dec_to_input", True) or is_transcoder)
+    return _coder(rule, t, options, config.get("apply_b_dec_to_input", True) or is_transcoder)
 
 
 def save_dictionary_learning(coder: SparseCoder, folder: str | Path) -> Path:
@@ -120,31 +114,23 @@ def save_dictionary_learning(coder: SparseCoder, folder: str | Path) -> Path:
         coder: an autoencoder without context of one of these rules.
     Returns:
         The folder.
-    Raises:
-        ValueError: dictionary_learning has no class for this coder, or a threshold was never learned.
     """
     rule = "relu" if coder.rule == "p_anneal" else coder.rule
-    name = {ours: theirs for theirs, ours in reversed(CLASSES.items())}.get(rule)
+    name = {ours: theirs for theirs, (ours, _) in reversed(CLASSES.items())}.get(rule)
     _refuse_export(coder, None if coder.is_transcoder else name, "dictionary_learning")
-    c = copy.deepcopy(coder).fold_scale()
-    if rule in ("jumprelu", "matryoshka"):
-        b_enc = c.b_enc - c.W_enc @ c.b_dec if rule == "jumprelu" else c.b_enc  # that class never subtracts b_dec
-        tensors = {"W_enc": c.W_enc.T, "W_dec": c.W_dec, "b_enc": b_enc, "b_dec": c.b_dec}
-    else:
-        bias = {"relu": "bias", "gated": "decoder_bias"}.get(rule, "b_dec")
-        tensors = {"encoder.weight": c.W_enc, "decoder.weight": c.W_dec.T, bias: c.b_dec}
-        tensors |= _gate(c, "dictionary_learning") if rule == "gated" else {"encoder.bias": c.b_enc}
-    if rule == "jumprelu":
-        tensors["threshold"] = c.threshold
-    trainer = {"dict_class": name, "activation_dim": c.d_in, "dict_size": c.n_latents}
-    if rule.endswith("topk") or rule == "matryoshka":
+    values, options, layout = _values(coder), coder.options, CLASSES[name][1]
+    if rule == "jumprelu":  # that class never subtracts b_dec
+        values["b_enc"] = values["b_enc"] - values["W_enc"] @ values["b_dec"]
+    trainer = {"dict_class": name, "activation_dim": coder.d_in, "dict_size": coder.n_latents}
+    if "k" in layout:
         level = torch.tensor(-1.0) if rule == "topk" else _threshold(coder)[0].float()
-        tensors |= {"k": torch.tensor(c.options["k"], dtype=torch.int32), "threshold": level}
-        trainer["k"] = c.options["k"]
+        values |= {"k": torch.tensor(options["k"], dtype=torch.int32), "level": level}
+        trainer["k"] = options["k"]
     if rule == "matryoshka":
-        ends = [0, *c.options["groups"]]
+        ends = [0, *options["groups"]]
         trainer["group_sizes"] = [high - low for low, high in zip(ends, ends[1:], strict=False)]
-        tensors["group_sizes"] = torch.tensor(trainer["group_sizes"])
+        values["groups"] = torch.tensor(trainer["group_sizes"])
+    tensors = _turned(layout, values)
     folder = files.made(folder)
     write_atomically(folder / "ae.pt", lambda file: torch.save(files.plain(tensors), file))
     write_json(folder / "config.json", {"trainer": trainer})
@@ -152,55 +138,58 @@ def save_dictionary_learning(coder: SparseCoder, folder: str | Path) -> Path:
 
 
 def load_dictionary_learning(folder: str | Path) -> SparseCoder:
-    """The coder in a folder with config.json and ae.pt; decoder rows keep the lengths they have in the file.
-
-    Raises:
-        FileNotFoundError: a file is missing.
-        ValueError: a class this library does not have, a threshold that was never learned, or weights that do not fit;
-            names file and key.
-    """
+    """The coder in a folder with config.json and ae.pt; decoder rows keep the lengths they have in the file."""
     path, weights = Path(folder) / "config.json", Path(folder) / "ae.pt"
     config, tensors = files.read_json(path).get("trainer"), files.read_tensors(weights, files.unpickle)
     config = config if isinstance(config, dict) else {}
     name = config.get("dict_class")
     if name not in CLASSES:
         raise ValueError(f"{path}: trainer.dict_class {name!r} is not one of {', '.join(CLASSES)}")
-    rule, d, M = CLASSES[name], *(files.count(path, config, key) for key in ("activation_dim", "dict_size"))
-    t = files.checked(weights, tensors, _dictionary_learning_shapes(name, d, M, tensors))
+    (rule, layout), d, M = CLASSES[name], *(files.count(path, config, key) for key in ("activation_dim", "dict_size"))
+    t = _read(weights, tensors, layout, (d, M, d))
     options: dict[str, Any] = {}
     level = None
     if "k" in t:
-        options["k"], level = int(t.pop("k")), t.pop("threshold").double()
+        options["k"], level = int(t.pop("k")), t.pop("level").double()
         if config.get("k", options["k"]) != options["k"]:
             raise ValueError(f"{path}: trainer.k is {config['k']}, k in {weights.name} is {options['k']}")
         level = None if rule == "topk" else level  # theirs encodes by k too
     if level is not None and level < 0:
         raise ValueError(f"{weights}: threshold {float(level):g} was never learned, so the coder cannot encode")
-    if "group_sizes" in t:
-        options["groups"] = t.pop("group_sizes").long().cumsum(0).tolist()
-    for key in {"W_enc", "decoder.weight"} & t.keys():
-        t[key] = t[key].T
-    subtracts = name not in ("AutoEncoderNew", "JumpReluAutoEncoder")
-    return _coder(rule, _ours(t, "dictionary_learning"), options, subtracts, level)
+    if "groups" in t:
+        options["groups"] = t.pop("groups").long().cumsum(0).tolist()
+    return _coder(rule, t, options, name not in ("AutoEncoderNew", "JumpReluAutoEncoder"), level)
 
 
-def _dictionary_learning_shapes(name: str, d: int, M: int, tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    """Shapes of a class's tensors, by their names."""
-    bias = {"AutoEncoder": "bias", "AutoEncoderNew": "decoder.bias", "GatedAutoEncoder": "decoder_bias"}
-    if name in ("JumpReluAutoEncoder", "MatryoshkaBatchTopKSAE"):
-        shapes = {"W_enc": (d, M), "W_dec": (M, d), "b_enc": (M,)}
-    else:
-        shapes = {"encoder.weight": (M, d), "decoder.weight": (d, M)}
-        own = _GATED["dictionary_learning"] if name == "GatedAutoEncoder" else ("encoder.bias",)
-        shapes |= dict.fromkeys(own, (M,))
-    shapes[bias.get(name, "b_dec")] = (d,)
-    if name == "JumpReluAutoEncoder":
-        shapes["threshold"] = (M,)
-    elif CLASSES[name] in ("topk", "batch_topk", "matryoshka"):
-        shapes |= {"k": (), "threshold": ()}
-    if name == "MatryoshkaBatchTopKSAE":
-        shapes["group_sizes"] = (tensors["group_sizes"].numel() if "group_sizes" in tensors else 1,)
-    return shapes
+def _saelens_layout(rule: str, has_skip: bool) -> dict[str, str]:
+    """SAELens's names of our tensors."""
+    own = {"gated": {"b_gate": "b_enc", "r_mag": "log_scale", "b_mag": "b_mag"}}.get(rule, {"b_enc": "b_enc"})
+    own |= {"threshold": "threshold"} if rule == "jumprelu" else {}
+    return {"W_enc": "W_enc", "W_dec": "W_dec", "b_dec": "b_dec"} | own | ({"W_skip": "W_skip"} if has_skip else {})
+
+
+def _read(
+    path: Path, tensors: Mapping[str, Tensor], layout: Mapping[str, str], sizes: tuple[int, int, int]
+) -> dict[str, Tensor]:
+    """Tensors of a file under our names; sizes are (d_in, n_latents, d_out)."""
+    d_in, M, d_out = sizes
+    groups = tensors["group_sizes"].numel() if "group_sizes" in tensors else 1
+    shapes = {"W_enc": (M, d_in), "W_dec": (M, d_out), "b_dec": (d_out,), "W_skip": (d_out, d_in), "k": (), "level": (),
+              "groups": (groups,)}
+    wanted = {theirs: shapes.get(ours, (M,)) for theirs, ours in layout.items()}
+    wanted = {theirs: shape[::-1] if theirs in _TRANSPOSED else shape for theirs, shape in wanted.items()}
+    found = files.checked(path, tensors, wanted)
+    return {layout[name]: t.T if name in _TRANSPOSED else t for name, t in found.items()}
+
+
+def _turned(layout: Mapping[str, str], values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Our tensors under their names."""
+    return {name: values[ours].T if name in _TRANSPOSED else values[ours] for name, ours in layout.items()}
+
+
+def _values(coder: SparseCoder) -> dict[str, Tensor]:
+    """The coder's parameters with its scale folded in."""
+    return dict(copy.deepcopy(coder).fold_scale().named_parameters())
 
 
 def _saelens_architecture(path: Path, config: Mapping[str, Any]) -> tuple[str, int | None]:
@@ -249,18 +238,6 @@ def _threshold(coder: SparseCoder) -> Tensor:
     if coder.rule == "jumprelu":
         return coder.threshold
     return coder.inference_threshold.to(coder.W_dec.dtype).expand(coder.n_latents)
-
-
-def _gate(coder: SparseCoder, library: str) -> dict[str, Tensor]:
-    return dict(zip(_GATED[library], (coder.b_enc, coder.log_scale, coder.b_mag), strict=True))
-
-
-def _ours(tensors: dict[str, Tensor], library: str) -> dict[str, Tensor]:
-    """Tensors under our names."""
-    names = dict(zip(_GATED[library], ("b_enc", "log_scale", "b_mag"), strict=True))
-    names |= {"encoder.weight": "W_enc", "decoder.weight": "W_dec", "encoder.bias": "b_enc"}
-    names |= dict.fromkeys(("bias", "decoder.bias", "decoder_bias"), "b_dec")
-    return {names.get(name, name): tensor for name, tensor in tensors.items()}
 
 
 def _coder(

@@ -65,15 +65,8 @@ class Codes(NamedTuple):
 
 
 def topk_codes(
-    x: Tensor,
-    W_enc: Tensor,
-    b_enc: Tensor,
-    k: int | Sequence[int],
-    *,
-    centre: Tensor | None = None,
-    absolute: bool = False,
-    screen: bool = False,
-    chunk: int | None = None,
+    x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int | Sequence[int], *, centre: Tensor | None = None,
+    absolute: bool = False, screen: bool = False, chunk: int | None = None,
 ) -> Codes:
     """The k largest pre-activations of each sample, h_bi = (x_b - centre) · W_enc_i + b_enc_i; no ReLU is applied.
 
@@ -88,8 +81,6 @@ def topk_codes(
         chunk: samples whose pre-activations exist at one time; None chooses by the device's cache.
     Returns:
         Codes with k values per sample, in no particular order, differentiable in x, W_enc, b_enc and centre.
-    Raises:
-        ValueError: shapes that do not fit, k outside 1..n_latents, or a screen for a table or for half precision.
     Source: Gao et al. 2024, "Scaling and evaluating sparse autoencoders".
     """
     check_encoder(x, W_enc, b_enc, centre)
@@ -108,13 +99,7 @@ def topk_codes(
 
 
 def batch_topk_codes(
-    x: Tensor,
-    W_enc: Tensor,
-    b_enc: Tensor,
-    n_keep: int,
-    *,
-    floor: float | None = None,
-    centre: Tensor | None = None,
+    x: Tensor, W_enc: Tensor, b_enc: Tensor, n_keep: int, *, floor: float | None = None, centre: Tensor | None = None,
     chunk: int | None = None,
 ) -> tuple[Codes, Tensor]:
     """The n_keep largest positive pre-activations of the whole batch (fewer where fewer are positive).
@@ -129,8 +114,6 @@ def batch_topk_codes(
     Returns:
         Codes, any number per sample, differentiable in x, W_enc, b_enc and centre; and the threshold, the smallest
         value kept, a scalar without gradient that is +inf where nothing was positive.
-    Raises:
-        ValueError: shapes that do not fit, or n_keep below 1.
     Source: Bussmann et al. 2024, "BatchTopK sparse autoencoders".
     """
     check_encoder(x, W_enc, b_enc, centre)
@@ -145,14 +128,8 @@ def batch_topk_codes(
 
 
 def threshold_codes(
-    x: Tensor,
-    W_enc: Tensor,
-    b_enc: Tensor,
-    threshold: Tensor | float = 0.0,
-    *,
-    width: float = 0.0,
-    centre: Tensor | None = None,
-    chunk: int | None = None,
+    x: Tensor, W_enc: Tensor, b_enc: Tensor, threshold: Tensor | float = 0.0, *, width: float = 0.0,
+    centre: Tensor | None = None, chunk: int | None = None,
 ) -> Codes:
     """All pre-activations above threshold - width / 2; with threshold 0 and width 0 those a ReLU lets pass.
 
@@ -165,8 +142,6 @@ def threshold_codes(
         chunk: as in `topk_codes`.
     Returns:
         Codes, any number per sample, differentiable in x, W_enc, b_enc and centre.
-    Raises:
-        ValueError: shapes that do not fit.
     """
     check_encoder(x, W_enc, b_enc, centre)
     coders, first, kept = _coders(W_enc), 0, []
@@ -191,8 +166,6 @@ def decode_codes(codes: Codes, W_dec: Tensor) -> Tensor:
         W_dec: [n_latents, d_out], or [S, n_latents, d_out] for a table.
     Returns:
         [B, d_out], or [B, S, d_out]; differentiable in codes.values and W_dec; 0 for a sample without codes.
-    Raises:
-        ValueError: W_dec has other dimensions than these, or another dtype than the values.
     """
     if W_dec.ndim not in (2, 3) or W_dec.dtype != codes.values.dtype:
         wanted = f"two or three dimensions of {codes.values.dtype}"

@@ -9,6 +9,7 @@ in bfloat16.
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -22,11 +23,8 @@ from lib.sparse_coders.selection import chunk_size
 if TYPE_CHECKING:
     from lib.sparse_coders.coder import SparseCoder
 
-
 FUSED_FROM = 1 << 20
 """B x n_latents from which the losses of dense rules are computed without storing that matrix."""
-
-
 FULL_PRECISION = ("batch_topk", "matryoshka", "matching_pursuit")
 """Rules whose search for latents has no bfloat16 form."""
 
@@ -74,8 +72,6 @@ def loss(coder: SparseCoder, x: Tensor, y: Tensor | None = None, moment: Moment 
         x: scaled input, [B, d_in + context].
         y: scaled target, [B, d_out]; None for an autoencoder, whose target is x without its context.
         moment: where training stands; by default its start, with full sparsity.
-    Raises:
-        ValueError: bfloat16 for a rule that has no use for it.
     """
     if moment and moment.bf16:
         check_bf16(coder.rule)
@@ -242,10 +238,6 @@ def _anneal(coder, x, moment) -> None:
     coder.exponent.fill_(now)
 
 
-def _gated(coder, x, y, moment) -> Terms:
-    return _by_chunks(_gated_dense, coder, x, y, moment)
-
-
 def _gated_dense(coder, x, y, moment) -> Terms:
     projection = coder.pre_acts(x, moment.bf16) - coder.b_enc
     latents = rules.gated(projection, coder.b_enc, coder.log_scale, coder.b_mag)
@@ -288,10 +280,6 @@ def _jumprelu_penalty(coder, size: Tensor, moment) -> Tensor:
     return moment.sparsity * coder.options["l0"] * aimed
 
 
-def _stochastic(coder, x, y, moment) -> Terms:
-    return _by_chunks(_stochastic_dense, coder, x, y, moment)
-
-
 def _stochastic_dense(coder, x, y, moment) -> Terms:
     h = coder.pre_acts(x, moment.bf16)
     importance = stochastic.causal_importance(h, coder.gate_scale, coder.b_gate)
@@ -310,15 +298,7 @@ def _matching_pursuit(coder, x, y, moment) -> Terms:
     return _terms(recons_loss, recons_loss.new_zeros(()), (latents != 0).sum(0))
 
 
-_LOSSES = {
-    "relu": _relu,
-    "p_anneal": _p_anneal,
-    "gated": _gated,
-    "topk": _topk_family,
-    "batch_topk": _topk_family,
-    "matryoshka": _topk_family,
-    "abs_topk": _topk_family,
-    "jumprelu": _jumprelu,
-    "stochastic": _stochastic,
-    "matching_pursuit": _matching_pursuit,
+_LOSSES = dict.fromkeys(("topk", "batch_topk", "matryoshka", "abs_topk"), _topk_family) | {
+    "relu": _relu, "p_anneal": _p_anneal, "gated": partial(_by_chunks, _gated_dense), "jumprelu": _jumprelu,
+    "stochastic": partial(_by_chunks, _stochastic_dense), "matching_pursuit": _matching_pursuit,
 }

@@ -23,8 +23,6 @@ def join_sites(primary: Tensor, *others: Tensor) -> Tensor:
         others: each [n_samples, width].
     Returns:
         [n_samples, d_in + context].
-    Raises:
-        ValueError: no other site, another number of samples, or a site that is zero everywhere.
     """
     sites = [torch.as_tensor(site) for site in (primary, *others)]
     shapes = ", ".join(str(tuple(site.shape)) for site in sites)
@@ -43,8 +41,6 @@ def shuffled_context(x: Tensor, d_in: int, rng: torch.Generator) -> Tensor:
         x: as `join_sites` returns it, [n_samples, d_in + context].
         d_in: width of the primary site.
         rng: decides the permutation, the same for all context columns.
-    Raises:
-        ValueError: x has no columns beyond d_in.
     """
     if x.ndim != 2 or not 1 <= d_in < x.shape[1]:
         raise ValueError(f"x {tuple(x.shape)} has no context columns after the first {d_in}")

@@ -34,8 +34,6 @@ def resolve(rule: str, n_latents: int, d_out: int, given: Mapping[str, Any]) -> 
 
     Args:
         given: options by name; None means the default.
-    Raises:
-        ValueError: an unknown rule, an option the rule does not have, or a value it cannot have.
     """
     if rule not in RULES:
         raise ValueError(f"rule {rule!r} is not one of {', '.join(RULES)}")
@@ -108,11 +106,7 @@ def _check_groups(groups: Sequence[int], n_latents: int) -> None:
 def check_sizes(
     d_in: int, n_latents: int, d_out: int | None, context: int, skip: bool, rule: str, dtype: torch.dtype
 ) -> None:
-    """Refuse sizes and combinations that cannot be.
-
-    Raises:
-        ValueError: naming the argument.
-    """
+    """Refuse sizes and combinations that cannot be."""
     sizes = {"d_in": d_in, "n_latents": n_latents, "d_out": 1 if d_out is None else d_out, "context": context + 1}
     for name, size in sizes.items():
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:

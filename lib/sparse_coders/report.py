@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -12,11 +12,18 @@ from lib.metrics import recovery, similarity, sparsity
 
 if TYPE_CHECKING:
     from lib.sparse_coders import SparseCoder
-    from lib.studies.sparse_coders_recovery.worlds import World
 
 METRICS = ("l0", "fvu", "dead_fraction", "shrinkage", "recovery", "cosine", "mmcs", "mmcs_back", "uniqueness",
            "precision", "recall", "f1", "auc")
 """What `report` always measures; "cosine" is the mean over matched pairs, detection the mean over features."""
+
+
+class World(Protocol):
+    """What is known: unit directions [n_features, d], the parent of each or -1, whether features take both signs."""
+
+    dictionary: Tensor
+    parent: Tensor
+    signed: bool
 
 
 @torch.no_grad()

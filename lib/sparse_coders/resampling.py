@@ -10,15 +10,8 @@ from lib.sparse_coders.coder import SparseCoder
 
 
 def auxk(
-    x: Tensor,
-    W_enc: Tensor,
-    b_enc: Tensor,
-    W_dec: Tensor,
-    centre: Tensor | None,
-    residual: Tensor,
-    dead: Tensor,
-    k: int,
-    absolute: bool = False,
+    x: Tensor, W_enc: Tensor, b_enc: Tensor, W_dec: Tensor, centre: Tensor | None, residual: Tensor, dead: Tensor,
+    k: int, absolute: bool = False,
 ) -> Tensor:
     """How badly the k strongest dead latents explain what the living missed, |ê - e|^2 / |e - mean e|^2.
 

@@ -208,8 +208,6 @@ def start(coder: SparseCoder, x: Tensor, y: Tensor | None, normalise: bool, b_de
         x, y: samples in the data's units, [n, d_in + context] and [n, d_out] or None.
         normalise: choose `scale` so that E|x|^2 is the width of x (for a transcoder, `target_scale` likewise).
         b_dec: "mean", "geometric_median" or "zero".
-    Raises:
-        ValueError: every sample is zero, or a trained decoder's rows have lengths that training would not keep.
     """
     if coder.trained_on > 0:
         unit_rows(coder)

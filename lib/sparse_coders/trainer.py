@@ -24,28 +24,12 @@ def fit(coder: SparseCoder, data: Any, **options: Any) -> FitResult: ...
 @overload
 def fit(coder: Sequence[SparseCoder], data: Any, **options: Any) -> list[FitResult]: ...
 def fit(
-    coder: SparseCoder | Sequence[SparseCoder],
-    data: Any,
-    *,
-    target: Any = None,
-    steps: int = 2000,
-    batch_size: int = 4096,
-    lr: float | None = None,
-    seed: int = 0,
-    lr_warmup: int | None = None,
-    lr_decay: float = 0.0,
-    sparsity_warmup: int | None = None,
-    clip: float = 1.0,
-    dead_after: int = 10_000_000,
-    resample_every: int | None = None,
-    normalise: bool = True,
-    b_dec: str = "mean",
-    precision: str = "float32",
-    held_out: int | Any | None = None,
-    log_every: int = 50,
-    checkpoint: str | Path | None = None,
-    checkpoint_every: int = 1000,
-    progress: bool = True,
+    coder: SparseCoder | Sequence[SparseCoder], data: Any, *, target: Any = None, steps: int = 2000,
+    batch_size: int = 4096, lr: float | None = None, seed: int = 0, lr_warmup: int | None = None, lr_decay: float = 0.0,
+    sparsity_warmup: int | None = None, clip: float = 1.0, dead_after: int = 10_000_000,
+    resample_every: int | None = None, normalise: bool = True, b_dec: str = "mean", precision: str = "float32",
+    held_out: int | Any | None = None, log_every: int = 50, checkpoint: str | Path | None = None,
+    checkpoint_every: int = 1000, progress: bool = True,
 ) -> FitResult | list[FitResult]:
     """Train a coder, or several on the same batches, in place.
 
@@ -73,9 +57,6 @@ def fit(
         progress: show one line of progress.
     Returns:
         A FitResult, or a list of them if a list was given.
-    Raises:
-        ValueError: data, options or a checkpoint that cannot be; training that diverged, with the step.
-        TypeError: data that is not floating point.
     """
     many = not isinstance(coder, SparseCoder)
     coders = list(coder) if isinstance(coder, Sequence) else [coder]

@@ -3,6 +3,10 @@
     result = decompose(target, data, SPDConfig(n_components=20), seed=0)
     importance = result.decomposition.causal_importance(x)["linear1"]  # [B, C]
 
+`options` what one decomposition is · `decompose` its training, in `losses` over `masks` · `decomposition` the network
+it gives, of `components` with `gates` · `metrics` the distance to a known answer · `targets`, `known_answers` a network
+that has one.
+
 Source: Bushnaq, Braun and Sharkey 2025, "Stochastic parameter decomposition", arXiv 2506.20790.
 """
 from lib.spd.components import Routed, TiedLinear, plain

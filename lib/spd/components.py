@@ -139,11 +139,7 @@ class Conv2d(Linear):
         return self.weight.shape[0] // self.module.groups
 
     def check(self, C: int) -> None:
-        """Refuse a number of components that does not divide into the groups, and padding other than with zeros.
-
-        Raises:
-            ValueError: says which.
-        """
+        """Refuse a number of components that does not divide into the groups, and padding other than with zeros."""
         if C % self.module.groups:
             raise ValueError(f"{C} components cannot be shared out evenly among {self.module.groups} groups")
         if self.module.padding_mode != "zeros":
@@ -220,20 +216,12 @@ class Embedding(Linear):
         return V @ U
 
     def vectors(self, x: Tensor) -> Tensor:
-        """There are none.
-
-        Raises:
-            ValueError: always; tokens have no vector to read.
-        """
+        """None to read: refused."""
         raise ValueError('an embedding reads tokens, not vectors: use gate "mlp" or "linear"')
 
 
 def site(name: str, module: nn.Module) -> Linear:
-    """The site of a module: a convolution, an embedding, or anything else with a weight [d_out, d_in].
-
-    Raises:
-        TypeError: the module has no such weight.
-    """
+    """The site of a module: a convolution, an embedding, or anything else with a weight [d_out, d_in]."""
     if isinstance(module, nn.Conv2d):
         return Conv2d(module)
     if isinstance(module, nn.Embedding):

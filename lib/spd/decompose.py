@@ -38,17 +38,9 @@ class Result(NamedTuple):
 
 
 def decompose(
-    target: nn.Module,
-    data: Tensor | Draw,
-    config: SPDConfig,
-    seed: int | Sequence[int] = 0,
-    *,
-    sites: Sequence[str] | None = None,
-    ties: dict[str, str] | None = None,
-    checkpoint: str | Path | None = None,
-    checkpoint_every: int = 1000,
-    snapshot_at: Iterable[int] = (),
-    log_every: int = 100,
+    target: nn.Module, data: Tensor | Draw, config: SPDConfig, seed: int | Sequence[int] = 0, *,
+    sites: Sequence[str] | None = None, ties: dict[str, str] | None = None, checkpoint: str | Path | None = None,
+    checkpoint_every: int = 1000, snapshot_at: Iterable[int] = (), log_every: int = 100,
     report: Callable[[int], None] | None = None,
 ) -> Result | list[Result]:
     """Decompose a frozen target into components whose causal importances are sparse.
@@ -66,9 +58,6 @@ def decompose(
         report: called with the number of steps done whenever a row is logged.
     Returns:
         A `Result`, or a list of them for a list of seeds.
-    Raises:
-        ValueError: a checkpoint of another run, training that diverged, a snapshot at a step that does not come, or an
-            option the target cannot have.
     Source: Bushnaq, Braun and Sharkey 2025.
     """
     for name, every in {"checkpoint_every": checkpoint_every, "log_every": log_every}.items():

@@ -53,22 +53,12 @@ class Decomposition:
             only.
         sites: names to decompose; None: all that the forward pass offers.
         ties: {"linear2": "linear1"} lets linear2 use V = U1ᵀ and U = V1ᵀ, one parameter for both.
-    Raises:
-        ValueError: a site that is not there or runs twice, or none at all; numbers of components that do not name every
-            site once; panels with other than linear sites, or with one seed twice; ties of sites whose weights are not
-            each other's transpose, or of unequal C.
     Source: Bushnaq, Braun and Sharkey 2025.
     """
 
     def __init__(
-        self,
-        target: nn.Module,
-        example: Tensor,
-        n_components: int | Mapping[str, int],
-        gate: str = "mlp",
-        width: int = 16,
-        seed: int | Sequence[int] = 0,
-        sites: Sequence[str] | None = None,
+        self, target: nn.Module, example: Tensor, n_components: int | Mapping[str, int], gate: str = "mlp",
+        width: int = 16, seed: int | Sequence[int] = 0, sites: Sequence[str] | None = None,
         ties: Mapping[str, str] | None = None,
     ):
         self.target = copy.deepcopy(target).eval().requires_grad_(False)
@@ -156,10 +146,7 @@ class Decomposition:
         return {name: g.clamp(0, 1) for name, g in self.gates(self.capture(x)).items()}
 
     def __call__(
-        self,
-        x: Tensor,
-        masks: Mapping[str, Mask],
-        capture: Capture | None = None,
+        self, x: Tensor, masks: Mapping[str, Mask], capture: Capture | None = None,
         record: dict[str, Tensor] | None = None,
     ) -> Tensor:
         """The network's output with some sites masked.
@@ -224,11 +211,7 @@ class Decomposition:
 
     @torch.no_grad()
     def load(self, arrays: Mapping[str, np.ndarray | Tensor]) -> Decomposition:
-        """Put values from `arrays()` in place.
-
-        Raises:
-            ValueError: names or shapes differ.
-        """
+        """Put values from `arrays()` in place."""
         named = self.named_parameters()
         shapes = {name: tuple(value.shape) for name, value in arrays.items()}
         if shapes != {name: tuple(value.shape) for name, value in named.items()}:
@@ -239,11 +222,7 @@ class Decomposition:
 
 
 def seeds_of(seed: int | Sequence[int]) -> list[int]:
-    """Seeds as a list.
-
-    Raises:
-        ValueError: none, or one twice: two panels of one seed are one decomposition, not two.
-    """
+    """Seeds as a list."""
     seeds = [seed] if isinstance(seed, Integral) else list(seed)
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"panels need seeds that differ, got {seeds}")

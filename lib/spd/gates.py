@@ -26,9 +26,6 @@ def initial(kind: str, C: int, d_in: int, width: int, rng: torch.Generator) -> d
 
     "mlp" reads a_c through C networks 1 -> width -> 1; "vector_mlp" reads the layer's input through C networks
     d_in -> width -> 1; "shared_mlp" reads it through one network d_in -> width -> C; "linear" is w a_c + b.
-
-    Raises:
-        ValueError: unknown kind.
     """
     above = {"b1": ((C, width), 0.0), "w2": ((C, width), 1 / width), "b2": ((C,), 0.0)}
     shared = {"b1": ((width,), 0.0), "w2": ((width, C), 1 / width), "b2": ((C,), 0.0)}

@@ -1,4 +1,4 @@
-"""Runs whose answer is known: decompose a toy model or a residual MLP with some seeds and compare with the truth."""
+"""Runs whose answer is known: decompose a toy model with some seeds and compare with the truth."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -10,20 +10,13 @@ from lib.rng import generator
 from lib.spd.decompose import Result, decompose
 from lib.spd.metrics import dense_error, identity_error, one_hot_importance, random_recovery, recovery
 from lib.spd.options import SPDConfig
-from lib.spd.targets import signed_draw, toy_draw, train_residual_mlp, train_toy_model
+from lib.spd.targets import toy_draw, train_toy_model
 from lib.tensors import device_named
 
 
 def recover_toy_model(
-    n_features: int,
-    n_hidden: int,
-    seeds: Sequence[int],
-    identity_layers: int = 0,
-    target_seed: int = 0,
-    restarts: int = 64,
-    device: str = "cpu",
-    null_draws: int = 200,
-    **options: Any,
+    n_features: int, n_hidden: int, seeds: Sequence[int], identity_layers: int = 0, target_seed: int = 0,
+    restarts: int = 64, device: str = "cpu", null_draws: int = 200, **options: Any,
 ) -> dict[str, Any]:
     """Train toy models x' = ReLU(Wᵀ W x + b), decompose the best with every seed, and hold the result to W.
 
@@ -51,12 +44,13 @@ def recover_toy_model(
     hidden = [name for name in maps if name not in layers]
     scores = {key: {name: np.array([getattr(f, key) for f in rows]) for name, rows in found.items()}
               for key in ("mmcs", "ml2r", "whole")}
+    last = np.array([r.history.loss.tail(max(1, len(r.history) // 10)).mean() for r in results])  # [S]
     return {
         "target_loss": losses.cpu().numpy(), "W": W.numpy(), **scores, **_directions(results), "importance": maps,
         "identity_error": {name: np.array([identity_error(one) for one in maps[name]]) for name in layers},
         "dense_error": {name: np.array([dense_error(one, n_hidden) for one in maps[name]]) for name in hidden},
         "null_mmcs": np.array([null.mmcs for null in nulls]),
-        "null_whole": np.array([null.whole for null in nulls]), "loss": _last_losses(results),
+        "null_whole": np.array([null.whole for null in nulls]), "loss": last,
     }
 
 
@@ -76,41 +70,3 @@ def _directions(results: Sequence[Result]) -> dict[str, Any]:
     values = [r.decomposition.arrays() for r in results]
     names = results[0].decomposition.sites
     return {part: {name: np.stack([v[f"{name}.{part}"] for v in values]) for name in names} for part in ("V", "U")}
-
-
-def recover_residual_mlp(
-    n_layers: int,
-    seeds: Sequence[int],
-    target_seed: int = 0,
-    n_features: int = 100,
-    d_embed: int = 1000,
-    d_mlp: int | None = None,
-    target_steps: int = 1000,
-    device: str = "cpu",
-    **options: Any,
-) -> dict[str, Any]:
-    """Train a residual MLP that adds ReLU(x), decompose it, and count against its known answer.
-
-    Every mlp_in should have one component per feature, every mlp_out as many as the layer has hidden units.
-
-    Args:
-        options: of `SPDConfig`.
-    Returns:
-        target_error, over that of giving x back; by site importance [S, n_features, C]; identity_error [S] (mlp_in) and
-        dense_error [S] (mlp_out); loss [S], over the last tenth of training.
-    """
-    place, units = device_named(device), d_mlp or 50 // n_layers
-    sizes = {"n_features": n_features, "d_embed": d_embed, "d_mlp": units, "steps": target_steps}
-    target, error = train_residual_mlp(n_layers, target_seed, **sizes, device=place)
-    results = decompose(target, signed_draw(n_features), SPDConfig(**options), list(seeds), log_every=10)
-    maps = _importances(results, n_features)
-    dense = {name: np.array([dense_error(one, units) for one in m]) for name, m in maps.items() if name.endswith("out")}
-    identity = {name: np.array([identity_error(one) for one in m]) for name, m in maps.items() if name.endswith("in")}
-    return {"target_error": error, "importance": maps, "identity_error": identity, "dense_error": dense,
-            "loss": _last_losses(results)}
-
-
-def _last_losses(results: Sequence[Result]) -> np.ndarray:
-    """Mean of the logged losses of the last tenth of training, [S]."""
-    return np.array([r.history.loss.tail(max(1, len(r.history) // 10)).mean() for r in results])
-

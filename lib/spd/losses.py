@@ -31,14 +31,8 @@ class Step:
     """
 
     def __init__(
-        self,
-        dec: Decomposition,
-        x: Tensor,
-        config: SPDConfig,
-        noise: Noise,
-        progress: float = 0.0,
-        weights: Tensor | None = None,
-        n_rows: int | None = None,
+        self, dec: Decomposition, x: Tensor, config: SPDConfig, noise: Noise, progress: float = 0.0,
+        weights: Tensor | None = None, n_rows: int | None = None,
     ):
         self.dec, self.x, self.config, self.noise, self.weights = dec, x, config, noise, weights
         self.lead = int(dec.panels is not None)

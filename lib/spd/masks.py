@@ -58,8 +58,6 @@ class Noise:
 
         Args:
             kind: "uniform", "binary", or "bernoulli", which has no gradient.
-        Raises:
-            ValueError: unknown kind.
         """
         if kind not in KINDS:
             raise ValueError(f"mask {kind!r} is not one of {', '.join(KINDS)}")

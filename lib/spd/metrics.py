@@ -1,11 +1,9 @@
-"""What a decomposition found: alive components, their number per input, and the distance to a known answer.
+"""How far a decomposition lies from a known answer.
 
-Where the features are known, a one-hot input of each shows which components it needs. All counts are over every
-position of a layer: samples, places of an image, tokens.
+Where the features are known, a one-hot input of each shows which components it needs.
 """
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -41,8 +39,6 @@ def recovery(V: Tensor, U: Tensor, W: Tensor) -> Recovery:
     Args:
         V: [d_in, C]; U: [C, d_out]; W: [d_out, d_in]. For a layer that writes features, pass its transpose:
             recovery(U.T, V.T, W.T).
-    Raises:
-        ValueError: shapes that do not fit, or a feature the weight does not store (a zero column).
     Source: Bushnaq, Braun and Sharkey 2025, section 3.1 (MMCS, ML2R).
     """
     if V.shape[1] != U.shape[0] or W.shape != (U.shape[1], V.shape[0]):
@@ -77,11 +73,7 @@ def one_hot_importance(dec: Decomposition, n_features: int, value: float = 0.75)
 
 
 def permutation(importance: np.ndarray) -> np.ndarray:
-    """Order of components that brings importance [n_features, C] closest to the identity; the unmatched come last.
-
-    Raises:
-        ValueError: fewer components than features.
-    """
+    """Order of components that brings importance [n_features, C] closest to the identity; the unmatched come last."""
     n, C = importance.shape
     if C < n:
         raise ValueError(f"{C} components cannot be matched with {n} features one to one")
@@ -114,51 +106,3 @@ def dense_error(importance: np.ndarray, k: int, tolerance: float = 0.1) -> int:
     ordered = importance[:, np.argsort(-importance.sum(0), kind="stable")]
     missing = (ordered[:, :k] < 1 - tolerance).all(0).sum()
     return int(missing + (ordered[:, k:] > tolerance).sum())
-
-
-class ImportanceTally:
-    """Counts of causal importances over any number of batches, by site; nothing is stored but counts.
-
-    Args:
-        thresholds: τ at which components count as on.
-        bins: of the histograms on [0, 1].
-    """
-
-    def __init__(self, thresholds: Iterable[float] = (0.0, 0.1, 0.5), bins: int = 50):
-        self.thresholds, self.bins = tuple(thresholds), bins
-        self.positions: dict[str, int] = {}
-        self._on: dict[str, Tensor] = {}
-        self._sum: dict[str, Tensor] = {}
-        self._histogram: dict[str, Tensor] = {}
-
-    def add(self, importances: Mapping[str, Tensor]) -> ImportanceTally:
-        """Count a batch: importance [..., C] by site, every leading axis a position."""
-        for name, g in importances.items():
-            g = g.detach().reshape(-1, g.shape[-1])
-            on = torch.stack([(g > t).sum(0) for t in self.thresholds]).cpu()
-            histogram = torch.histc(g.float(), self.bins, 0, 1).cpu().double()
-            for total, new in ((self._on, on), (self._sum, g.double().sum(0).cpu()), (self._histogram, histogram)):
-                total[name] = total.get(name, 0) + new
-            self.positions[name] = self.positions.get(name, 0) + len(g)
-        return self
-
-    def frequency(self, site: str, threshold: float = 0.1) -> np.ndarray:
-        """Share of positions at which each component's importance lies above τ, [C]."""
-        return (self._on[site][self.thresholds.index(threshold)] / self.positions[site]).numpy()
-
-    def mean(self, site: str) -> np.ndarray:
-        """Mean importance of each component, [C]."""
-        return (self._sum[site] / self.positions[site]).numpy()
-
-    def l0(self, site: str, threshold: float = 0.0) -> float:
-        """Mean number of components above τ at a position."""
-        return float(self.frequency(site, threshold).sum())
-
-    def alive(self, site: str, threshold: float = 0.1, least: float = 1e-3) -> np.ndarray:
-        """Which components are above τ at more than a share `least` of positions, bool [C]."""
-        return self.frequency(site, threshold) > least
-
-    def histogram(self, site: str) -> np.ndarray:
-        """Share of entries in each of the equal bins of [0, 1]."""
-        counts = self._histogram[site]
-        return (counts / counts.sum()).numpy()

@@ -1,6 +1,6 @@
 """Augmentation of whole batches on the device that holds them, each image's draw a function of (seed, epoch, index).
 
-So an image is changed in the same way whatever batch, process or resumed training it appears in.
+So an image is changed in the same way whatever batch or resumed training it appears in.
 """
 from __future__ import annotations
 
@@ -28,8 +28,6 @@ def prepare(images: Tensor, image_size: int | None = None) -> Tensor:
         image_size: side to keep; None: all.
     Returns:
         float32, [B, C, image_size, image_size].
-    Raises:
-        ValueError: image_size is larger than the images.
     """
     height, width = images.shape[-2:]
     if image_size is not None:

@@ -23,8 +23,6 @@ def image_tensor(images: np.ndarray | Tensor) -> Tensor:
     Args:
         images: uint8, [n, H, W], [n, H, W, 3] (as `lib.data.load` gives them), [n, C, H, W] with 1 or 3 channels, or
             a memory map of one of these.
-    Raises:
-        ValueError: other types or shapes.
     """
     x = images if isinstance(images, Tensor) else _shared(images)
     if x.dtype != torch.uint8:
@@ -45,19 +43,17 @@ def _shared(images: np.ndarray) -> Tensor:
 
 
 class Batches:
-    """`batches[step]` -> (x float32 [b, C, H, W], labels int64 [b]) on the device, this process's share of the batch.
+    """`batches[step]` -> (x float32 [b, C, H, W], labels int64 [b]) on the device.
 
     Args:
         images, labels: uint8 [n, C, H, W] and int64 [n].
-        rank, world: this process among all; process r takes every world-th image of a batch, from the r-th.
         resident: keep the data set on the device; otherwise batches are fetched from where it is, one ahead.
     """
 
     def __init__(
-        self, images: Tensor, labels: Tensor, recipe: Recipe, seed: int, device: torch.device, rank: int, world: int,
-        resident: bool,
+        self, images: Tensor, labels: Tensor, recipe: Recipe, seed: int, device: torch.device, resident: bool
     ):
-        self.recipe, self.seed, self.device, self.rank, self.world = recipe, seed, device, rank, world
+        self.recipe, self.seed, self.device = recipe, seed, device
         self.per_epoch = recipe.steps_per_epoch(len(images))
         self.images, self.labels = images, labels
         if resident:
@@ -89,13 +85,13 @@ class Batches:
         return torch.from_numpy(self.images.numpy()[index.numpy()])
 
     def index(self, step: int) -> Tensor:
-        """Numbers of the images of this process's share of a step, int64 [batch / world]."""
+        """Numbers of the images of a step, int64 [batch]."""
         epoch, place = divmod(step, self.per_epoch)
         if epoch != self.epoch:
             order = torch.randperm(len(self.labels), generator=generator(self.seed, "order", epoch))
             self.epoch, self.order = epoch, order.to(self.labels.device)
         batch = self.recipe.batch
-        return self.order[place * batch : (place + 1) * batch][self.rank :: self.world]
+        return self.order[place * batch : (place + 1) * batch]
 
     def digest(self) -> str:
         """SHA-256 of the labels and of evenly spaced images."""
@@ -109,11 +105,7 @@ class Batches:
 
 
 def labelled(images: np.ndarray | Tensor, labels: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
-    """Images as uint8 [n, C, H, W] and labels as int64 [n], of one length.
-
-    Raises:
-        ValueError: they are not, or a label is negative.
-    """
+    """Images as uint8 [n, C, H, W] and labels as int64 [n], of one length."""
     images, labels = image_tensor(images), torch.as_tensor(labels)
     if labels.dtype.is_floating_point or labels.dtype == torch.bool or labels.ndim != 1:
         raise ValueError(f"labels must be whole numbers, one per image, got {labels.dtype} {list(labels.shape)}")

@@ -27,8 +27,6 @@ def logits(
         precision: of products on CUDA, as in `Recipe`.
     Returns:
         float32, [n, classes].
-    Raises:
-        ValueError: images of another type or shape.
     """
     device = next(model.parameters()).device
     with evaluating(model), autocast(device, precision):
@@ -45,8 +43,6 @@ def evaluate(
     Args:
         images, batch, image_size, precision: as in `logits`.
         labels: whole numbers, [n].
-    Raises:
-        ValueError: as in `logits`; labels that are no class.
     """
     images, labels = labelled(images, labels)
     scores = logits(model, images, batch=batch, image_size=image_size, precision=precision)
@@ -55,11 +51,7 @@ def evaluate(
 
 
 def check_labels(labels: Tensor, classes: int) -> None:
-    """Refuse labels the model has no output for.
-
-    Raises:
-        ValueError: a label of `classes` or more.
-    """
+    """Refuse labels the model has no output for."""
     if int(labels.max()) >= classes:
         raise ValueError(f"label {int(labels.max())} needs {int(labels.max()) + 1} classes, the model has {classes}")
 

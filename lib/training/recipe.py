@@ -14,7 +14,7 @@ class Recipe:
 
     Attributes:
         steps, epochs: length of training; give one of them. An epoch is n // batch steps, its order drawn anew.
-        batch: images per step, over all processes.
+        batch: images per step.
         lr: largest learning rate.
         weight_decay: of AdamW, for matrices and kernels; biases, norms, class token and positions have none.
         warmup: steps over which the learning rate grows linearly.
@@ -27,8 +27,6 @@ class Recipe:
         augment: what training images go through, of "random_resized_crop", "shift", "flip", "colour_jitter".
         image_size: side of the images the model sees, in pixels: random_resized_crop makes it, evaluation takes the
             centre. None: as stored.
-    Raises:
-        ValueError: a value cannot be; the message names it.
     """
 
     steps: int | None = None
@@ -72,11 +70,7 @@ class Recipe:
             raise ValueError("augment has random_resized_crop and shift, which both choose the place; take one")
 
     def steps_per_epoch(self, n: int) -> int:
-        """Whole batches in n images.
-
-        Raises:
-            ValueError: there is none.
-        """
+        """Whole batches in n images."""
         if n < self.batch:
             raise ValueError(f"a batch of {self.batch} needs as many images, there are {n}; lower batch")
         return n // self.batch

@@ -37,19 +37,10 @@ class History:
 
 
 class Run:
-    """One model in training.
+    """One model in training."""
 
-    Attributes:
-        module: the bare model, whose parameters are trained and saved.
-        forward: what batches go through: the model, or the wrapper that shares gradients between processes.
-    """
-
-    def __init__(
-        self, module: nn.Module, forward: nn.Module, recipe: Recipe, seed: int, n: int, extra_loss: ExtraLoss | None,
-        rank: int = 0,
-    ):
-        self.module, self.forward, self.recipe, self.seed, self.n, self.rank = module, forward, recipe, seed, n, rank
-        self.extra_loss = extra_loss
+    def __init__(self, module: nn.Module, recipe: Recipe, seed: int, n: int, extra_loss: ExtraLoss | None):
+        self.module, self.recipe, self.seed, self.n, self.extra_loss = module, recipe, seed, n, extra_loss
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         self.device = self.parameters[0].device
         self.optimizer = adamw(module, recipe)
@@ -60,9 +51,9 @@ class Run:
 
     def step(self, step: int, x: Tensor, labels: Tensor, log: bool) -> None:
         """One optimiser step on x [b, C, H, W] and labels [b]; nothing here waits for the device."""
-        seed_noise(stream_seed(self.seed, "noise", step, self.rank), self.device)
+        seed_noise(stream_seed(self.seed, "noise", step, 0), self.device)
         with autocast(self.device, self.recipe.precision):
-            out = self.forward(x)
+            out = self.module(x)
         loss = F.cross_entropy(out.float(), labels, label_smoothing=self.recipe.label_smoothing)
         self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()
@@ -101,11 +92,7 @@ class Run:
         return torch.where(torch.isfinite(norm), norm, 0.0) if self.scaler.is_enabled() else norm
 
     def check(self, done: int) -> None:
-        """Refuse to go on from a loss that is not finite.
-
-        Raises:
-            ValueError: the first step whose loss was NaN or infinite.
-        """
+        """Refuse to go on from a loss that is not finite."""
         bad = (~torch.isfinite(self.losses[:done])).nonzero()
         if len(bad):
             step = int(bad[0])

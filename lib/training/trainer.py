@@ -1,4 +1,4 @@
-"""`train`: the one training loop of image classifiers, in one process or in several that share gradients."""
+"""`train`: the one training loop of image classifiers."""
 from __future__ import annotations
 
 import time
@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from lib import checkpoints
@@ -23,24 +22,14 @@ from lib.training.steps import ExtraLoss, History, Run
 
 
 def train(
-    model: nn.Module,
-    images: np.ndarray | Tensor,
-    labels: np.ndarray | Tensor,
-    recipe: Recipe,
-    seed: int,
-    extra_loss: ExtraLoss | None = None,
-    *,
-    log_every: int = 50,
-    checkpoint: str | Path | None = None,
-    checkpoint_every: int = 500,
-    device: str = "auto",
-    resident: bool = True,
-    progress: bool = True,
+    model: nn.Module, images: np.ndarray | Tensor, labels: np.ndarray | Tensor, recipe: Recipe, seed: int,
+    extra_loss: ExtraLoss | None = None, *, log_every: int = 50, checkpoint: str | Path | None = None,
+    checkpoint_every: int = 500, device: str = "auto", resident: bool = True, progress: bool = True,
 ) -> History:
     """Train a classifier in place, cross-entropy + extra_loss(model, step), on uint8 images scaled on the device.
 
     Everything drawn is a function of `seed` and the step, epoch or image it is drawn for; the global random generators
-    stay as they are. Where torch.distributed is initialised, every process takes its share of each batch.
+    stay as they are.
 
     Args:
         model: [B, C, H, W] floats as `prepare` gives them -> logits [B, classes]; moved to the device.
@@ -59,25 +48,19 @@ def train(
         progress: show one line of progress with images per second and the time left.
     Returns:
         The History.
-    Raises:
-        ValueError: images, labels, model or a checkpoint that cannot be; a loss that is not finite, with its step.
     """
     images, labels = labelled(images, labels)
-    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    where = _place(device, rank)
+    where = device_named(device)
     model.to(where)
-    _check(model, images, labels, recipe, world, {"log_every": log_every, "checkpoint_every": checkpoint_every})
-    batches = Batches(images, labels, recipe, seed, where, rank, world, resident)
+    _check(model, images, labels, recipe, {"log_every": log_every, "checkpoint_every": checkpoint_every})
+    batches = Batches(images, labels, recipe, seed, where, resident)
     path = None if checkpoint is None else Path(checkpoint)
-    cuda = [where] if where.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):
-        forward = nn.parallel.DistributedDataParallel(model, cuda or None) if world > 1 else model
-        run = Run(model, forward, recipe, seed, len(images), extra_loss, rank)
+    with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
+        run = Run(model, recipe, seed, len(images), extra_loss)
         identity = None if path is None else _identity(run, batches, log_every)
         done = _resume(path, identity, run)
-        _all_at(done, where, path)
         try:
-            rate = _loop(run, batches, done, path, identity, log_every, checkpoint_every, progress and rank == 0)
+            rate = _loop(run, batches, done, path, identity, log_every, checkpoint_every, progress)
         finally:
             batches.close()
     steps = recipe.total_steps(len(images))
@@ -93,12 +76,10 @@ def _loop(run, batches, done, path, identity, log_every, checkpoint_every, progr
             log, end = step % log_every == 0 or step == steps - 1, step + 1
             run.step(step, *batches[step], log)
             if log:
-                _agree(run)
                 run.check(end)
             if path and (end % checkpoint_every == 0 or end == steps):
                 run.check(end)
-                if run.rank == 0:
-                    checkpoints.write(path, identity, end, [run.state(end)])
+                checkpoints.write(path, identity, end, [run.state(end)])
             if step == done:
                 start = time.monotonic()
             if line:
@@ -120,13 +101,6 @@ class _Line(Progress):
         return super().text + (f", {made / elapsed:,.0f} images/s" if made and elapsed else "")
 
 
-def _agree(run: Run) -> None:
-    """The loss of a logged step, averaged over all processes."""
-    if run.forward is not run.module:
-        dist.all_reduce(run.rows[-1][:1], op=dist.ReduceOp.SUM)
-        run.rows[-1][:1] /= dist.get_world_size()
-
-
 def _logged(steps: int, log_every: int) -> list[int]:
     return sorted({*range(0, steps, log_every), steps - 1})
 
@@ -140,16 +114,6 @@ def _resume(path: Path | None, identity: dict[str, Any] | None, run: Run) -> int
     return done
 
 
-def _all_at(done: int, where: torch.device, path: Path | None) -> None:
-    """Refuse processes that do not start from the same step: each must see the same checkpoint."""
-    if dist.is_initialized():
-        span = torch.tensor([done, -done], device=where)
-        dist.all_reduce(span, op=dist.ReduceOp.MAX)
-        if int(span[0]) != -int(span[1]):
-            raise ValueError(f"processes resume from steps {-int(span[1])} to {int(span[0])}; put {path} in a folder "
-                             "all of them see")
-
-
 def _identity(run: Run, batches: Batches, log_every: int) -> dict[str, Any]:
     """What a checkpoint must agree in: recipe, seed, data, model as built, and what the extra loss says of that."""
     extra = []
@@ -159,7 +123,7 @@ def _identity(run: Run, batches: Batches, log_every: int) -> dict[str, Any]:
     return {
         **asdict(run.recipe), "seed": int(run.seed), "log_every": log_every, "data": batches.digest(),
         "architecture": digest(str(run.module)), "initial weights": digest(dict(run.module.state_dict())),
-        "extra loss": digest(extra), "device": run.device.type, "processes": batches.world,
+        "extra loss": digest(extra), "device": run.device.type,
     }
 
 
@@ -168,18 +132,10 @@ def _probes(steps: int) -> list[int]:
     return sorted({*range(min(32, steps)), *(round(i * (steps - 1) / 31) for i in range(32))})
 
 
-def _place(device: str, rank: int) -> torch.device:
-    """The device of this process: on a machine of several GPUs the one of its rank there."""
-    where = device_named(device)
-    return torch.device("cuda", rank % torch.cuda.device_count()) if where.type == "cuda" else where
-
-
-def _check(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe, world: int, counts: dict) -> None:
+def _check(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe, counts: dict) -> None:
     for name, value in counts.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
-    if recipe.batch % world:
-        raise ValueError(f"a batch of {recipe.batch} cannot be shared evenly by {world} processes")
     recipe.steps_per_epoch(len(images))
     if not any(p.requires_grad for p in model.parameters()):
         raise ValueError("the model has no parameter to train: give one that is not frozen throughout")

@@ -52,8 +52,8 @@ def test_a_training_step_costs_little_more_than_forward_and_backward(benchmark):
     model, other = (image_model("tiny_vit", 28, 1, 10, 0, patch=7) for _ in range(2))
     topo = weighted(TopoLoss(other, "blocks.*.attn.proj", factor=4), 2.0)
     recipe = Recipe(steps=1000, batch=BATCH, augment=("shift", "flip"))
-    batches = Batches(x, labels, recipe, 0, CPU, 0, 1, True)
-    runs = [Run(m, m, recipe, 0, len(x), extra) for m, extra in ((model, None), (other, topo))]
+    batches = Batches(x, labels, recipe, 0, CPU, True)
+    runs = [Run(m, recipe, 0, len(x), extra) for m, extra in ((model, None), (other, topo))]
     ready = prepare(x[:BATCH]), labels[:BATCH]
 
     def floor(_: int) -> None:

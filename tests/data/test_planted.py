@@ -9,7 +9,6 @@ from lib.data.planted import (
     near_orthogonal,
     planted,
     random_directions,
-    synth_sae_bench,
     toy_model_dictionary,
     zipf,
 )
@@ -167,25 +166,8 @@ def test_dictionary_of_a_toy_model():
     assert directions.tolist() == [[1, 0], [0, -1]] and stored.tolist() == [0, 1]
 
 
-def test_the_published_benchmark_at_its_size():
-    made = synth_sae_bench(rng("bench"))
-    x, features = made.sample(2048, rng("bench sample"), sparse=True)
-    assert x.shape == (2048, 768) and features.shape == (2048, 16_384)
-    assert made.probability.max() == pytest.approx(0.4) and made.probability.min() == pytest.approx(5e-4)
-    assert len(features.values()) / 2048 == pytest.approx(34, abs=2)
-    assert int((made.parent >= 0).sum()) == 128 * 84 and made.factor.shape == (16_384, 25)
-    overlap = (made.dictionary[:500] @ made.dictionary.T).abs()
-    overlap[range(500), range(500)] = 0
-    assert float(overlap.amax(1).mean()) == pytest.approx(0.15, abs=0.01)
-
-
-def test_a_smaller_relative_of_the_benchmark():
-    x, features = synth_sae_bench(rng("small"), n_features=512, d=64, roots=4).sample(1000, rng("small sample"))
-    assert x.shape == (1000, 64) and 3 < float((features > 0).sum(1).double().mean()) < 34
-
-
 def test_too_large_dense_features_name_their_size_and_the_way_out():
-    made = synth_sae_bench(rng("limit"))
+    made = planted(torch.ones(16_384, 1), 0.1)
     with pytest.raises(ValueError, match="100000 x 16384 dense features take 6.1 GiB; ask for sparse=True"):
         made.sample(100_000, rng())
 

@@ -69,13 +69,11 @@ def test_bands_lines_and_labels_draw():
     ax.plot([0, 1], [0, 1])
     style.null_band(ax, 0.1, 0.2)
     style.null_band(ax, [0.4, 0.5], [0.5, 0.6], x=[0, 1], label=None)
-    style.published_line(ax, 0.84, "0.84 published")
-    style.published_line(ax, 0.5, axis="x")
     for side in ("right", "left", "above", "below"):
         style.direct_label(ax, 0.5, 0.5, side, side=side)
     fig.canvas.draw()
     texts = {t.get_text() for t in ax.texts}
-    assert texts == {"null", "0.84 published", "published", "right", "left", "above", "below"}
+    assert texts == {"null", "right", "left", "above", "below"}
 
 
 def test_every_verdict_has_one_colour_in_figures_and_pages():

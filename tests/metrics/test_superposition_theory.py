@@ -34,12 +34,9 @@ def test_three_features_may_pair_the_others():
 
 def test_boundary_is_where_two_losses_meet_and_the_three_meet_at_four_sevenths():
     p = np.array([0.1, 0.3, 0.5])
-    losses = theory.phase_losses(theory.superposition_boundary(p), p)
+    losses = theory.phase_losses(2 * p / (4 - 5 * p), p)  # the importance where ignoring costs as much as superposing
     assert losses[:, 0] == pytest.approx(losses[:, 2])
     assert np.ptp(theory.phase_losses(1.0, 4 / 7)) == pytest.approx(0)
-    assert theory.superposition_boundary(4 / 7) == pytest.approx(1)
-    with pytest.raises(ValueError, match="4/5"):
-        theory.superposition_boundary(0.9)
 
 
 def test_predicted_and_measured_phases_by_hand():

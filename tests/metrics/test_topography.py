@@ -127,17 +127,10 @@ def test_discs_by_hand():
     assert topography.disc(2, 3, (1, 6)).tolist() == [2, 1, 3]  # ties to the lower index
 
 
-def test_arrange_undoes_places_and_agrees_with_the_permuted_loss():
-    places = topography.permuted_places((3, 4), rng("places"))
-    assert topography.arrange(np.arange(12), places)[places[7]] == 7
-    values = rng("values").normal(size=(2, 12))
-    assert np.array_equal(topography.arrange(values, places)[:, places], values)
-    with pytest.raises(ValueError, match="each of 0..11 once"):
-        topography.arrange(values, np.zeros(12, int))
+def test_the_sheet_of_the_permuted_loss_is_the_sheet_of_the_metrics():
     topo = TopoLoss(torch.nn.Sequential(torch.nn.Linear(3, 12)), "0", factor=2, permute=1)
     assert sorted(topo.places["0"].tolist()) == list(range(12))
     assert topo.shapes["0"] == sheet_shape(12) == (3, 4)
-    assert topography.arrange(values, topo.places["0"]).shape == (2, 12)
 
 
 def test_a_matched_disc_has_equals_far_apart_and_outside():

@@ -8,7 +8,6 @@ from lib.metrics.nulls import null_distribution
 from lib.rng import generator
 from lib.spd import Decomposition, Routed
 from lib.spd.metrics import (
-    ImportanceTally,
     dense_error,
     identity_error,
     one_hot_importance,
@@ -80,20 +79,6 @@ def test_dense_error_by_hand():
     ci = np.array([[1.0, 1.0, 0.0], [0.5, 0.0, 0.2]])
     # the two largest columns both reach .9; one entry of the third exceeds .1
     assert dense_error(ci, 2) == 1 and dense_error(ci, 3) == 1 and dense_error(ci, 1) == 2
-
-
-def test_tally_counts_positions_of_any_shape():
-    batches = [{"conv": torch.rand(2, 3, 4, 5, generator=generator(s))} for s in range(3)]
-    tally = ImportanceTally(thresholds=(0.0, 0.1, 0.5), bins=4)
-    for batch in batches:
-        tally.add(batch)
-    flat = torch.cat([batch["conv"].reshape(-1, 5) for batch in batches]).numpy()
-    assert tally.positions["conv"] == len(flat) == 72
-    assert np.allclose(tally.frequency("conv", 0.5), (flat > 0.5).mean(0))
-    assert np.allclose(tally.mean("conv"), flat.mean(0))
-    assert tally.l0("conv", 0.1) == pytest.approx((flat > 0.1).sum(1).mean())
-    assert np.allclose(tally.histogram("conv"), np.histogram(flat, 4, (0, 1))[0] / flat.size)
-    assert tally.alive("conv", 0.5, least=1.0).sum() == 0 and tally.alive("conv").all()
 
 
 def test_one_hot_importance_has_a_row_per_feature():

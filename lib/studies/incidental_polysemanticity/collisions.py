@@ -48,8 +48,6 @@ def train(
         sigma: its standard deviation.
         optimiser: `adamw` with decay .01 (lr .001 by default), or plain `sgd` (lr .02).
         log_at: steps whose W is kept; the last is always.
-    Raises:
-        ValueError: unknown optimiser or noise, or an instance that diverged.
     Source: Lecomte et al. 2023, arXiv 2312.03096.
     """
     if optimiser not in ("adamw", "sgd"):

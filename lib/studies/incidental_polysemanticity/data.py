@@ -54,8 +54,6 @@ def correlated_groups(
         samples: n, per seed.
         device: of the result; draws are made on the CPU, so they are the same everywhere.
         density: P(a group is active); kept: P(a feature of it is not masked).
-    Raises:
-        ValueError: a probability outside [0, 1].
     Source: ngugi_taming, utils.py.
     """
     if not (0 <= density <= 1 and 0 <= kept <= 1):
@@ -97,8 +95,6 @@ def targets(x: Tensor) -> Tensor:
         x: [..., 8].
     Returns:
         y, [..., 8], not weighted.
-    Raises:
-        ValueError: the last axis is not 8.
     Source: ngugi_taming, utils.py.
     """
     if x.shape[-1] != N_FEATURES:

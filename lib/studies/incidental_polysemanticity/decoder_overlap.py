@@ -25,8 +25,6 @@ def column_cosines(D: Tensor) -> Tensor:
         D: directions, [..., d, n].
     Returns:
         C, [..., n, n].
-    Raises:
-        ValueError: D has fewer than two dimensions.
     """
     if D.ndim < 2:
         raise ValueError(f"directions are columns of [..., d, n], got shape {tuple(D.shape)}")
@@ -85,8 +83,6 @@ def w4(weights: Mapping[str, Tensor]) -> Tensor:
         weights: named parameters [*batch, *shape]; matrices are those whose name begins with W.
     Returns:
         [*batch].
-    Raises:
-        ValueError: no matrices.
     Source: ngugi_taming, utils.py.
     """
     matrices = [value.flatten(-2) for name, value in weights.items() if name.startswith("W")]
@@ -152,7 +148,7 @@ def random_direction_null(
     Returns:
         [draws]; 16 in R^12 read interference 5.05 and MACS .22 on average.
     Raises:
-        NullCannotMove, ValueError: as `lib.metrics.nulls.null_distribution`.
+        NullCannotMove: as `lib.metrics.nulls.null_distribution`.
     """
     checked_generator(rng)
 

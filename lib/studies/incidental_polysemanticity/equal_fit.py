@@ -25,8 +25,6 @@ def pairs_at_equal_cost(
         anchor: query of the run of b whose cost is wanted.
     Returns:
         One row per pair: columns `a`, `b` (nan where they reach no common cost), `at` (the cost) and `seed`.
-    Raises:
-        ValueError: a query finds no runs, or a pair has several anchors.
     """
     both = pd.concat([runs.query(query).assign(arm=query) for query in (a, b)])
     pair = both.groupby([*others, "seed"]).ngroup()

@@ -188,8 +188,6 @@ def network_noise(
     Args:
         kind: `bipolar`, or `positive_kurtosis` (Student's t with 3 degrees of freedom).
         shape: (hidden_dim, samples).
-    Raises:
-        ValueError: another kind.
     """
     if kind not in ("bipolar", "positive_kurtosis"):
         raise ValueError(f"noise {kind!r} is not bipolar or positive_kurtosis")

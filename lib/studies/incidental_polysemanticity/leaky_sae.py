@@ -89,8 +89,6 @@ def train_sae(
         unit_decoder: bring each latent's decoder row back to unit length after every step.
         slope: of the leaky ReLU below 0; 0 for a ReLU.
         rows_at_once: rows in the working set; None: 16 on a CPU, all elsewhere.
-    Raises:
-        ValueError: neither or both of `seeds` and `start`, another number of them than rows, or an unknown name.
     Source: ngugi_taming, models.py and main.py.
     """
     rows, n, d = acts.shape

@@ -110,8 +110,6 @@ def train(
         sigma: standard deviation of the noise.
         tile_rows: models whose work is done together within a step. None: 16 on a CPU, whose cache is small, and all
             elsewhere.
-    Raises:
-        ValueError: no cells or seeds, a repeated seed, cells of different widths, or a model that diverged.
     Source: ngugi_taming, main.py and models.py.
     """
     width = _one_width(cells, seeds)

@@ -15,8 +15,6 @@ def unit_noise(law: str, shape: Sequence[int], rng: torch.Generator) -> Tensor:
         law: a name in `EXCESS_KURTOSIS`.
     Returns:
         float32, of the given shape, on the generator's device.
-    Raises:
-        ValueError: unknown law.
     """
     if law not in _LAWS:
         raise ValueError(f"noise {law!r} is not one of {sorted(_LAWS)}")

@@ -61,12 +61,6 @@ class TwoLayers(NamedTuple):
         """Component activations of both layers in the whole network, [n, C1] and [n, C2]."""
         return x @ self.V1, self.pre(x).relu() @ self.V2
 
-    def regauged(self, sign1: Tensor, sign2: Tensor) -> TwoLayers:
-        """The same network with component c written as (s_c V_c, s_c U_c); signs ±1, [C1] and [C2]."""
-        return self._replace(V1=self.V1 * sign1, U1=self.U1 * sign1[:, None],
-                             V2=self.V2 * sign2, U2=self.U2 * sign2[:, None])
-
-
 def random_components(net: TwoLayers, rng: torch.Generator) -> TwoLayers:
     """The same network with layer 1 split otherwise: random directions V_c and U_c of the lengths they have now.
 
@@ -116,8 +110,6 @@ def ablation_effects(
         ci1: causal importances of layer 1, [n, C1]; needed by "ci".
     Returns:
         Effects of each image, [n, I, J].
-    Raises:
-        ValueError: an unknown baseline or form, or "ci" without importances or in the published form.
     Source: report_components, causal effects; the exact form is ours.
     """
     pre, removed = _ablation(net, x, baseline, form, ci1)

@@ -21,8 +21,6 @@ class MLP(nn.Module):
         seed: of the weights, uniform in ± 1/sqrt(fan_in) as torch draws them.
     Attributes:
         fc1, fc2, ...: its linear layers.
-    Raises:
-        ValueError: fewer than two widths.
     """
 
     def __init__(self, sizes: Sequence[int], seed: int):

@@ -5,7 +5,7 @@ one, by asking that a component be positive where it matters; every later step i
 """
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -75,8 +75,6 @@ def flips(predicted: np.ndarray, effects: np.ndarray, keep: np.ndarray | None = 
 
     Args:
         predicted, effects: [I, J]; keep: bool, [I, J], all edges by default.
-    Raises:
-        ValueError: no edge is kept.
     """
     keep = np.isfinite(effects) if keep is None else keep & np.isfinite(effects)
     n = int(keep.sum())
@@ -90,15 +88,6 @@ def pooled_flips(parts: Sequence[Flips]) -> Flips:
     """The flips of several networks as one share of all their edges."""
     count, n = sum(part.count for part in parts), sum(part.n for part in parts)
     return Flips(count, n, proportion_interval(count, n))
-
-
-def explained(found: Mapping[str, Flips]) -> dict[str, float]:
-    """Share of the flips of each step that the next step removes; nan where there are none."""
-    names = list(found)
-    return {
-        later: 1 - found[later].count / found[earlier].count if found[earlier].count else float("nan")
-        for earlier, later in zip(names, names[1:], strict=False)
-    }
 
 
 def random_signs(n: int, rng: torch.Generator, like: Tensor) -> Tensor:

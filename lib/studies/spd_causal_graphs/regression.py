@@ -41,8 +41,6 @@ def lasso(X: np.ndarray, y: np.ndarray, X_test: np.ndarray, y_test: np.ndarray, 
 
     Args:
         X, y: training images, [n, I] and [n]; X_test, y_test: held-out ones; folds: of the cross-validation.
-    Raises:
-        ValueError: y does not vary.
     Source: report_components, Lasso regression; Tibshirani 1996, through scikit-learn; Breiman et al. 1984 (1 SE).
     """
     _varies(y, y_test)

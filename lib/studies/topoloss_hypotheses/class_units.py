@@ -31,8 +31,6 @@ def unit_profile(site: Site) -> UnitProfile:
 
     Args:
         site: of `open_site`, with images of every class.
-    Raises:
-        ValueError: a class has no images.
     """
     activity, labels = unit_activity(site), as_array(site.labels)
     return UnitProfile(activity, contrast(activity, labels, site.n_classes), class_means(activity, labels))

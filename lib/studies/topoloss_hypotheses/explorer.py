@@ -25,8 +25,6 @@ def sheet_explorer(
         tuning: label -> mean response of each unit to each class, [n_classes, h, w].
         classes: names.
         full: selectivity drawn in full colour, as in `cortical_sheets`.
-    Raises:
-        ValueError: rows and tuning do not have the same labels.
     """
     if list(rows) != list(tuning):
         raise ValueError(f"rows and tuning must have the same labels in order, got {list(rows)} and {list(tuning)}")

@@ -25,11 +25,7 @@ class Places(NamedTuple):
 
 
 def places(model: nn.Module) -> Places:
-    """Where the sheets, blocks and site of a timm vision transformer or ResNet are.
-
-    Raises:
-        ValueError: the model is neither.
-    """
+    """Where the sheets, blocks and site of a timm vision transformer or ResNet are."""
     if hasattr(model, "blocks"):
         blocks = tuple(match_modules(model, "blocks.*"))
         site = blocks[len(blocks) // 2]

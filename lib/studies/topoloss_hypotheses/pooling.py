@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from lib.metrics.statistics import cohens_d, paired_dz, paired_permutation_test, sample, standardised
+from lib.metrics.statistics import paired_dz, paired_permutation_test, sample, standardised
 
 
 class MeanTest(NamedTuple):
@@ -28,29 +28,11 @@ class MeanTest(NamedTuple):
     """"Cohen's d" (spread over items) or "paired d_z" (spread of the seeds' differences)."""
 
 
-def pooled_test(a: ArrayLike, b: ArrayLike) -> MeanTest:
-    """Student's two-sample test of all items of all seeds as if each were independent (what not to do).
+def pooled_summary_test(mean_a: float, sd_a: float, mean_b: float, sd_b: float, n: int) -> MeanTest:
+    """Student's two-sample test of items as if each were independent, from their printed means and deviations.
 
     Args:
-        a, b: values by seed, [n_seeds, n_items] each, or lists of items.
-    Raises:
-        ValueError: fewer than two items in either, a non-finite one, unequal numbers of items, or no spread.
-    """
-    a, b = sample(_pooled(a, "a"), "a"), sample(_pooled(b, "b"), "b")
-    if len(a) != len(b):
-        raise ValueError(f"pooled_test takes as many items on each side, got {len(a)} and {len(b)}")
-    found = stats.ttest_ind(b, a)
-    difference = float(b.mean() - a.mean())
-    d = cohens_d(b, a)
-    return MeanTest("items, pooled", len(a), difference, float(found.statistic), float(found.df), float(found.pvalue),
-                    d, "Cohen's d")
-
-
-def pooled_summary_test(mean_a: float, sd_a: float, mean_b: float, sd_b: float, n: int) -> MeanTest:
-    """`pooled_test` from printed means and standard deviations of n pooled items a side.
-
-    Raises:
-        ValueError: n < 2, or no spread.
+        n: items a side, all seeds together.
     """
     if n < 2:
         raise ValueError(f"pooled_summary_test needs at least 2 items a side, got {n}")
@@ -67,9 +49,6 @@ def seed_test(a: ArrayLike, b: ArrayLike, log: bool = False) -> MeanTest:
     Args:
         a, b: one value per seed, [n_seeds] each, in the same order of seeds.
         log: test the logs, for ratios.
-    Raises:
-        ValueError: unequal lengths, fewer than two seeds, non-finite values (logs of what is not positive), or all
-            differences equal.
     """
     a, b = _per_seed(a, b, log)
     d = paired_dz(b, a)
@@ -79,11 +58,7 @@ def seed_test(a: ArrayLike, b: ArrayLike, log: bool = False) -> MeanTest:
 
 
 def sign_flip_p(a: ArrayLike, b: ArrayLike, log: bool = False) -> float:
-    """Exact two-sided sign-flip p of one value per seed; never below 2 / 2^n: .25 for three seeds.
-
-    Raises:
-        ValueError: as `seed_test`, or more than 16 seeds.
-    """
+    """Exact two-sided sign-flip p of one value per seed; never below 2 / 2^n: .25 for three seeds."""
     a, b = _per_seed(a, b, log)
     if len(a) > 16:
         raise ValueError(f"sign_flip_p counts every pattern, which {len(a)} seeds are too many for")
@@ -93,13 +68,6 @@ def sign_flip_p(a: ArrayLike, b: ArrayLike, log: bool = False) -> float:
 def as_table(tests: dict[str, MeanTest]) -> pd.DataFrame:
     """Tests as rows, by label: unit, n, difference, t, df, p_value, d, d_name."""
     return pd.DataFrame([test._asdict() for test in tests.values()], index=list(tests))
-
-
-def _pooled(values: ArrayLike, name: str) -> np.ndarray:
-    try:
-        return np.ravel(np.asarray(values, dtype=float))
-    except ValueError as error:
-        raise ValueError(f"pooled_test: {name} must be numbers, as many items of each seed") from error
 
 
 def _per_seed(a: ArrayLike, b: ArrayLike, log: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -20,8 +20,6 @@ def sheet_weights(model: nn.Module, layers: str, factor: Factor, n_scales: int =
     Returns:
         effective_rank, mean over layers; rms, over all weights; topo_loss, L; topo_grad, |∇L|; exponent of |∇L| in a
         common scale of the weights at fixed directions (L does not depend on that scale, so Euler's theorem says -1).
-    Raises:
-        ValueError: as `TopoLoss`.
     """
     topo = TopoLoss(model, layers, factor)
     weights = [model.get_submodule(name).weight for name in topo.names]

@@ -60,6 +60,18 @@ def test_flat_twin_has_the_trees_frequencies_and_no_tree():
     assert torch.equal(tree.dictionary, twin.dictionary) and (twin.parent < 0).all()
 
 
+def test_the_published_benchmark_at_its_size():
+    made = bench_law(16_384, 768, 128, 3, 5e-4, generator(0, "bench"))
+    x, features = made.sample(2048, generator(0, "bench sample"), sparse=True)
+    assert x.shape == (2048, 768) and features.shape == (2048, 16_384)
+    assert made.probability.max() == pytest.approx(0.4) and made.probability.min() == pytest.approx(5e-4)
+    assert len(features.values()) / 2048 == pytest.approx(34, abs=2)
+    assert int((made.parent >= 0).sum()) == 128 * 84 and made.factor.shape == (16_384, 25)
+    overlap = (made.dictionary[:500] @ made.dictionary.T).abs()
+    overlap[range(500), range(500)] = 0
+    assert float(overlap.amax(1).mean()) == pytest.approx(0.15, abs=0.01)
+
+
 def test_bench_law_has_the_laws_frequencies():
     law = bench_law(64, 32, 2, 2, 0.02, generator(0, "law"))
     assert law.exclusive and law.scaled and law.factor.shape == (64, 25)
