@@ -8,7 +8,6 @@
     shapes_colours  generated images of one shape, of known colour and size
     sparse_features generated toy features: independent, correlated or anti-correlated; batched
     planted         generated activations whose true directions are known
-    planted_parts   what they are made of: firing rates, forests of features, directions
 
     registry        what each data set is: sources, versions, hashes, licence; and the errors
     resolve         where its arrays come from: path, cache, installed package, download
