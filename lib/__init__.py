@@ -1,27 +1,39 @@
 """The superposition book's library: a map of its rooms. Importing `lib` imports nothing heavy.
 
-Instruments (import these in your own notebook):
-    lib.sparse_coders   sparse autoencoders and transcoders: one class, one trainer, every encoder rule
-    lib.spd             stochastic parameter decomposition of Linear, Conv2d and Embedding layers
-    lib.topoloss        units on cortical sheets, and the loss that makes neighbours alike
-    lib.training        the training loop for torch modules: exact resume
-    lib.ensembles       many tiny models trained as one batched tensor program
-    lib.models          toy models and networks; the one door to torchvision and timm
-    lib.activations     capture and patch modules by name; the activation store; what patching units does
-    lib.metrics         one pure function per metric, each with its null; intervals and tests
-    lib.data            data sets by name, verified against `registry.toml`; never a silent stand-in
-    lib.figures         figures: data in, Figure out; `style` is the only place with colours
-    lib.rng             named random streams; nothing touches a global generator
+Arrows run one way: studies and press -> library -> ground. `help(lib.sparse_coders)` lists a room's modules.
 
-Machinery (what turns a chapter into a page):
-    lib.params          strict YAML -> frozen parameters
-    lib.press           runs a chapter once per distinct (code, parameters, library, rules, versions, device)
-    lib.press.runs            runs computed once, by content -> dicts and DataFrames
-    lib.press.claims          verdict records and the table of claims
-    lib.press.prose           numbers the prose quotes
-    lib.press.site            assembles and renders the book
-    lib.press.scaffold        the five rooms of a new study
-    lib.files         content keys and atomic files; `provenance`: versions and machine; `live`: progress
+Ground (imports nothing above it):
+    lib.rng                 named random streams; nothing touches a global generator
+    lib.tensors             values as NumPy, a device by name
+    lib.files               digests, and files that appear whole or not at all
+    lib.params              strict YAML -> frozen parameters
+    lib.checkpoints         states of a training, refused where they belong to another
+    lib.live                one line of progress
+    lib.ensembles           many tiny models trained as one batched tensor program
+    lib.torchvision_import  the one door to torchvision, and to timm through it
 
-Studies (`lib.studies.<slug>`): frozen Params and the protocol of one run; the argument is in `book/studies/<slug>.md`.
+Library (import these in your own notebook):
+    lib.data                data sets by name, verified against `registry.toml`; never a silent stand-in
+    lib.metrics             one pure function per metric, each with its null; intervals and tests
+    lib.models              toy models of superposition, image classifiers
+    lib.activations         captured and replaced by module name, kept on disk, patched between inputs
+    lib.training            the training loop for image classifiers: exact resume
+    lib.topoloss            units on cortical sheets, and the loss that makes neighbours alike
+    lib.sparse_coders       sparse autoencoders and transcoders: one class, one trainer, every encoder rule
+    lib.spd                 stochastic parameter decomposition of Linear, Conv2d and Embedding layers
+    lib.figures             figures: data in, Figure out; `style` is the only place with colours
+
+Studies (`lib.studies.<slug>`): what one study alone uses. `protocol` has its Params and says what one run is; `train`
+makes what is measured, `measure` measures it; the argument stands in `book/studies/<slug>.md`.
+
+Press (`lib.press`): runs each chapter once per distinct (code, parameters, library, rules, versions, device), keeps runs
+by content, records verdicts and renders the book.
+
+The spine, twenty files to read first:
+    rng.py  params.py  checkpoints.py  ensembles.py
+    metrics/statistics.py  metrics/nulls.py  metrics/superposition.py  metrics/recovery.py
+    models/toy_superposition.py  activations/hooks.py  topoloss.py  training/trainer.py
+    sparse_coders/coder.py  sparse_coders/rules.py  sparse_coders/trainer.py
+    spd/components.py  spd/decomposition.py  spd/losses.py
+    press/runs.py  press/pages.py
 """

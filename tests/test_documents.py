@@ -7,6 +7,7 @@ import sys
 import layout
 import pytest
 
+import lib
 from lib.files import ROOT
 from lib.press.claims import STUDIES
 
@@ -47,6 +48,32 @@ def test_a_broken_link_and_an_unknown_target_are_found(tmp_path):
     (tmp_path / "here.md").touch()
     assert broken_links("[a](here.md) [b](gone.md) [c](https://x.org/y)", tmp_path) == ["gone.md"]
     assert unknown_targets("they make things; `make book`, then\n```sh\nmake tea\n```\n", "book: x ## all\n") == ["tea"]
+
+
+def missing_rooms(text, root):
+    """Rows of the table of tasks whose files define none of the names to look at, or that name no file."""
+    rows = re.findall(r"^\| (.+?) \| (.+?) \| (.+?) \|$", text, re.MULTILINE)[2:]
+    problems = []
+    for task, where, names in rows:
+        sources = [(root / file).read_text() for file in re.findall(r"\]\((lib/[^)]+\.py)\)", where)]
+        for name in re.findall(r"`(\w+)`", names):
+            if not any(re.search(rf"^(?:def|class) {name}\b", source, re.MULTILINE) for source in sources):
+                problems.append(f"{task}: {name} is defined in none of {where}")
+    return problems if len(rows) >= 10 else [*problems, f"{len(rows)} tasks"]
+
+
+def test_the_table_of_tasks_fits_the_tree():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    assert missing_rooms(text, ROOT) == []
+    [moved] = missing_rooms(text.replace("`null_distribution`", "`null_law`"), ROOT)
+    assert moved.startswith("add a metric with its null: null_law is defined in none of")
+
+
+def test_the_map_lists_every_room_and_a_spine_of_twenty_files():
+    rooms = {path.stem for path in (ROOT / "lib").iterdir() if path.suffix in ("", ".py")} - {"__init__", "__pycache__"}
+    assert set(re.findall(r"^    lib\.(\w+) ", lib.__doc__, re.MULTILINE)) == rooms - {"studies", "press"}
+    spine = re.findall(r"[\w/]+\.py", lib.__doc__.split("The spine")[1])
+    assert len(set(spine)) == 20 and [file for file in spine if not (ROOT / "lib" / file).is_file()] == []
 
 
 def test_landed_studies_are_in_the_table_and_the_others_are_planned():
