@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lib.ensembles import fit
 from lib.rng import generator
-from lib.studies.incidental_polysemanticity.data import TRAIN, Samples, correlated_groups
+from lib.studies.incidental_polysemanticity.data import TRAIN, Samples, grouped_samples
 from lib.studies.incidental_polysemanticity.kernels import (
     Gradient,
     NoiseStream,
@@ -115,7 +115,7 @@ def train(
     Source: ngugi_taming, main.py and models.py.
     """
     width = _one_width(cells, seeds)
-    data = correlated_groups(seeds, device=device)
+    data = grouped_samples(seeds, device=device)
     start = torch.stack([initial(cell.init, seeds, width) for cell in cells]).to(device)  # [C, S, P]
     kinds = sorted({cell.noise for cell in cells} - {"none"})
     noise = {kind: network_noise(kind, seeds, sigma, (width, TRAIN), device) for kind in kinds}

@@ -142,8 +142,8 @@ def nothing(params: Params) -> dict:
     """
     seeds, rng = _seeds(params), numpy_generator(params.seed, "random directions")
     random = {
-        metric.__name__: geometry.random_direction_null(metric, params.null_draws, rng=rng)
-        for metric in (geometry.interference, geometry.macs)
+        name: geometry.random_direction_null(metric, params.null_draws, rng=rng)
+        for name, metric in (("interference", geometry.weighted_overlap), ("macs", geometry.macs))
     }
     blank = [Cell(init, act=act) for init, act in product(INITS, ACTS)]
     network = _train(params, [PUBLISHED[0], PUBLISHED[7]], seeds)
@@ -217,7 +217,7 @@ def _coder_report(coder: SparseCoder, val: Tensor, dictionary: np.ndarray) -> di
         "l0": float((latents > 0).sum(1).float().mean()), "fvu": fvu(val.cpu(), coder(val).cpu()),
         "dead": float((~(latents > 0).any(0)).float().mean()),
         "recovery": matched_cosine(dictionary, decoder.cpu().numpy()),
-        "interference": float(geometry.interference(decoder.T)),
+        "interference": float(geometry.weighted_overlap(decoder.T)),
     }
 
 
@@ -232,7 +232,7 @@ def widths(params: Params) -> dict:
     for width in params.widths:
         runs = _runs(params, [replace(PUBLISHED[7], hidden_dim=width)], _seeds(params)[: params.width_seeds])
         frames.append(runs.assign(width=width))
-        null.append(geometry.random_direction_null(geometry.interference, params.null_draws, width, rng=rng))
+        null.append(geometry.random_direction_null(geometry.weighted_overlap, params.null_draws, width, rng=rng))
     return {"runs": pd.concat(frames, ignore_index=True), "null": np.stack(null)}
 
 

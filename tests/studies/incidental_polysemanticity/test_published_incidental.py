@@ -9,7 +9,7 @@ from torch import nn
 
 from lib.studies.incidental_polysemanticity import leaky_sae, published
 from lib.studies.incidental_polysemanticity.data import weighted_targets
-from lib.studies.incidental_polysemanticity.decoder_overlap import interference, macs
+from lib.studies.incidental_polysemanticity.decoder_overlap import macs, weighted_overlap
 from lib.studies.incidental_polysemanticity.kernels import layout
 from lib.studies.incidental_polysemanticity.network import PUBLISHED
 
@@ -92,5 +92,5 @@ def test_combination_8_reads_what_the_published_code_reads():
     assert float(replica.networks.val_mse) == pytest.approx(0.0096, abs=6e-5)
     for tied, printed, similarity in (("none", 7.7527, 0.2762), ("storage", 6.1637, 0.2131)):
         D = replica.autoencoders(tied).directions()
-        assert float(interference(D)) == pytest.approx(printed, abs=2e-3)
+        assert float(weighted_overlap(D)) == pytest.approx(printed, abs=2e-3)
         assert float(macs(D)) == pytest.approx(similarity, abs=2e-4)
