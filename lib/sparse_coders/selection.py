@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from lib.sparse_coders.sparse_ops import Layout, dots
+from lib.sparse_coders.sparse_ops import Bags, dots
 
 SCREEN_SLACK = 8
 """Candidates a bfloat16 screen keeps beyond k."""
@@ -76,8 +76,8 @@ def screened_topk(x: Tensor, W: Tensor, b: Tensor, centre: Tensor | None, k: int
     x = x if centre is None else x - centre
     n = min(k + SCREEN_SLACK, len(W))
     candidates = torch.cat([largest(h, n, absolute) for h in pre_acts(x.bfloat16(), *half, None, chunk)])  # [B, n]
-    layout = Layout(candidates.flatten(), torch.arange(0, candidates.numel(), n, device=x.device))
-    h = (dots(x, W, layout) + b[layout.indices]).view(-1, n)
+    bags = Bags(candidates.flatten(), torch.arange(0, candidates.numel(), n, device=x.device))
+    h = (dots(x, W, bags) + b[bags.indices]).view(-1, n)
     best = (h.abs() if absolute else h).topk(k, sorted=False).indices
     return h.gather(1, best).flatten(), candidates.gather(1, best).flatten()
 

@@ -54,7 +54,7 @@ def plain_run(cell: mlp.Cell, seed: int, device: str) -> None:
     rng = generator(seed, "noise", device=device)
     noise = (0.1 * unit_noise(cell.noise, (820, 12), rng) for _ in range(STEPS))
     plain["train_network"](net, cell, data.x[0], data.y[0], noise)
-    at = leaky_sae.layout(12).views(leaky_sae.initial(12, [seed])[0])
+    at = leaky_sae.sae_layout(12).views(leaky_sae.initial(12, [seed])[0])
     sae = plain["SharedSAE"](at["W_dec"].T, at["b_enc"]).to(device)
     plain["train_shared"](sae, net[:-1](data.x[0]).detach(), STEPS // 2)
 

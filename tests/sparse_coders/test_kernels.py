@@ -13,7 +13,7 @@ from lib.sparse_coders.chunks import chunked_loss
 from lib.sparse_coders.dense_kernels import SPARSE_BELOW, jumprelu_loss, l1_loss
 from lib.sparse_coders.kernels import Codes, batch_topk_codes, decode_codes, threshold_codes, topk_codes
 from lib.sparse_coders.selection import largest
-from lib.sparse_coders.sparse_ops import Layout, dots, gathered_dots
+from lib.sparse_coders.sparse_ops import Bags, dots, gathered_dots
 
 N, D_IN, D_OUT = 20, 6, 7
 
@@ -205,9 +205,9 @@ def test_half_precision_keeps_the_sums_of_single_precision():
 def test_gathered_dots_are_the_dots(dtype):
     rng = generator(5)
     rows, table = torch.randn(9, 5, generator=rng).to(dtype), torch.randn(N, 5, generator=rng).to(dtype)
-    layout = Layout(torch.randint(N, (40,), generator=rng), torch.tensor([0, 3, 3, 10, 11, 20, 30, 39, 40]))
-    torch.testing.assert_close(gathered_dots(rows, table, layout, step=7), dots(rows, table, layout))
-    empty = Layout(torch.empty(0, dtype=torch.long), torch.zeros(9, dtype=torch.long))
+    bags = Bags(torch.randint(N, (40,), generator=rng), torch.tensor([0, 3, 3, 10, 11, 20, 30, 39, 40]))
+    torch.testing.assert_close(gathered_dots(rows, table, bags, step=7), dots(rows, table, bags))
+    empty = Bags(torch.empty(0, dtype=torch.long), torch.zeros(9, dtype=torch.long))
     assert dots(rows, table, empty).shape == (0,)
 
 

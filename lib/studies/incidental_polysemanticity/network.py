@@ -21,7 +21,7 @@ from lib.studies.incidental_polysemanticity.kernels import (
     NoiseStream,
     Penalties,
     hidden_and_output,
-    layout,
+    network_layout,
     network_noise,
     tiles,
 )
@@ -129,7 +129,7 @@ def train_rows(
     """Train given starts on given data with given noise.
 
     Args:
-        start: [C, S, P], rows as in `incidental_kernels.layout`.
+        start: [C, S, P], rows as in `kernels.network_layout`.
         data: one data set per seed, whose first 820 samples are trained on.
         noise: for each source but `none`, what gives one step's draws, [S, hidden_dim, 820].
         sources: each cell's source, a key of `noise` or `none`; by default its kind of noise.
@@ -153,7 +153,7 @@ def train_rows(
     )
     table = shaped(theta)
     return Trained(
-        layout(width).views(table), shaped(error), shaped(val_error), shaped(acts), shaped(val_acts),
+        network_layout(width).views(table), shaped(error), shaped(val_error), shaped(acts), shaped(val_acts),
         fitted.x, held_out.x, table,
     )
 
@@ -165,7 +165,7 @@ def initial(init: Init, seeds: Sequence[int], hidden_dim: int) -> Tensor:
 
 def initial_row(init: Init, hidden_dim: int, rng: torch.Generator) -> Tensor:
     """One starting row [P], drawn as torch draws five Linear layers and then, if asked, orthogonal weights."""
-    shapes = layout(hidden_dim).shapes
+    shapes = network_layout(hidden_dim).shapes
     at = {name: torch.empty(shape) for name, shape in shapes.items()}
     for i in range(5):
         bound = shapes[f"W{i}"][1] ** -0.5
@@ -175,7 +175,7 @@ def initial_row(init: Init, hidden_dim: int, rng: torch.Generator) -> Tensor:
         for i in range(5):
             torch.nn.init.orthogonal_(at[f"W{i}"], gain=2**0.5, generator=rng)
             at[f"b{i}"].zero_()
-    return layout(hidden_dim).pack(**at)
+    return network_layout(hidden_dim).pack(**at)
 
 
 def _one_width(cells: Sequence[Cell], seeds: Sequence[int]) -> int:

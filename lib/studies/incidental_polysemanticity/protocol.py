@@ -170,7 +170,7 @@ def strengths(params: Params) -> dict:
     acts, frames = scaled(network.acts), []
     for slope, bias, penalty in product((0.01, 0.0), (0.1, 0.0), params.sae_penalties):
         sae = _autoencoders(params, acts, seeds, penalty=penalty, slope=slope, bias=bias)
-        names, start = leaky_sae.layout(12), leaky_sae.initial(12, seeds, bias=bias).to(acts)
+        names, start = leaky_sae.sae_layout(12), leaky_sae.initial(12, seeds, bias=bias).to(acts)
         before = leaky_sae.LeakySAE(**names.views(start), slope=slope, loss=sae.loss)
         found = judged(sae, network, acts) | {"dead_before": judged(before, network, acts)["dead"]}
         frames.append(_table([PUBLISHED[7]], seeds, found).assign(slope=slope, bias=bias, sae_penalty=penalty))

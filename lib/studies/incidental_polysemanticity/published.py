@@ -32,7 +32,7 @@ class Replica(NamedTuple):
 
     Attributes:
         networks: as `incidental_mlp.train` returns them.
-        sae_start: [C, S, P], rows as in `leaky_sae.layout`.
+        sae_start: [C, S, P], rows as in `leaky_sae.sae_layout`.
     """
 
     networks: Trained

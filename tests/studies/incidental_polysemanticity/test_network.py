@@ -10,7 +10,7 @@ from published_modules import network, train_network
 
 from lib.studies.incidental_polysemanticity import network as mlp
 from lib.studies.incidental_polysemanticity.data import Samples, grouped_samples
-from lib.studies.incidental_polysemanticity.kernels import layout, network_noise
+from lib.studies.incidental_polysemanticity.kernels import network_layout, network_noise
 from lib.studies.incidental_polysemanticity.network import PUBLISHED, Cell
 
 MIXED = [
@@ -70,11 +70,11 @@ def test_cells_that_differ_in_nothing_that_acts_are_equal():
 
 
 def test_starts_have_their_law():
-    orthogonal = layout(12).views(mlp.initial("orthogonal", [0, 1], 12))
+    orthogonal = network_layout(12).views(mlp.initial("orthogonal", [0, 1], 12))
     torch.testing.assert_close(orthogonal["W1"] @ orthogonal["W1"].mT, 2 * torch.eye(12).expand(2, 12, 12))
     torch.testing.assert_close(orthogonal["W0"].mT @ orthogonal["W0"], 2 * torch.eye(8).expand(2, 8, 8))
     assert not orthogonal["b3"].any()
-    uniform = layout(12).views(mlp.initial("random", range(50), 12))
+    uniform = network_layout(12).views(mlp.initial("random", range(50), 12))
     for name, fan_in in (("W0", 8), ("b0", 8), ("W4", 12), ("b4", 12)):
         bound = fan_in**-0.5
         assert 0.98 * bound < uniform[name].abs().max() <= bound

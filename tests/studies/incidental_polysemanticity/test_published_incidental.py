@@ -10,7 +10,7 @@ from torch import nn
 from lib.studies.incidental_polysemanticity import leaky_sae, published
 from lib.studies.incidental_polysemanticity.data import weighted_targets
 from lib.studies.incidental_polysemanticity.decoder_overlap import macs, weighted_overlap
-from lib.studies.incidental_polysemanticity.kernels import layout
+from lib.studies.incidental_polysemanticity.kernels import network_layout
 from lib.studies.incidental_polysemanticity.network import PUBLISHED
 
 
@@ -52,9 +52,9 @@ def test_every_draw_is_that_of_the_global_generators(global_seed_4):
     trained = published.train_published(cells, [4], steps=2)
     assert torch.equal(untrained.networks.features[0], features[:820])
     assert torch.equal(untrained.networks.theta[0, 0], random_rows)
-    at = layout(12).views(untrained.networks.theta[1, 0])
+    at = network_layout(12).views(untrained.networks.theta[1, 0])
     assert all(torch.equal(at[f"W{i}"], linear.weight) for i, linear in enumerate(linears))
-    sae = leaky_sae.layout(12).views(trained.sae_start[1, 0])
+    sae = leaky_sae.sae_layout(12).views(trained.sae_start[1, 0])
     assert torch.equal(sae["b_enc"], bias)
     unit = decoder.weight.detach() / (decoder.weight.detach().norm(dim=0, keepdim=True) + 1e-8)
     torch.testing.assert_close(sae["W_dec"], unit.T)
