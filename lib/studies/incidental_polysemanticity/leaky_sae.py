@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.ensembles import Layout, fit
+from lib.ensembles import Layout, train_ensemble
 from lib.rng import generator
 
 N_LATENTS = 16
@@ -108,7 +108,7 @@ def train_sae(
     for part in torch.arange(rows).split(chunk):
         scale = (1 / (n * d), 1.0) if per == "batch" else (1 / n, 1 / n)
         step = _Step(names, acts[part].mT.contiguous(), weight[part], scale, slope, tied, unit_decoder)
-        result = fit(step, table[part], steps, lr)
+        result = train_ensemble(step, table[part], steps, lr)
         done.append(step.settled(result.theta))
         losses.append(result.losses[-1])
     at = names.views(torch.cat(done))

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from lib.ensembles import fit
+from lib.ensembles import train_ensemble
 from lib.rng import generator
 from lib.studies.incidental_polysemanticity.data import TRAIN, Samples, grouped_samples
 from lib.studies.incidental_polysemanticity.kernels import (
@@ -145,7 +145,7 @@ def train_rows(
         x, y = (part.mT.contiguous() for part in (fitted.x, fitted.y))  # [S, 8, n]
         work = tiles([(cells[c].act, sources[c]) for c in order], n_seeds, tile_rows or _tile_rows(theta))
         gradient = Gradient(width, x, y, _penalties(sorted_cells, n_seeds, theta), work, noise)
-        theta = fit(gradient, theta, steps, lr).theta
+        theta = train_ensemble(gradient, theta, steps, lr).theta
     back = torch.tensor(order).argsort().to(theta.device)
     shaped = partial(_cells_first, n_seeds=n_seeds, back=back)
     (acts, error), (val_acts, val_error) = (
