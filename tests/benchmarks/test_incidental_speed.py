@@ -16,7 +16,7 @@ from lib.studies.incidental_polysemanticity.data import grouped_samples
 from lib.studies.incidental_polysemanticity.decoder_overlap import weighted_overlap
 from lib.studies.incidental_polysemanticity.network import PUBLISHED
 from lib.studies.incidental_polysemanticity.noise import unit_noise
-from lib.studies.incidental_polysemanticity.published import train_published
+from lib.studies.incidental_polysemanticity.published import train_published_networks
 
 plain = runpy.run_path(str(Path(__file__).parents[1] / "studies/incidental_polysemanticity/published_modules.py"))
 STEPS, SEEDS = 200, range(10)
@@ -91,7 +91,7 @@ def test_combination_8_reads_the_printed_average(benchmark):
     read = []
 
     def run():
-        D = train_published([PUBLISHED[7]]).autoencoders("none").directions()
+        D = train_published_networks([PUBLISHED[7]]).autoencoders("none").directions()
         read.append(weighted_overlap(D).numpy())
 
     benchmark.pedantic(run, rounds=1)

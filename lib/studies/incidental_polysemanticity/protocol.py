@@ -26,7 +26,7 @@ from lib.studies.incidental_polysemanticity import decoder_overlap as geometry
 from lib.studies.incidental_polysemanticity import noise_cost as noise_basis
 from lib.studies.incidental_polysemanticity.network import PUBLISHED, Cell, Trained, train
 from lib.studies.incidental_polysemanticity.noise import unit_noise
-from lib.studies.incidental_polysemanticity.published import train_published
+from lib.studies.incidental_polysemanticity.published import train_published_networks
 from lib.studies.incidental_polysemanticity.report import judged, matched_cosine, published_metrics, scaled, z_scored
 from lib.tensors import device_named
 
@@ -101,7 +101,7 @@ def published_arm(params: Params) -> dict:
         decoders: untied decoder columns, [8, seeds, 12, 16].
     """
     seeds, device = range(params.published_seeds), device_named(params.device)
-    replica = train_published(PUBLISHED, seeds, params.published_steps, device)
+    replica = train_published_networks(PUBLISHED, seeds, params.published_steps, device)
     network, frames, decoders = replica.networks, [], {}
     acts, permutations = network.acts.flatten(0, 1), generator(params.seed, "column permutations")
     own = {"train_mse": network.train_mse, "val_mse": network.val_mse, "w4": geometry.w4(network.weights)}

@@ -315,7 +315,7 @@ def absolute_value(params: Params, sparsities: Sparsities | None = None) -> Arra
 def _published(params: Params, cells: list, k: int, importance: np.ndarray, samples: int, epochs: int) -> dict:
     """Train (sparsity, seed) cells as published; importance is [n] or one row per cell."""
     device = device_named(params.device)
-    done = published.train_published(cells, importance.shape[-1], k, importance, samples, epochs, device)
+    done = published.train_published_toy(cells, importance.shape[-1], k, importance, samples, epochs, device)
     found = _described(params, cells, done.W, done.b, importance)
     found["runs"].insert(2, "last_epoch_loss", _numpy(done.epoch_loss[-1]))
     return found | {"epoch_loss": _numpy(done.epoch_loss.T)}
