@@ -7,7 +7,7 @@
     latents, recons = coder.encode(x), coder(x)
     coder.save("coder.safetensors")             # load("coder.safetensors") gives it back
 
-`coder` the class · `options` what each rule accepts · `activations` the rules as functions · `losses` what is
+`coder` the class · `options` what each rule accepts · `rules` their functions · `losses` what is
 minimised · `stochastic`, `multi_input` two variants · `kernels` (with `selection`, `sparse_ops`, `dense_kernels`,
 `chunks`) the algebra · `trainer` `fit`, over `batches` of data, by one `run` per coder or one `table` of many, with
 `initial` values, `resampling` and `checkpoints` · `files` a saved coder · `interchange` coders of other libraries.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lib.sparse_coders import activations
+from lib.sparse_coders import rules
 from lib.sparse_coders.chunks import Pass, add_columns
 from lib.sparse_coders.kernels import Codes, check_encoder, decode_codes, threshold_codes
 from lib.sparse_coders.selection import pre_acts
@@ -124,8 +124,8 @@ def jumprelu_loss(
     if _is_sparse(path, x, W_enc, b_enc, centre, theta - width / 2):
         codes = threshold_codes(x, W_enc, b_enc, theta, width=width, centre=centre, chunk=chunk)
         h, theta = codes.values.unsqueeze(0), theta.index_select(0, codes.indices)  # [1, nnz], [nnz]
-        on = activations.step(h, theta, width)[0]
-        codes = codes.with_values(activations.jumprelu(h, theta, width)[0])
+        on = rules.step(h, theta, width)[0]
+        codes = codes.with_values(rules.jumprelu(h, theta, width)[0])
         fired = codes.indices[on.detach() > 0].bincount(minlength=len(W_enc))
         return JumpReLULoss(_squared_error(codes, W_dec, y), on.sum() / len(x), fired)
     return JumpReLULoss(*_DenseJumpReLU.apply(x, y, W_enc, b_enc, W_dec, centre, theta, width, chunk))

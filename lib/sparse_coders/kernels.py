@@ -99,9 +99,9 @@ def topk_codes(
     with torch.no_grad():
         if screen:
             _check_screen(x, W_enc)
-            values, indices = selection.screened_topk(x, W_enc, b_enc, centre, ks[0], absolute, chunk)
+            values, indices = selection.screened_largest(x, W_enc, b_enc, centre, ks[0], absolute, chunk)
         else:
-            values, indices = selection.topk(x, W_enc, b_enc, centre, ks, absolute, chunk)
+            values, indices = selection.sample_largest(x, W_enc, b_enc, centre, ks, absolute, chunk)
         starts = torch.tensor([0, *ks[:-1]], device=x.device).cumsum(0)  # [S]
         offsets = (torch.arange(len(x), device=x.device).unsqueeze(1) * sum(ks) + starts).flatten()  # [B S]
     return _with_gradient(x, W_enc, b_enc, centre, values, indices, offsets)
@@ -174,7 +174,7 @@ def threshold_codes(
         lowest = threshold - width / 2
         lowest = lowest.expand(b_enc.shape).flatten() if isinstance(lowest, Tensor) else lowest
         for h in selection.pre_acts(x, W_enc, b_enc, centre, chunk):
-            values, rows, indices = selection.above(h, lowest)
+            values, rows, indices = selection.exceeding(h, lowest)
             bags = rows if coders == 1 else rows * coders + indices // b_enc.shape[-1]
             kept.append((values, bags + first, indices))
             first += len(h) * coders

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lib.rng import generator
-from lib.sparse_coders import activations
+from lib.sparse_coders import rules
 from lib.sparse_coders.chunks import chunked_loss
 from lib.sparse_coders.dense_kernels import SPARSE_BELOW, jumprelu_loss, l1_loss
 from lib.sparse_coders.kernels import Codes, batch_topk_codes, decode_codes, threshold_codes, topk_codes
@@ -238,9 +238,9 @@ def test_jumprelu_loss(path, options):
     case, b_dec, y, _, threshold = dense_case(**options)
     got = jumprelu_loss(*case.encoder, case.D, b_dec, threshold, 0.7, target=y, centre=case.centre, path=path, chunk=5)
     theta = threshold.clamp(min=0)
-    f = activations.jumprelu(case.h, theta, 0.7)
+    f = rules.jumprelu(case.h, theta, 0.7)
     recon = (f @ case.D + b_dec - y).square().sum(1).mean()
-    l0 = activations.step(case.h, theta, 0.7).sum(1).mean()
+    l0 = rules.step(case.h, theta, 0.7).sum(1).mean()
     assert torch.equal(got.fired, (f != 0).sum(0))
     torch.testing.assert_close(got.l0, l0)
     leaves = [*case.leaves, b_dec, y, threshold]
