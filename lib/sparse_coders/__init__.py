@@ -7,10 +7,10 @@
     latents, recons = coder.encode(x), coder(x)
     coder.save("coder.safetensors")             # load("coder.safetensors") gives it back
 
-`coder` the class · `options` what each rule accepts · `rules` their functions · `losses` what is
-minimised · `stochastic`, `multi_input` two variants · `kernels` (with `selection`, `sparse_ops`, `dense_kernels`,
-`chunks`) the algebra · `trainer` `fit`, over `batches` of data, by one `run` per coder or one `table` of many, with
-`initial` values, `resampling` and `checkpoints` · `files` a saved coder · `interchange` coders of other libraries.
+`coder` the class · `options` what each rule accepts · `rules` the rules as functions · `losses` what is minimised ·
+`stochastic`, `multi_input` two variants · `kernels` (with `selection`, `sparse_ops`, `dense_kernels`, `chunks`) the
+algebra · `trainer` `fit`, over `batches` of data, by one `trainee` per coder or one `table` of many, with `initial`
+values and `resampling` · `files` a saved coder · `interchange` coders of other libraries.
 """
 from lib.sparse_coders.coder import SparseCoder, load
 from lib.sparse_coders.kernels import Codes
