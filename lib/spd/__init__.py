@@ -6,9 +6,9 @@
 Source: Bushnaq, Braun and Sharkey 2025, "Stochastic parameter decomposition", arXiv 2506.20790.
 """
 from lib.spd.components import Routed, TiedLinear, plain
-from lib.spd.decompose import Result, decompose
 from lib.spd.decomposition import Capture, Decomposition
 from lib.spd.masks import Mask
 from lib.spd.options import SPDConfig
+from lib.spd.trainer import Result, decompose
 
 __all__ = ["Capture", "Decomposition", "Mask", "Result", "Routed", "SPDConfig", "TiedLinear", "decompose", "plain"]

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from lib.rng import generator
-from lib.spd.decompose import Result, decompose
 from lib.spd.metrics import dense_error, identity_error, one_hot_importance, random_recovery, recovery
 from lib.spd.options import SPDConfig
 from lib.spd.targets import signed_draw, toy_draw, train_residual_mlp, train_toy_model
+from lib.spd.trainer import Result, decompose
 from lib.tensors import device_named
 
 

@@ -26,7 +26,7 @@ class Step:
         x: inputs, [(S,) B, ...].
         progress: share of training done, for the exponent of the importance term.
         weights: how many samples each row stands for, [(S,) B]; None: one. Rows other than the first of their kind must
-            add nothing to reconstruction (`lib.spd.decompose.without_zero_rows`).
+            add nothing to reconstruction (`lib.spd.trainer.without_zero_rows`).
         n_rows: samples the rows stand for in all.
     """
 
