@@ -188,8 +188,8 @@ class Conv2d(Linear):
             raise ValueError(f"a gate that reads patches needs padding in numbers, got {m.padding!r}")
         patches = F.unfold(x, m.kernel_size, m.dilation, m.padding, m.stride)  # [B, C_in kh kw, H' W']
         sizes = zip(x.shape[2:], m.padding, m.dilation, m.kernel_size, m.stride, strict=True)
-        place = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, p, d, k, s in sizes]
-        return patches.mT.unflatten(1, place)
+        size = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, p, d, k, s in sizes]
+        return patches.mT.unflatten(1, size)
 
 
 class Embedding(Linear):
@@ -228,7 +228,7 @@ class Embedding(Linear):
         raise ValueError('an embedding reads tokens, not vectors: use gate "mlp" or "linear"')
 
 
-def site(name: str, module: nn.Module) -> Linear:
+def site_of(name: str, module: nn.Module) -> Linear:
     """The site of a module: a convolution, an embedding, or anything else with a weight [d_out, d_in].
 
     Raises:

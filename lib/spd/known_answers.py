@@ -38,9 +38,9 @@ def recover_toy_model(
         of linear1 and linear2; dense_error [S] of identity layers, whose answer is n_hidden components; null_mmcs and
         null_whole [null_draws], of random components at linear1; loss [S], over the last tenth of training.
     """
-    place = device_named(device)
+    where = device_named(device)
     target, losses = train_toy_model(
-        n_features, n_hidden, target_seed, restarts, identity_layers=identity_layers, device=place
+        n_features, n_hidden, target_seed, restarts, identity_layers=identity_layers, device=where
     )
     results = decompose(target, toy_draw(n_features), SPDConfig(**options), list(seeds), log_every=10)
     W, rng = target.linear1.weight.detach().cpu(), generator(target_seed, "spd null")
@@ -61,10 +61,10 @@ def recover_toy_model(
 
 
 def _toy_recovery(result: Result, name: str):
-    parts, place = result.decomposition.parts[name], result.decomposition.sites[name]
+    parts, site = result.decomposition.parts[name], result.decomposition.sites[name]
     if name == "linear1":
-        return recovery(parts.V, parts.U, place.weight)
-    return recovery(parts.U.T, parts.V.T, place.weight.T)  # this layer writes the features
+        return recovery(parts.V, parts.U, site.weight)
+    return recovery(parts.U.T, parts.V.T, site.weight.T)  # this layer writes the features
 
 
 def _importances(results: Sequence[Result], n_features: int) -> dict[str, np.ndarray]:
@@ -99,9 +99,9 @@ def recover_residual_mlp(
         target_error, over that of giving x back; by site importance [S, n_features, C]; identity_error [S] (mlp_in) and
         dense_error [S] (mlp_out); loss [S], over the last tenth of training.
     """
-    place, units = device_named(device), d_mlp or 50 // n_layers
+    where, units = device_named(device), d_mlp or 50 // n_layers
     sizes = {"n_features": n_features, "d_embed": d_embed, "d_mlp": units, "steps": target_steps}
-    target, error = train_residual_mlp(n_layers, target_seed, **sizes, device=place)
+    target, error = train_residual_mlp(n_layers, target_seed, **sizes, device=where)
     results = decompose(target, signed_draw(n_features), SPDConfig(**options), list(seeds), log_every=10)
     maps = _importances(results, n_features)
     dense = {name: np.array([dense_error(one, units) for one in m]) for name, m in maps.items() if name.endswith("out")}

@@ -159,7 +159,7 @@ def faithfulness(dec: Decomposition) -> Tensor:
     """sum over sites |W - V U|^2 / number of weights, [] or [S]."""
     lead = int(dec.panels is not None)
     errors = [dec.delta(name).square().flatten(lead).sum(-1) for name in dec.sites]
-    return sum(errors) / sum(place.weight.numel() for place in dec.sites.values())
+    return sum(errors) / sum(site.weight.numel() for site in dec.sites.values())
 
 
 def divergence(out: Tensor, wanted: Tensor, kind: str, lead: int = 0, n_rows: int | None = None) -> Tensor:
