@@ -99,9 +99,9 @@ def recover_residual_mlp(
         target_error, over that of giving x back; by site importance [S, n_features, C]; identity_error [S] (mlp_in) and
         dense_error [S] (mlp_out); loss [S], over the last tenth of training.
     """
-    where, units = device_named(device), d_mlp or 50 // n_layers
+    place, units = device_named(device), d_mlp or 50 // n_layers
     sizes = {"n_features": n_features, "d_embed": d_embed, "d_mlp": units, "steps": target_steps}
-    target, error = train_residual_mlp(n_layers, target_seed, **sizes, device=where)
+    target, error = train_residual_mlp(n_layers, target_seed, **sizes, device=place)
     results = decompose(target, signed_draw(n_features), SPDConfig(**options), list(seeds), log_every=10)
     maps = _importances(results, n_features)
     dense = {name: np.array([dense_error(one, units) for one in m]) for name, m in maps.items() if name.endswith("out")}

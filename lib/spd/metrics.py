@@ -1,7 +1,7 @@
 """What a decomposition found: alive components, their number per input, and the distance to a known answer.
 
 Where the features are known, a one-hot input of each shows which components it needs. All counts are over every
-position of a layer: samples, pixels of a feature map, tokens.
+position of a layer: samples, places of an image, tokens.
 """
 from __future__ import annotations
 

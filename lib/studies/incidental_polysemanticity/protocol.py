@@ -289,7 +289,7 @@ def kurtosis(params: Params) -> dict:
     for law in ("none", *LAWS[:4]):
         trained[law] = collisions.train(8, 16, params.kurtosis_runs, params.kurtosis_steps, params.seed, noise=law,
                                         optimiser="sgd", log_at=at, device=device)
-    course = [collisions.concentration(run.history).mean(-1).cpu().numpy() for run in trained.values()]
+    course = [collisions.concentration(done.history).mean(-1).cpu().numpy() for done in trained.values()]
     readout = _train(params, [PUBLISHED[7]], _seeds(params)).weights["W4"][0].cpu()  # [seeds, 8, 12]
     tied = trained["bipolar"].W.cpu()
     turned = {"tied": (tied, noise_basis.tied_relu_cost, 0.15), "readout": (readout, noise_basis.linear_cost, 0.1)}
