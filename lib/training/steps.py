@@ -36,7 +36,7 @@ class History:
     steps: int
 
 
-class Run:
+class ModelTraining:
     """One model in training.
 
     Attributes:

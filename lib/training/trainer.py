@@ -16,10 +16,10 @@ from lib import checkpoints
 from lib.live import Progress
 from lib.tensors import device_named
 from lib.training.augmentation import prepare
-from lib.training.batches import Batches, labelled
+from lib.training.batches import ImageBatches, labelled
 from lib.training.evaluation import check_labels, evaluating, in_mode
 from lib.training.recipe import Recipe
-from lib.training.steps import ExtraLoss, History, Run
+from lib.training.steps import ExtraLoss, History, ModelTraining
 
 
 def train(
@@ -67,38 +67,38 @@ def train(
     where = _place(device, rank)
     model.to(where)
     _check(model, images, labels, recipe, world, {"log_every": log_every, "checkpoint_every": checkpoint_every})
-    batches = Batches(images, labels, recipe, seed, where, rank, world, resident)
+    batches = ImageBatches(images, labels, recipe, seed, where, rank, world, resident)
     path = None if checkpoint is None else Path(checkpoint)
     cuda = [where] if where.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         forward = nn.parallel.DistributedDataParallel(model, cuda or None) if world > 1 else model
-        run = Run(model, forward, recipe, seed, len(images), extra_loss, rank)
-        identity = None if path is None else _identity(run, batches, log_every)
-        done = _resume(path, identity, run)
+        training = ModelTraining(model, forward, recipe, seed, len(images), extra_loss, rank)
+        identity = None if path is None else _model_identity(training, batches, log_every)
+        done = _resume_model(path, identity, training)
         _all_at(done, where, path)
         try:
-            rate = _loop(run, batches, done, path, identity, log_every, checkpoint_every, progress and rank == 0)
+            rate = _loop(training, batches, done, path, identity, log_every, checkpoint_every, progress and rank == 0)
         finally:
             batches.close()
     steps = recipe.total_steps(len(images))
-    return History(run.table(_logged(steps, log_every)), rate, steps)
+    return History(training.table(_logged(steps, log_every)), rate, steps)
 
 
-def _loop(run, batches, done, path, identity, log_every, checkpoint_every, progress) -> float:
+def _loop(training, batches, done, path, identity, log_every, checkpoint_every, progress) -> float:
     """The steps from `done` on; images per second, the first step apart."""
-    steps, batch = len(run.losses), run.recipe.batch
+    steps, batch = len(training.losses), training.recipe.batch
     start = time.monotonic()
-    with in_mode(run.module, training=True), _Line(steps, batch, done) if progress else nullcontext() as line:
+    with in_mode(training.module, training=True), _Line(steps, batch, done) if progress else nullcontext() as line:
         for step in range(done, steps):
             log, end = step % log_every == 0 or step == steps - 1, step + 1
-            run.step(step, *batches[step], log)
+            training.step(step, *batches[step], log)
             if log:
-                _agree(run)
-                run.check(end)
+                _agree(training)
+                training.check(end)
             if path and (end % checkpoint_every == 0 or end == steps):
-                run.check(end)
-                if run.rank == 0:
-                    checkpoints.write(path, identity, end, [run.state(end)])
+                training.check(end)
+                if training.rank == 0:
+                    checkpoints.write(path, identity, end, [training.state(end)])
             if step == done:
                 start = time.monotonic()
             if line:
@@ -120,23 +120,23 @@ class _Line(Progress):
         return super().text + (f", {made / elapsed:,.0f} images/s" if made and elapsed else "")
 
 
-def _agree(run: Run) -> None:
+def _agree(training: ModelTraining) -> None:
     """The loss of a logged step, averaged over all processes."""
-    if run.forward is not run.module:
-        dist.all_reduce(run.rows[-1][:1], op=dist.ReduceOp.SUM)
-        run.rows[-1][:1] /= dist.get_world_size()
+    if training.forward is not training.module:
+        dist.all_reduce(training.rows[-1][:1], op=dist.ReduceOp.SUM)
+        training.rows[-1][:1] /= dist.get_world_size()
 
 
 def _logged(steps: int, log_every: int) -> list[int]:
     return sorted({*range(0, steps, log_every), steps - 1})
 
 
-def _resume(path: Path | None, identity: dict[str, Any] | None, run: Run) -> int:
+def _resume_model(path: Path | None, identity: dict[str, Any] | None, training: ModelTraining) -> int:
     """Continue from a checkpoint if there is one; the number of steps done."""
     if path is None or not path.is_file():
         return 0
     done, [state] = checkpoints.read(path, identity)
-    run.restore(state)
+    training.restore(state)
     return done
 
 
@@ -150,16 +150,16 @@ def _all_at(done: int, where: torch.device, path: Path | None) -> None:
                              "all of them see")
 
 
-def _identity(run: Run, batches: Batches, log_every: int) -> dict[str, Any]:
+def _model_identity(training: ModelTraining, batches: ImageBatches, log_every: int) -> dict[str, Any]:
     """What a checkpoint must agree in: recipe, seed, data, model as built, and what the extra loss says of that."""
     extra = []
-    if run.extra_loss is not None:
-        extra = [float(run.extra_loss(run.module, step).detach()) for step in _probes(len(run.losses))]
+    if training.extra_loss is not None:
+        extra = [float(training.extra_loss(training.module, step).detach()) for step in _probes(len(training.losses))]
     digest = checkpoints.content_digest
     return {
-        **asdict(run.recipe), "seed": int(run.seed), "log_every": log_every, "data": batches.digest(),
-        "architecture": digest(str(run.module)), "initial weights": digest(dict(run.module.state_dict())),
-        "extra loss": digest(extra), "device": run.device.type, "processes": batches.world,
+        **asdict(training.recipe), "seed": int(training.seed), "log_every": log_every, "data": batches.digest(),
+        "architecture": digest(str(training.module)), "initial weights": digest(dict(training.module.state_dict())),
+        "extra loss": digest(extra), "device": training.device.type, "processes": batches.world,
     }
 
 
