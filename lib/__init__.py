@@ -26,8 +26,8 @@ Library (import these in your own notebook):
 Studies (`lib.studies.<slug>`): what one study alone uses. `protocol` has its Params and says what one run is; `train`
 makes what is measured, `measure` measures it; the argument stands in `book/studies/<slug>.md`.
 
-Press (`lib.press`): runs each chapter once per distinct (code, parameters, library, rules, versions, device), keeps runs
-by content, records verdicts and renders the book.
+Press (`lib.press`): runs each chapter once per distinct (code, parameters, library, rules, versions, device), keeps
+runs by content, records verdicts and renders the book.
 
 The spine, twenty files to read first:
     rng.py  params.py  checkpoints.py  ensembles.py

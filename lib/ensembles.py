@@ -1,7 +1,8 @@
 """Many tiny models trained as one tensor program: a flat table [instances, P], one row per model.
 
-A model says how a row is divided (`Layout`) and how loss and gradient of the whole table are computed; `fit` walks it.
-Learning rate, importance and density may differ per row, so a sweep over them is one ensemble, not a loop.
+A model says how a row is divided (`Layout`) and how loss and gradient of the whole table are computed;
+`train_ensemble` walks it. Learning rate, importance and density may differ per row, so a sweep over them is one
+ensemble, not a loop.
 """
 from __future__ import annotations
 
@@ -87,7 +88,7 @@ class Adam:
 
 
 @dataclass(frozen=True)
-class Fit:
+class TrainedEnsemble:
     """A trained ensemble: final rows, and what was logged on the way.
 
     Attributes:
@@ -104,10 +105,10 @@ class Fit:
 
 
 @torch.no_grad()
-def fit(
+def train_ensemble(
     loss_and_grad: LossAndGrad, theta: Tensor, steps: int, lr: float | Tensor, schedule: str = "constant",
     log_at: Iterable[int] = (), snapshots: bool = False,
-) -> Fit:
+) -> TrainedEnsemble:
     """Train every row of `theta` for `steps` Adam updates; the table passed in is not changed.
 
     Args:
@@ -135,7 +136,7 @@ def fit(
     history = torch.stack(losses)  # [T, I]
     if not history.isfinite().all():
         raise ValueError(f"{int((~history.isfinite()).any(0).sum())} of {len(theta)} models diverged: lower lr")
-    return Fit(theta, logged, history, torch.stack(tables) if snapshots else None)
+    return TrainedEnsemble(theta, logged, history, torch.stack(tables) if snapshots else None)
 
 
 def by_autograd(loss: Callable[[Tensor], Tensor]) -> LossAndGrad:

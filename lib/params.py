@@ -104,8 +104,8 @@ def load(model: type[P], path: Path, overrides: Mapping[str, Any] | None = None)
     return check(model, values, f"{path} with -p" if overrides else path)
 
 
-def collect(model: type[P], namespace: Mapping[str, Any]) -> P:
-    """The notebook's parameters cell as a `model`; call as `params = collect(Params, globals())`.
+def from_cell(model: type[P], namespace: Mapping[str, Any]) -> P:
+    """The notebook's parameters cell as a `model`; call as `params = from_cell(Params, globals())`.
 
     Raises:
         ParameterError: a value injected by hand (papermill, an edited cell) is not what the field accepts.

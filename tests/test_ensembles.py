@@ -52,14 +52,14 @@ def test_adam_equals_torchs_in_float64():
 
 def test_a_rate_per_row_is_that_row_alone():
     rates = torch.tensor([[0.1], [0.01]], dtype=torch.float64)
-    both = ensembles.fit(bowl, torch.zeros_like(TARGET), 50, rates).theta
+    both = ensembles.train_ensemble(bowl, torch.zeros_like(TARGET), 50, rates).theta
     for row, rate in enumerate((0.1, 0.01)):
-        assert_close(both[row], ensembles.fit(bowl, torch.zeros_like(TARGET), 50, rate).theta[row])
+        assert_close(both[row], ensembles.train_ensemble(bowl, torch.zeros_like(TARGET), 50, rate).theta[row])
 
 
 def test_fit_descends_leaves_its_input_and_logs_what_was_asked():
     start = torch.zeros_like(TARGET)
-    done = ensembles.fit(bowl, start, 400, 0.1, "cosine", log_at=[1, 200], snapshots=True)
+    done = ensembles.train_ensemble(bowl, start, 400, 0.1, "cosine", log_at=[1, 200], snapshots=True)
     assert start.abs().max() == 0
     assert done.steps == [1, 200, 400] and done.losses.shape == (3, 2) and done.tables.shape == (3, 2, 3)
     assert done.losses[0].tolist() == [5.25, 10.0]  # the first loss is the starting point's
@@ -73,11 +73,11 @@ def test_schedules_end_where_they_say():
 
 def test_fit_refuses_what_cannot_be_meant():
     with pytest.raises(ValueError, match="linear"):
-        ensembles.fit(bowl, TARGET, 5, 0.1, "linear")
+        ensembles.train_ensemble(bowl, TARGET, 5, 0.1, "linear")
     with pytest.raises(ValueError, match="at least 1"):
-        ensembles.fit(bowl, TARGET, 0, 0.1)
+        ensembles.train_ensemble(bowl, TARGET, 0, 0.1)
     with pytest.raises(ValueError, match="1 of 2 models diverged"):
-        ensembles.fit(bowl, torch.tensor([[0.0, 0, 0], [math.inf, 0, 0]]).double(), 5, 0.1)
+        ensembles.train_ensemble(bowl, torch.tensor([[0.0, 0, 0], [math.inf, 0, 0]]).double(), 5, 0.1)
 
 
 def test_autograd_gradient_is_the_manual_one():

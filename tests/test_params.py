@@ -1,7 +1,7 @@
 """lib.params: what is accepted becomes one canonical form; what is not is refused with the key and the remedy."""
 import pytest
 
-from lib.params import ParameterError, Params, check, collect, load, parse_overrides, read_yaml
+from lib.params import ParameterError, Params, check, from_cell, load, parse_overrides, read_yaml
 
 
 class Example(Params):
@@ -66,10 +66,10 @@ def test_every_problem_is_listed_with_its_place():
     ]
 
 
-def test_collect_reads_a_namespace_and_ignores_what_is_not_a_parameter():
-    assert collect(Example, {**GOOD, "np": object()}) == check(Example, GOOD, "x")
+def test_from_cell_reads_a_namespace_and_ignores_what_is_not_a_parameter():
+    assert from_cell(Example, {**GOOD, "np": object()}) == check(Example, GOOD, "x")
     with pytest.raises(ParameterError, match="parameters cell: missing parameter seeds"):
-        collect(Example, {k: v for k, v in GOOD.items() if k != "seeds"})
+        from_cell(Example, {k: v for k, v in GOOD.items() if k != "seeds"})
 
 
 def test_overrides_are_read_as_yaml():

@@ -19,8 +19,8 @@ from training_parts import EVERY, RECIPE, STEPS, images, parts, vit
 from lib.rng import generator
 from lib.training import Recipe, evaluate, image_tensor, logits, prepare, train, weighted
 from lib.training.augmentation import augment, epoch_key
-from lib.training.batches import Batches
-from lib.training.steps import Run, adamw
+from lib.training.batches import ImageBatches
+from lib.training.steps import ModelTraining, adamw
 from lib.training.trainer import _probes
 
 SCRIPT = Path(__file__).with_name("training_parts.py")
@@ -121,14 +121,14 @@ def test_the_callers_generators_stay_and_do_not_matter():
 def test_an_epoch_takes_each_image_once():
     x, labels = images(n=40)
     recipe = Recipe(epochs=2, batch=8)
-    batches = Batches(x, labels, recipe, 0, CPU, True)
+    batches = ImageBatches(x, labels, recipe, 0, CPU, True)
     epochs = [[i for step in range(e * 5, e * 5 + 5) for i in batches.index(step).tolist()] for e in (0, 1)]
     assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(40)) and epochs[0] != epochs[1]
 
 
 def test_batches_are_the_images_of_their_order_changed_for_their_epoch():
     x, labels = images()
-    batches = Batches(x, labels, RECIPE, 5, CPU, True)
+    batches = ImageBatches(x, labels, RECIPE, 5, CPU, True)
     for step in (1, 8):  # of epochs 0 and 1
         found, its_labels = batches[step]
         at = batches.index(step)
@@ -151,13 +151,13 @@ def test_a_scaled_loss_takes_the_same_steps_and_skips_those_that_overflow():
     ends = []
     for scale in (None, 2.0**10, math.inf):
         model = linear_model()
-        run = Run(model, ONE_STEP, 0, 96, weighted(squares, 0.1))
+        training = ModelTraining(model, ONE_STEP, 0, 96, weighted(squares, 0.1))
         if scale:
-            run.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+            training.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
         with torch.random.fork_rng(devices=[]):
-            run.step(0, prepare(x[:16]), labels[:16], True)
-        ends.append((model[1].weight.detach(), run.rows[0]))
-        assert math.isnan(run.table([0])["pressure"][0]) == (scale == math.inf)
+            training.step(0, prepare(x[:16]), labels[:16], True)
+        ends.append((model[1].weight.detach(), training.rows[0]))
+        assert math.isnan(training.table([0])["pressure"][0]) == (scale == math.inf)
     (plain, row), (scaled, its_row), (skipped, last) = ends
     assert torch.allclose(scaled, plain, atol=1e-6) and torch.allclose(its_row, row, rtol=1e-4)
     assert torch.equal(skipped, linear_model()[1].weight) and torch.isfinite(last).all() and last[1] == 0

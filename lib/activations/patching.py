@@ -2,7 +2,7 @@
 
     site = open_site(model, "blocks.2", images, labels)      # lib.activations.sites
     values = other_class_means(site)                         # [n_classes, ...], what a class's images are patched with
-    effects(site, sets, values, c)                           # E_c(S) of every set S, [n_sets]
+    patch_effects(site, sets, values, c)                     # E_c(S) of every set S, [n_sets]
 """
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def logit_changes(
     return torch.cat(found).reshape(len(masks), n, -1)
 
 
-def effects(
+def patch_effects(
     site: Site, sets: ArrayLike, values: Tensor, c: int, scale: ArrayLike | None = None, batch: int = 512
 ) -> np.ndarray:
     """E_c(S), mean |change of logit c| over images of class c with S patched to other classes' mean; [n_sets].
@@ -67,9 +67,9 @@ def effects(
     return as_array(changes.abs().mean(1).double())
 
 
-def effect_matrix(site: Site, sets: ArrayLike, values: Tensor, batch: int = 512) -> np.ndarray:
+def patch_effect_matrix(site: Site, sets: ArrayLike, values: Tensor, batch: int = 512) -> np.ndarray:
     """E_c(S) of every set and class, [n_sets, n_classes]."""
-    return np.stack([effects(site, sets, values, c, batch=batch) for c in range(site.n_classes)], axis=1)
+    return np.stack([patch_effects(site, sets, values, c, batch=batch) for c in range(site.n_classes)], axis=1)
 
 
 def push(site: Site, sets: ArrayLike, values: Tensor, c: int) -> np.ndarray:
@@ -145,7 +145,7 @@ def causal_scores(
         raise ValueError(f"causal_scores needs one set for each of {site.n_classes} classes (at least two) and at "
                          f"least two random sets, got {sets.shape} and {n_random}")
     controls = random_sets(site.n_units, sets.shape[1], n_random, rng)
-    own, null = (effect_matrix(site, each, values, batch) for each in (sets, controls))  # [sets, n_classes]
+    own, null = (patch_effect_matrix(site, each, values, batch) for each in (sets, controls))  # [sets, n_classes]
     classes = range(site.n_classes)
     with np.errstate(divide="ignore", invalid="ignore"):
         table = pd.DataFrame({
@@ -167,7 +167,7 @@ def _pushed(site: Site, own: np.ndarray, others: np.ndarray, values: Tensor, c: 
     heard = size > 0
     if not heard.any():
         return np.array([np.nan])
-    return effects(site, others[heard], values, c, push(site, own[None], values, c) / size[heard], batch)
+    return patch_effects(site, others[heard], values, c, push(site, own[None], values, c) / size[heard], batch)
 
 
 def _elsewhere(matrix: np.ndarray) -> np.ndarray:

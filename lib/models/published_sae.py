@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lib.ensembles import Layout, by_autograd, fit
+from lib.ensembles import Layout, by_autograd, train_ensemble
 
 
 class Published(NamedTuple):
@@ -69,7 +69,7 @@ def train_published_sae(
         return (_forward(names, table, part, activations)[1] - part).square().mean((1, 2))
 
     before = _forward(names, theta, held_out, activations)[0]
-    done = fit(by_autograd(loss), theta, epochs * per_epoch, lr).theta
+    done = train_ensemble(by_autograd(loss), theta, epochs * per_epoch, lr).theta
     latents, recons = _forward(names, done, held_out, activations)
     train = (_forward(names, done, x, activations)[1] - x).square().mean((1, 2))
     inactive, untrained = ((f == 0).double().mean((1, 2)) for f in (latents, before))

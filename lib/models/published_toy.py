@@ -39,7 +39,7 @@ def importance(pattern: str, n_features: int) -> np.ndarray:
     raise ValueError(f"importance pattern {pattern!r} is not one of {IMPORTANCES}")
 
 
-def legacy_data(seed: int, n_features: int, sparsity: float, samples: int) -> np.ndarray:
+def legacy_toy_data(seed: int, n_features: int, sparsity: float, samples: int) -> np.ndarray:
     """The published data set, Bernoulli(1-S) * U(0, 1), drawn as after np.random.seed(seed); [samples, n_features]."""
     rng = np.random.RandomState(seed)
     active = rng.binomial(1, 1 - sparsity, size=(samples, n_features))
@@ -91,7 +91,7 @@ def train_online(X: Tensor, W: Tensor, importance: Tensor, epochs: int, lr: floa
     return Online(final, table[k * n :].T.contiguous(), torch.stack(losses))
 
 
-def train_published(
+def train_published_toy(
     cells: list[tuple[float, int]], n_features: int, n_hidden: int, importance: np.ndarray, samples: int, epochs: int,
     device: torch.device,
 ) -> Online:
@@ -103,7 +103,7 @@ def train_published(
     """
     X = torch.empty(samples, n_features, len(cells))
     for i, (sparsity, seed) in enumerate(cells):
-        X[:, :, i] = torch.from_numpy(legacy_data(seed, n_features, sparsity, samples))
+        X[:, :, i] = torch.from_numpy(legacy_toy_data(seed, n_features, sparsity, samples))
     W = np.stack([legacy_init(seed, n_features, n_hidden) for _, seed in cells])
     weights = np.broadcast_to(importance, (len(cells), n_features))
     W, weights = (torch.tensor(array, dtype=torch.float32, device=device) for array in (W, weights))

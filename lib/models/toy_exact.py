@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lib.ensembles import best_restart, fit
+from lib.ensembles import best_restart, train_ensemble
 from lib.metrics.superposition import normalised_loss
 from lib.models import toy_superposition as toy
 
@@ -40,7 +40,7 @@ def phase_grid(
     importance = torch.ones_like(p).unflatten(0, shape)
     importance[..., -1] = extra[:, None]
     exact = toy.expected_loss(n_hidden, p, importance.flatten(0, 2), nodes=8 if n_features == 2 else 4)
-    done = fit(exact, toy.initial(len(p), n_features, n_hidden, rng), steps, 0.05, "cosine")
+    done = train_ensemble(exact, toy.initial(len(p), n_features, n_hidden, rng), steps, 0.05, "cosine")
     loss = (done.losses[-1] * p[:, 0]).view(shape)  # undo the scaling by 1/p
     best, W = best_restart(loss, toy.layout(n_features, n_hidden).views(done.theta)["W"].unflatten(0, shape))
     return PhaseGrid(W, loss, (loss <= 1.02 * best[..., None]).float().mean(-1))
@@ -61,7 +61,7 @@ def follow_minima(p: Tensor, importance: Tensor, steps: int) -> tuple[Tensor, Te
     p, importance = p.repeat_interleave(2, 0), importance.repeat_interleave(2, 0)
     names = toy.layout(5, 2)
     start = names.pack(W=W, b=torch.zeros_like(p))
-    done = fit(toy.expected_loss(2, p, importance, nodes=4), start, steps, 0.003, "cosine")
+    done = train_ensemble(toy.expected_loss(2, p, importance, nodes=4), start, steps, 0.003, "cosine")
     exact = toy.expected_loss(2, p, importance, nodes=8, scaled=False)(done.theta, torch.empty_like(start))
     W, b = (part.unflatten(0, (-1, 2)) for part in names.views(done.theta).values())
     return W, b, normalised_loss(exact, importance, p).view(-1, 2)
@@ -75,6 +75,6 @@ def learning_curves(restarts: int, steps: int, rng: torch.Generator) -> tuple[li
     """
     p = torch.full((restarts, 5), 0.05, device=rng.device)
     exact, start = toy.expected_loss(2, p, torch.ones_like(p), nodes=4), 0.1 * toy.initial(restarts, 5, 2, rng)
-    done = fit(exact, start, steps, 0.003, log_at=range(1, steps, 10), snapshots=True)
+    done = train_ensemble(exact, start, steps, 0.003, log_at=range(1, steps, 10), snapshots=True)
     loss = normalised_loss(done.losses * 0.05, torch.ones_like(p), p)  # undo the scaling by 1/p
     return done.steps, toy.layout(5, 2).views(done.tables)["W"], loss

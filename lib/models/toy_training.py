@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lib.data.sparse_features import correlated_groups, sparse_features
-from lib.ensembles import best_restart, fit
+from lib.ensembles import best_restart, train_ensemble
 from lib.metrics.superposition import is_represented, normalised_loss, zero_predictor_loss
 from lib.models import toy_superposition as toy
 
@@ -54,7 +54,7 @@ def train_grid(
     p = density.repeat_interleave(restarts)[:, None, None]  # [I, 1, 1]
     start = toy.initial(len(p), n, n_hidden, rng)
     sampled = toy.sampled_loss(n, n_hidden, lambda: law((len(p), batch, n), p, rng), importance.expand(len(p), n), kind)
-    done = fit(sampled, start, steps, lr, "cosine", log_at)
+    done = train_ensemble(sampled, start, steps, lr, "cosine", log_at)
     W, b = (part.unflatten(0, shape) for part in toy.layout(n, n_hidden).views(done.theta).values())
     loss = grid_loss(W, b, density, importance, rng, kind, law)
     return Grid(W, b, loss, done.steps, done.losses.unflatten(1, shape))
@@ -123,6 +123,6 @@ def train_absolute(
         return torch.where(u > 0, 2 * u - 1, 0)
 
     loss = toy.absolute_loss(n, n_hidden, draw, importance.expand(settings, n))
-    done = fit(loss, toy.absolute_initial(settings, n, n_hidden, rng), steps, 0.003, "cosine")
+    done = train_ensemble(loss, toy.absolute_initial(settings, n, n_hidden, rng), steps, 0.003, "cosine")
     at, x = toy.absolute_layout(n, n_hidden).views(done.theta), draw(8192)
     return at, (toy.absolute_forward(**at, x=x) - x.abs()).square().mean(1)

@@ -65,7 +65,7 @@ class Rows:
         return total.hexdigest()
 
 
-class Batches:
+class SampleBatches:
     """Training batches by step, and the held-out samples.
 
     Every epoch visits the training rows once in the order randperm(seed, epoch), in whole batches; which rows are held

@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.rng import generator
-from lib.sparse_coders import activations as rules
-from lib.sparse_coders import files, inputs, kernels, stochastic
+from lib.sparse_coders import files, inputs, kernels, rules, stochastic
 from lib.sparse_coders.options import check_sizes, resolve
 
 

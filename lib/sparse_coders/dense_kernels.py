@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lib.sparse_coders import activations
+from lib.sparse_coders import rules
 from lib.sparse_coders.chunks import Pass, add_columns
 from lib.sparse_coders.kernels import Codes, check_encoder, decode_codes, threshold_codes
 from lib.sparse_coders.selection import pre_acts
@@ -101,8 +101,8 @@ def jumprelu_loss(
     if _is_sparse(path, x, W_enc, b_enc, centre, theta - width / 2):
         codes = threshold_codes(x, W_enc, b_enc, theta, width=width, centre=centre, chunk=chunk)
         h, theta = codes.values.unsqueeze(0), theta.index_select(0, codes.indices)  # [1, nnz], [nnz]
-        on = activations.step(h, theta, width)[0]
-        codes = codes.with_values(activations.jumprelu(h, theta, width)[0])
+        on = rules.step(h, theta, width)[0]
+        codes = codes.with_values(rules.jumprelu(h, theta, width)[0])
         fired = codes.indices[on.detach() > 0].bincount(minlength=len(W_enc))
         return JumpReLULoss(_squared_error(codes, W_dec, y), on.sum() / len(x), fired)
     return JumpReLULoss(*_DenseJumpReLU.apply(x, y, W_enc, b_enc, W_dec, centre, theta, width, chunk))
@@ -111,21 +111,21 @@ def jumprelu_loss(
 class _DenseL1(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, y, W_enc, b_enc, W_dec, centre, weights, coefficient, chunk):
-        run = Pass(x, y, W_enc, b_enc, W_dec, centre, chunk, wants_x=ctx.needs_input_grad[0])
-        on_sum, f_sum = run.zeros(), run.zeros()
+        walk = Pass(x, y, W_enc, b_enc, W_dec, centre, chunk, wants_x=ctx.needs_input_grad[0])
+        on_sum, f_sum = walk.zeros(), walk.zeros()
         slope = W_dec.new_ones(len(W_enc)) if weights is None else weights
-        for part, h in run:
+        for part, h in walk:
             f = h.relu_()
-            run.reconstruct(part, f)
+            walk.reconstruct(part, f)
             on = f.sign()
             add_columns(on_sum, on)
             add_columns(f_sum, f)
-            pull = torch.addmm(slope * (coefficient / len(x)), run.g, W_dec.T, out=f)  # of recon and penalty on f
-            run.pull_back(part, pull.mul_(on))
+            pull = torch.addmm(slope * (coefficient / len(x)), walk.g, W_dec.T, out=f)  # of recon and penalty on f
+            walk.pull_back(part, pull.mul_(on))
         weighted = (f_sum * slope).sum() / len(x)
         g_weights = None if weights is None else (f_sum * (coefficient / len(x))).to(weights.dtype)
-        ctx.save_for_backward(*run.gradients(), g_weights)
-        recon, penalty, fired = run.recon.to(x.dtype), weighted.to(x.dtype), on_sum.long()
+        ctx.save_for_backward(*walk.gradients(), g_weights)
+        recon, penalty, fired = walk.recon.to(x.dtype), weighted.to(x.dtype), on_sum.long()
         ctx.mark_non_differentiable(recon, penalty, fired)
         return recon + coefficient * penalty, recon, penalty, fired
 
@@ -138,24 +138,24 @@ class _DenseL1(torch.autograd.Function):
 class _DenseJumpReLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, y, W_enc, b_enc, W_dec, centre, theta, width, chunk):
-        run = Pass(x, y, W_enc, b_enc, W_dec, centre, chunk, wants_x=ctx.needs_input_grad[0])
-        on_sum, window_sum, pull_sum = run.zeros(), run.zeros(), run.zeros()
-        for part, h in run:
+        walk = Pass(x, y, W_enc, b_enc, W_dec, centre, chunk, wants_x=ctx.needs_input_grad[0])
+        on_sum, window_sum, pull_sum = walk.zeros(), walk.zeros(), walk.zeros()
+        for part, h in walk:
             beyond = h - theta
             on = (beyond > 0).to(h.dtype)
             window = (beyond.abs_() < width / 2).to(h.dtype)
             f = h.mul_(on)
-            run.reconstruct(part, f)
-            pull = torch.mm(run.g, W_dec.T, out=f)  # of recon on f
+            walk.reconstruct(part, f)
+            pull = torch.mm(walk.g, W_dec.T, out=f)  # of recon on f
             add_columns(on_sum, on)
             add_columns(window_sum, window)
             add_columns(pull_sum, window.mul_(pull))
-            run.pull_back(part, pull.mul_(on))
+            walk.pull_back(part, pull.mul_(on))
         of_recon, of_l0 = -pull_sum * theta / width, -window_sum / (width * len(x))
-        ctx.save_for_backward(*run.gradients(), of_recon.to(theta.dtype), of_l0.to(theta.dtype))
+        ctx.save_for_backward(*walk.gradients(), of_recon.to(theta.dtype), of_l0.to(theta.dtype))
         fired = on_sum.long()
         ctx.mark_non_differentiable(fired)
-        return run.recon.to(x.dtype), (on_sum.sum() / len(x)).to(x.dtype), fired
+        return walk.recon.to(x.dtype), (on_sum.sum() / len(x)).to(x.dtype), fired
 
     @staticmethod
     @once_differentiable

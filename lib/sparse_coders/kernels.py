@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lib.sparse_coders import selection
-from lib.sparse_coders.sparse_ops import Layout, dots, sum_by_latent, sum_rows, sum_rows_by_latent
+from lib.sparse_coders.sparse_ops import Bags, dots, sum_by_latent, sum_rows, sum_rows_by_latent
 
 
 class Codes(NamedTuple):
@@ -31,13 +31,13 @@ class Codes(NamedTuple):
         values: of the selected latents, [nnz]; carries the gradient.
         indices: which latent each value belongs to, int64 [nnz].
         offsets: where each sample's codes start, int64 [B] (in a table [B S], the coders of a sample adjacent).
-        layout: the same places ordered by latent, worked out once per batch; None where codes are put together by hand.
+        bags: the same codes ordered by latent, worked out once per batch; None where codes are put together by hand.
     """
 
     values: Tensor
     indices: Tensor
     offsets: Tensor
-    layout: Layout | None = None
+    bags: Bags | None = None
 
     def with_values(self, values: Tensor) -> Codes:
         """The same latents with other values, [nnz]."""
@@ -51,12 +51,12 @@ class Codes(NamedTuple):
     @property
     def samples(self) -> Tensor:
         """Row of `dense` each value belongs to: the sample, in a table the sample x S + the coder, [nnz]."""
-        return self.places.bag
+        return self.bagged.bag
 
     @property
-    def places(self) -> Layout:
-        """Layout of the codes, made here if they came without one."""
-        return self.layout or Layout(self.indices, self.offsets)
+    def bagged(self) -> Bags:
+        """Bags of the codes, made here if they came without one."""
+        return self.bags or Bags(self.indices, self.offsets)
 
     def dense(self, n_latents: int) -> Tensor:
         """All latents, [len(offsets), n_latents], differentiable in the values; for few samples, and for tests."""
@@ -90,9 +90,9 @@ def topk_codes(
     with torch.no_grad():
         if screen:
             _check_screen(x, W_enc)
-            values, indices = selection.screened_topk(x, W_enc, b_enc, centre, ks[0], absolute, chunk)
+            values, indices = selection.screened_largest(x, W_enc, b_enc, centre, ks[0], absolute, chunk)
         else:
-            values, indices = selection.topk(x, W_enc, b_enc, centre, ks, absolute, chunk)
+            values, indices = selection.sample_largest(x, W_enc, b_enc, centre, ks, absolute, chunk)
         starts = torch.tensor([0, *ks[:-1]], device=x.device).cumsum(0)  # [S]
         offsets = (torch.arange(len(x), device=x.device).unsqueeze(1) * sum(ks) + starts).flatten()  # [B S]
     return _with_gradient(x, W_enc, b_enc, centre, values, indices, offsets)
@@ -149,7 +149,7 @@ def threshold_codes(
         lowest = threshold - width / 2
         lowest = lowest.expand(b_enc.shape).flatten() if isinstance(lowest, Tensor) else lowest
         for h in selection.pre_acts(x, W_enc, b_enc, centre, chunk):
-            values, rows, indices = selection.above(h, lowest)
+            values, rows, indices = selection.exceeding(h, lowest)
             bags = rows if coders == 1 else rows * coders + indices // b_enc.shape[-1]
             kept.append((values, bags + first, indices))
             first += len(h) * coders
@@ -170,7 +170,7 @@ def decode_codes(codes: Codes, W_dec: Tensor) -> Tensor:
     if W_dec.ndim not in (2, 3) or W_dec.dtype != codes.values.dtype:
         wanted = f"two or three dimensions of {codes.values.dtype}"
         raise ValueError(f"decode_codes: W_dec must have {wanted}, got {tuple(W_dec.shape)} of {W_dec.dtype}")
-    recons = _Decode.apply(codes.values, W_dec.flatten(0, -2), codes.places)
+    recons = _Decode.apply(codes.values, W_dec.flatten(0, -2), codes.bagged)
     return recons if W_dec.ndim == 2 else recons.unflatten(0, (-1, len(W_dec)))
 
 
@@ -178,22 +178,22 @@ class _Encode(torch.autograd.Function):
     """Values of selected pre-activations h = (x - centre) W_encᵀ + b_enc, found already, with the gradient of h."""
 
     @staticmethod
-    def forward(ctx, x, W_enc, b_enc, centre, values, layout):
+    def forward(ctx, x, W_enc, b_enc, centre, values, bags):
         ctx.save_for_backward(x, W_enc, centre)
-        ctx.layout = layout
+        ctx.bags = bags
         return values.view_as(values)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, g):
         x, W_enc, centre = ctx.saved_tensors
-        layout, (coders, n, d) = ctx.layout, (_coders(W_enc), W_enc.shape[-2], W_enc.shape[-1])
+        bags, (coders, n, d) = ctx.bags, (_coders(W_enc), W_enc.shape[-2], W_enc.shape[-1])
         W, g, g_x, g_W, g_centre = W_enc.reshape(-1, d), g.contiguous(), None, None, None
-        g_b = sum_by_latent(g, layout.indices, len(W)).to(W.dtype).view(coders, 1, n)
+        g_b = sum_by_latent(g, bags.indices, len(W)).to(W.dtype).view(coders, 1, n)
         if ctx.needs_input_grad[0]:
-            g_x = sum_rows(W, layout.indices, layout.offsets, g).view(len(x), coders, d).sum(1)
+            g_x = sum_rows(W, bags.indices, bags.offsets, g).view(len(x), coders, d).sum(1)
         if ctx.needs_input_grad[1]:
-            g_W = sum_rows_by_latent(x, g, layout, len(W), per_row=coders).view(coders, n, d)
+            g_W = sum_rows_by_latent(x, g, bags, len(W), per_row=coders).view(coders, n, d)
             if centre is not None:
                 g_W.baddbmm_(g_b.mT, centre.view(coders, 1, d), alpha=-1)
             g_W = g_W.view_as(W_enc)
@@ -206,10 +206,10 @@ class _Decode(torch.autograd.Function):
     """Sums of decoder rows, with the gradient of the values and of the rows."""
 
     @staticmethod
-    def forward(ctx, values, W_dec, layout):
+    def forward(ctx, values, W_dec, bags):
         ctx.save_for_backward(values, W_dec)
-        ctx.layout = layout
-        return sum_rows(W_dec, layout.indices, layout.offsets, values)
+        ctx.bags = bags
+        return sum_rows(W_dec, bags.indices, bags.offsets, values)
 
     @staticmethod
     @once_differentiable
@@ -217,15 +217,15 @@ class _Decode(torch.autograd.Function):
         values, W_dec = ctx.saved_tensors
         g, g_values, g_W = g.contiguous(), None, None
         if ctx.needs_input_grad[0]:
-            g_values = dots(g, W_dec, ctx.layout)
+            g_values = dots(g, W_dec, ctx.bags)
         if ctx.needs_input_grad[1]:
-            g_W = sum_rows_by_latent(g, values, ctx.layout, len(W_dec))
+            g_W = sum_rows_by_latent(g, values, ctx.bags, len(W_dec))
         return g_values, g_W, None
 
 
 def _with_gradient(x, W_enc, b_enc, centre, values, indices, offsets) -> Codes:
-    layout = Layout(indices, offsets)
-    return Codes(_Encode.apply(x, W_enc, b_enc, centre, values, layout), indices, offsets, layout)
+    bags = Bags(indices, offsets)
+    return Codes(_Encode.apply(x, W_enc, b_enc, centre, values, bags), indices, offsets, bags)
 
 
 def _starts(bags: Tensor, n_bags: int) -> Tensor:

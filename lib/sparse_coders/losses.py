@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from lib.sparse_coders import activations as rules
-from lib.sparse_coders import chunks, dense_kernels, kernels, stochastic
+from lib.sparse_coders import chunks, dense_kernels, kernels, rules, stochastic
 from lib.sparse_coders.resampling import auxk
 from lib.sparse_coders.selection import chunk_size
 

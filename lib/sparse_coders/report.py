@@ -18,7 +18,7 @@ METRICS = ("l0", "fvu", "dead_fraction", "shrinkage", "recovery", "cosine", "mmc
 """What `report` always measures; "cosine" is the mean over matched pairs, detection the mean over features."""
 
 
-class World(Protocol):
+class GroundTruth(Protocol):
     """What is known: unit directions [n_features, d], the parent of each or -1, whether features take both signs."""
 
     dictionary: Tensor
@@ -27,7 +27,7 @@ class World(Protocol):
 
 
 @torch.no_grad()
-def report(coder: SparseCoder, world: World, x: Tensor, features: Tensor) -> dict[str, float]:
+def report(coder: SparseCoder, truth: GroundTruth, x: Tensor, features: Tensor) -> dict[str, float]:
     """`METRICS` of a coder on held-out samples; what `splitting` measures too where features have parents.
 
     Args:
@@ -36,21 +36,21 @@ def report(coder: SparseCoder, world: World, x: Tensor, features: Tensor) -> dic
     """
     decoder, latents = oriented(coder, x)
     recons, own = coder(x).cpu(), x[:, : coder.d_in].cpu()
-    matching = recovery.match_features(world.dictionary, decoder, signed=not world.signed)
+    matching = recovery.match_features(truth.dictionary, decoder, signed=not truth.signed)
     scores = recovery.matched_scores(latents, matching)
     active = features.cpu().numpy() != 0
     found = {"l0": sparsity.l0(latents), "fvu": sparsity.fvu(own, recons)}
     found["dead_fraction"] = sparsity.dead_fraction(sparsity.samples_since_fired(latents), len(latents))
     found["shrinkage"] = _shrinkage(own, recons, (coder.b_dec / coder.scale).cpu())
-    found |= directions(world, decoder, matching)
-    found |= _means(recovery.detection(np.abs(scores) if world.signed else scores, active)._asdict())
-    return found | (splitting(world, decoder, matching, scores, features) if (world.parent >= 0).any() else {})
+    found |= directions(truth, decoder, matching)
+    found |= _means(recovery.detection(np.abs(scores) if truth.signed else scores, active)._asdict())
+    return found | (splitting(truth, decoder, matching, scores, features) if (truth.parent >= 0).any() else {})
 
 
-def directions(world: World, decoder: np.ndarray, matching: recovery.Matching) -> dict[str, float]:
+def directions(truth: GroundTruth, decoder: np.ndarray, matching: recovery.Matching) -> dict[str, float]:
     """The metrics of decoder rows [n_latents, d] that need no samples."""
-    dictionary, taken = world.dictionary.cpu().numpy(), matching.latent >= 0
-    if world.signed:  # both signs of a direction are one feature: turn each row towards the feature it matches
+    dictionary, taken = truth.dictionary.cpu().numpy(), matching.latent >= 0
+    if truth.signed:  # both signs of a direction are one feature: turn each row towards the feature it matches
         decoder = decoder.copy()
         decoder[matching.latent[taken]] *= matching.sign[taken, None]
     return {
@@ -61,16 +61,16 @@ def directions(world: World, decoder: np.ndarray, matching: recovery.Matching) -
 
 
 def splitting(
-    world: World, decoder: np.ndarray, matching: recovery.Matching, scores: np.ndarray, features: Tensor
+    truth: GroundTruth, decoder: np.ndarray, matching: recovery.Matching, scores: np.ndarray, features: Tensor
 ) -> dict[str, float]:
     """Absorption, what it can be trusted for, and latents within cosine .5 of a parent's direction; means over parents.
 
     absorption_excess is the silence that goes with the child, with_child - alone. parent_recovery is the share of
     parents that have a latent at cosine .9: absorption speaks of parents only as far as they were found.
     """
-    parents = world.parent[world.parent >= 0].unique().cpu().numpy()
-    absorbed = recovery.absorption(scores, features, world.parent)
-    near = recovery.cosines(world.dictionary, decoder)[parents] >= 0.5  # [n_parents, n_latents]
+    parents = truth.parent[truth.parent >= 0].unique().cpu().numpy()
+    absorbed = recovery.absorption(scores, features, truth.parent)
+    near = recovery.cosines(truth.dictionary, decoder)[parents] >= 0.5  # [n_parents, n_latents]
     excess = (absorbed.with_child - absorbed.alone)[parents]
     return {
         "absorption": float(np.nanmean(absorbed.score[parents])),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from lib.sparse_coders.sparse_ops import Layout, dots
+from lib.sparse_coders.sparse_ops import Bags, dots
 
 SCREEN_SLACK = 8
 """Candidates a bfloat16 screen keeps beyond k."""
@@ -49,7 +49,7 @@ def largest(h: Tensor, k: int, absolute: bool = False, sort: bool = False, group
     return columns.gather(1, h.gather(1, columns).topk(k, sorted=sort).indices)
 
 
-def topk(x, W, b, centre, ks: Sequence[int], absolute: bool, chunk: int | None) -> tuple[Tensor, Tensor]:
+def sample_largest(x, W, b, centre, ks: Sequence[int], absolute: bool, chunk: int | None) -> tuple[Tensor, Tensor]:
     """Values and latents of the ks[s] largest of each sample at coder s of a table, both [B * sum(ks)].
 
     Latents are rows of the flattened table. See `pre_acts` for the shapes of the arguments.
@@ -67,8 +67,8 @@ def topk(x, W, b, centre, ks: Sequence[int], absolute: bool, chunk: int | None) 
     return torch.cat(values), torch.cat(indices)
 
 
-def screened_topk(x: Tensor, W: Tensor, b: Tensor, centre: Tensor | None, k: int, absolute: bool, chunk: int | None):
-    """What `topk` gives for one coder, from the k + 8 largest in bfloat16, recomputed in full precision.
+def screened_largest(x: Tensor, W: Tensor, b: Tensor, centre: Tensor | None, k: int, absolute: bool, chunk: int | None):
+    """What `sample_largest` gives for one coder, from the k + 8 largest in bfloat16, recomputed in full precision.
 
     A latent among the true k largest is lost only where bfloat16 ranks it below the first k + 8.
     """
@@ -76,13 +76,13 @@ def screened_topk(x: Tensor, W: Tensor, b: Tensor, centre: Tensor | None, k: int
     x = x if centre is None else x - centre
     n = min(k + SCREEN_SLACK, len(W))
     candidates = torch.cat([largest(h, n, absolute) for h in pre_acts(x.bfloat16(), *half, None, chunk)])  # [B, n]
-    layout = Layout(candidates.flatten(), torch.arange(0, candidates.numel(), n, device=x.device))
-    h = (dots(x, W, layout) + b[layout.indices]).view(-1, n)
+    bags = Bags(candidates.flatten(), torch.arange(0, candidates.numel(), n, device=x.device))
+    h = (dots(x, W, bags) + b[bags.indices]).view(-1, n)
     best = (h.abs() if absolute else h).topk(k, sorted=False).indices
     return h.gather(1, best).flatten(), candidates.gather(1, best).flatten()
 
 
-def above(h: Tensor, lowest: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
+def exceeding(h: Tensor, lowest: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
     """Values, rows and columns of what exceeds `lowest` (one number or one per column)."""
     rows, columns = (h > lowest).nonzero().unbind(1)
     return h[rows, columns], rows, columns.contiguous()
@@ -96,7 +96,7 @@ def batch_largest(x, W, b, centre, n_keep: int, floor: float, chunk: int | None)
     """
     lowest, found, first = max(floor, 0.0) * FLOOR_SLACK, None, 0
     for h in pre_acts(x, W, b, centre, chunk):
-        values, rows, columns = above(h, lowest)
+        values, rows, columns = exceeding(h, lowest)
         new = (values, rows + first, columns)
         found = new if found is None else tuple(torch.cat(pair) for pair in zip(found, new, strict=True))
         first += len(h)

@@ -12,21 +12,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-class Layout:
+class Bags:
     """Where the codes of a batch lie: latents, the bags they are summed in, and the same codes ordered by latent.
 
     A bag is a sample; in a table of S coders a bag is one sample at one coder, S bags per sample, adjacent.
     """
 
     def __init__(self, indices: Tensor, offsets: Tensor):
-        self.indices, self.offsets = indices, offsets  # [nnz], [bags]
+        self.indices, self.offsets = indices, offsets  # [nnz], [n_bags]
 
     @cached_property
     def bag(self) -> Tensor:
         """Bag of each code, [nnz]."""
         ends = torch.cat([self.offsets[1:], self.offsets.new_tensor([len(self.indices)])])
-        bags = torch.arange(len(self.offsets), device=self.indices.device)
-        return bags.repeat_interleave(ends - self.offsets, output_size=len(self.indices))
+        numbers = torch.arange(len(self.offsets), device=self.indices.device)
+        return numbers.repeat_interleave(ends - self.offsets, output_size=len(self.indices))
 
     @cached_property
     def order(self) -> Tensor:
@@ -48,23 +48,23 @@ def sum_rows(table: Tensor, indices: Tensor, offsets: Tensor, weights: Tensor) -
     """Weighted sums of a table's rows, out_n = sum_{j in bag n} weights_j table[indices_j]; 0 for an empty bag.
 
     Args:
-        table: [rows, d]; indices and weights: [nnz]; offsets: first code of each bag, [bags].
+        table: [rows, d]; indices and weights: [nnz]; offsets: first code of each bag, [n_bags].
     Returns:
-        [bags, d].
+        [n_bags, d].
     """
     return F.embedding_bag(indices, table.contiguous(), offsets, per_sample_weights=weights.contiguous(), mode="sum")
 
 
-def sum_rows_by_latent(rows: Tensor, weights: Tensor, layout: Layout, n_latents: int, per_row: int = 1) -> Tensor:
+def sum_rows_by_latent(rows: Tensor, weights: Tensor, bags: Bags, n_latents: int, per_row: int = 1) -> Tensor:
     """Gradient of a sparse layer's weights, out_i = sum over the codes j of latent i of weights_j rows[bag of j].
 
     Args:
-        rows: [bags / per_row, d]; weights: [nnz]; per_row: adjacent bags that share a row.
+        rows: [n_bags / per_row, d]; weights: [nnz]; per_row: adjacent bags that share a row.
     Returns:
         [n_latents, d].
     """
-    bag = layout.ordered_bag if per_row == 1 else layout.ordered_bag // per_row
-    return sum_rows(rows, bag, layout.starts(n_latents), weights[layout.order])
+    bag = bags.ordered_bag if per_row == 1 else bags.ordered_bag // per_row
+    return sum_rows(rows, bag, bags.starts(n_latents), weights[bags.order])
 
 
 def sum_by_latent(weights: Tensor, indices: Tensor, n_latents: int) -> Tensor:
@@ -73,16 +73,16 @@ def sum_by_latent(weights: Tensor, indices: Tensor, n_latents: int) -> Tensor:
     return torch.zeros(n_latents, dtype=wide, device=weights.device).index_add_(0, indices, weights.to(wide))
 
 
-def dots(rows: Tensor, table: Tensor, layout: Layout) -> Tensor:
-    """rows[bag of j] · table[latent of j] for every code j, [nnz]; rows [bags, d], table [n_latents, d]."""
-    if rows.dtype not in (torch.float32, torch.float64) or len(layout.indices) == 0:
-        return gathered_dots(rows, table, layout)
+def dots(rows: Tensor, table: Tensor, bags: Bags) -> Tensor:
+    """rows[bag of j] · table[latent of j] for every code j, [nnz]; rows [n_bags, d], table [n_latents, d]."""
+    if rows.dtype not in (torch.float32, torch.float64) or len(bags.indices) == 0:
+        return gathered_dots(rows, table, bags)
     backward = torch.ops.aten._embedding_bag_per_sample_weights_backward
-    return backward(rows.contiguous(), table.contiguous(), layout.indices, layout.offsets, layout.bag, 0, -1)
+    return backward(rows.contiguous(), table.contiguous(), bags.indices, bags.offsets, bags.bag, 0, -1)
 
 
-def gathered_dots(rows: Tensor, table: Tensor, layout: Layout, step: int = 1 << 14) -> Tensor:
+def gathered_dots(rows: Tensor, table: Tensor, bags: Bags, step: int = 1 << 14) -> Tensor:
     """What `dots` gives, from gathered rows, `step` codes at a time; products are summed in float32 at least."""
     wide = torch.promote_types(rows.dtype, torch.float32)
-    pairs = zip(layout.bag.split(step), layout.indices.split(step), strict=True)
+    pairs = zip(bags.bag.split(step), bags.indices.split(step), strict=True)
     return torch.cat([(rows[b].to(wide) * table[i].to(wide)).sum(1) for b, i in pairs]).to(rows.dtype)

@@ -9,63 +9,63 @@ from torch import Tensor
 from lib.sparse_coders import kernels
 from lib.sparse_coders.losses import Terms
 from lib.sparse_coders.resampling import auxk
-from lib.sparse_coders.run import Run, adam
+from lib.sparse_coders.trainee import Trainee, adam
 
 UP_TO = 1 << 19
 """Batch x n_latents up to which a table is faster on a CPU (1.5 times for toys); beyond, S steps are as fast."""
 
 
-def group(runs: list[Run]) -> list[Run | Table]:
-    """Runs that can share a table, together; the others as they are, in the order of their first coder."""
-    together: dict[tuple, list[Run]] = {}
-    for index, run in enumerate(runs):
-        together.setdefault(_key(run) or (index,), []).append(run)
+def group(trainees: list[Trainee]) -> list[Trainee | Table]:
+    """Coders that can share a table, together; the others as they are, in the order of their first coder."""
+    together: dict[tuple, list[Trainee]] = {}
+    for index, trainee in enumerate(trainees):
+        together.setdefault(_key(trainee) or (index,), []).append(trainee)
     return [Table(same) if len(same) > 1 else same[0] for same in together.values()]
 
 
-def _key(run: Run) -> tuple | None:
+def _key(trainee: Trainee) -> tuple | None:
     """What coders of a table have in common; None for a coder that trains alone."""
-    coder, plan = run.coder, run.plan
-    large = run.device.type == "cpu" and plan.batch_size * coder.n_latents > UP_TO
+    coder, plan = trainee.coder, trainee.plan
+    large = trainee.device.type == "cpu" and plan.batch_size * coder.n_latents > UP_TO
     if coder.rule != "topk" or plan.resample_every or plan.precision != "float32" or large:
         return None
     shapes = tuple((name, tuple(p.shape)) for name, p in coder.named_parameters())
-    return coder.is_transcoder, shapes, run.dtype, run.device, float(coder.scale), float(coder.target_scale)
+    return coder.is_transcoder, shapes, trainee.dtype, trainee.device, float(coder.scale), float(coder.target_scale)
 
 
 class Table:
     """S coders whose parameters are slices of stacked ones, stepped together; each with its own k and clipping.
 
     Args:
-        runs: TopK coders of one kind, shape, dtype, device and scale. Until `release`, their parameters are views.
+        trainees: TopK coders of one kind, shape, dtype, device and scale. Until `release`, their parameters are views.
     """
 
-    def __init__(self, runs: list[Run]):
-        self.runs, self.plan, self.device = runs, runs[0].plan, runs[0].device
+    def __init__(self, trainees: list[Trainee]):
+        self.trainees, self.plan, self.device = trainees, trainees[0].plan, trainees[0].device
         self.stacked: dict[str, Tensor] = {}
-        for name, _ in runs[0].coder.named_parameters():
-            stack = torch.stack([getattr(run.coder, name).detach() for run in runs]).requires_grad_()
-            for run, part in zip(runs, stack.detach(), strict=True):
-                getattr(run.coder, name).data = part
+        for name, _ in trainees[0].coder.named_parameters():
+            stack = torch.stack([getattr(trainee.coder, name).detach() for trainee in trainees]).requires_grad_()
+            for trainee, part in zip(trainees, stack.detach(), strict=True):
+                getattr(trainee.coder, name).data = part
             self.stacked[name] = stack
-        self.optimizer = adam(list(self.stacked.values()), runs[0].lr)
-        self.ks = [run.coder.options["k"] for run in runs]
+        self.optimizer = adam(list(self.stacked.values()), trainees[0].lr)
+        self.ks = [trainee.coder.options["k"] for trainee in trainees]
 
     def step(self, step: int, x: Tensor, y: Tensor | None) -> None:
-        """As `Run.step`, for all coders."""
-        x, y = self.runs[0].scaled(x, y)
-        terms = self.terms(x, x[:, : self.runs[0].coder.d_in] if y is None else y)
+        """As `Trainee.step`, for all coders."""
+        x, y = self.trainees[0].scaled(x, y)
+        terms = self.terms(x, x[:, : self.trainees[0].coder.d_in] if y is None else y)
         self.optimizer.zero_grad()
         torch.stack([term.total for term in terms]).sum().backward()
         with torch.no_grad():
             grad, rows = self.stacked["W_dec"].grad, self.stacked["W_dec"]
             grad.sub_((grad * rows).sum(2, keepdim=True) * rows)
             self._clip()
-        self.optimizer.param_groups[0]["lr"] = self.runs[0].lr * self.plan.lr_factor(step)
+        self.optimizer.param_groups[0]["lr"] = self.trainees[0].lr * self.plan.lr_factor(step)
         self.optimizer.step()
-        for run, term in zip(self.runs, terms, strict=True):
-            run.coder.tidy()
-            run.count(step, len(x), term)
+        for trainee, term in zip(self.trainees, terms, strict=True):
+            trainee.coder.tidy()
+            trainee.count(step, len(x), term)
 
     def terms(self, x: Tensor, y: Tensor) -> list[Terms]:
         """The loss of each coder; x [B, d_in + context] and y [B, d_out] scaled."""
@@ -79,22 +79,22 @@ class Table:
         losses = residual.square().sum(2).sum(0) / samples  # [S]
         fired = torch.zeros(at["b_enc"].numel(), dtype=torch.int64, device=x.device)
         fired.index_add_(0, codes.indices, (codes.values.detach() != 0).long())
-        aux = [self._aux(number, x, residual[:, number]) for number in range(len(self.runs))]
+        aux = [self._aux(number, x, residual[:, number]) for number in range(len(self.trainees))]
         zero = losses.new_zeros(())
-        parts = zip(losses, aux, fired.view(len(self.runs), -1), strict=True)
+        parts = zip(losses, aux, fired.view(len(self.trainees), -1), strict=True)
         return [Terms(loss + extra, loss, zero, extra, counts) for loss, extra, counts in parts]
 
     def _centre(self) -> Tensor | None:
-        coder, b_dec = self.runs[0].coder, self.stacked["b_dec"]
+        coder, b_dec = self.trainees[0].coder, self.stacked["b_dec"]
         return None if coder.is_transcoder else torch.nn.functional.pad(b_dec, (0, coder.context))
 
     def _aux(self, number: int, x: Tensor, residual: Tensor) -> Tensor:
-        run = self.runs[number]
-        dead, weight = run.dead(), run.coder.options["aux"]
+        trainee = self.trainees[number]
+        dead, weight = trainee.dead(), trainee.coder.options["aux"]
         if dead is None or not weight:
             return residual.new_zeros(())
         weights = (self.stacked[name][number] for name in ("W_enc", "b_enc", "W_dec"))
-        return weight * auxk(x, *weights, run.coder.centre, residual, dead, run.coder.options["k_aux"])
+        return weight * auxk(x, *weights, trainee.coder.centre, residual, dead, trainee.coder.options["k_aux"])
 
     def _clip(self) -> None:
         """Limit each coder's own gradient norm."""
@@ -106,16 +106,16 @@ class Table:
 
     def release(self) -> None:
         """Give every coder parameters of its own again."""
-        for run in self.runs:
-            for parameter in run.coder.parameters():
+        for trainee in self.trainees:
+            for parameter in trainee.coder.parameters():
                 parameter.data = parameter.data.clone()
 
     def state(self) -> dict[str, Any]:
-        """As `Run.state`, for all coders."""
-        return {"runs": [run.state() for run in self.runs], "optimizer": self.optimizer.state_dict()}
+        """As `Trainee.state`, for all coders."""
+        return {"runs": [trainee.state() for trainee in self.trainees], "optimizer": self.optimizer.state_dict()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from `state()`."""
-        for run, own in zip(self.runs, state["runs"], strict=True):
-            run.restore(own)
+        for trainee, own in zip(self.trainees, state["runs"], strict=True):
+            trainee.restore(own)
         self.optimizer.load_state_dict(state["optimizer"])

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from lib import checkpoints
 from lib.live import Progress
-from lib.sparse_coders.batches import Batches
+from lib.sparse_coders.batches import SampleBatches
 from lib.sparse_coders.coder import SparseCoder
 from lib.sparse_coders.losses import check_bf16
-from lib.sparse_coders.run import FitResult, Plan, Run, start
 from lib.sparse_coders.table import Table, group
+from lib.sparse_coders.trainee import FitResult, Plan, Trainee, start
 
 
 @overload
@@ -66,24 +66,24 @@ def fit(
         min(2000, steps // 5) if sparsity_warmup is None else sparsity_warmup,
         clip, dead_after, resample_every, normalise, b_dec, precision, log_every,
     )
-    batches = Batches(data, target, held_out, batch_size, seed)
+    batches = SampleBatches(data, target, held_out, batch_size, seed)
     _check(coders, batches, checkpoint_every)
     for each in coders if precision == "bf16" else ():
         check_bf16(each.rule)
     path = None if checkpoint is None else Path(checkpoint)
-    identity = None if path is None else _identity(coders, plan, batches)
+    identity = None if path is None else _coders_identity(coders, plan, batches)
     first = batches.first()
     for each in coders:
         start(each, *first, normalise, b_dec)
-    runs = [Run(each, plan, index) for index, each in enumerate(coders)]
-    parts = group(runs)
-    done = _resume(path, identity, parts)
+    trainees = [Trainee(each, plan, index) for index, each in enumerate(coders)]
+    parts = group(trainees)
+    done = _resume_coders(path, identity, parts)
     try:
         _train(parts, batches, done, steps, path, identity, checkpoint_every, progress)
     finally:
         for part in parts:
             part.release()
-    results = [run.result(*batches.held) for run in runs]
+    results = [trainee.result(*batches.held) for trainee in trainees]
     return results if many else results[0]
 
 
@@ -99,7 +99,7 @@ def _train(parts, batches, done, steps, path, identity, checkpoint_every, progre
                 line.advance()
 
 
-def _resume(path: Path | None, identity: dict[str, Any], parts: list[Run | Table]) -> int:
+def _resume_coders(path: Path | None, identity: dict[str, Any], parts: list[Trainee | Table]) -> int:
     """Continue from a checkpoint if there is one; the number of steps done."""
     if path is None or not path.is_file():
         return 0
@@ -109,7 +109,7 @@ def _resume(path: Path | None, identity: dict[str, Any], parts: list[Run | Table
     return done
 
 
-def _identity(coders: list[SparseCoder], plan: Plan, batches: Batches) -> dict[str, Any]:
+def _coders_identity(coders: list[SparseCoder], plan: Plan, batches: SampleBatches) -> dict[str, Any]:
     """What a checkpoint must agree in: options, data, and the weights training starts from."""
     own = {f"coder {i}": json.dumps(coder.config(), sort_keys=True) for i, coder in enumerate(coders)}
     weights = checkpoints.content_digest([dict(coder.state_dict()) for coder in coders])
@@ -118,7 +118,7 @@ def _identity(coders: list[SparseCoder], plan: Plan, batches: Batches) -> dict[s
     return asdict(plan) | own | data
 
 
-def _check(coders: list[SparseCoder], batches: Batches, checkpoint_every: int) -> None:
+def _check(coders: list[SparseCoder], batches: SampleBatches, checkpoint_every: int) -> None:
     if not coders or not all(isinstance(coder, SparseCoder) for coder in coders):
         raise ValueError(f"fit needs a SparseCoder or several, got {[type(coder).__name__ for coder in coders]}")
     if len({id(coder) for coder in coders}) < len(coders):

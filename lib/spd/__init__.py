@@ -3,16 +3,21 @@
     result = decompose(target, data, SPDConfig(n_components=20), seed=0)
     importance = result.decomposition.causal_importance(x)["linear1"]  # [B, C]
 
-`options` what one decomposition is · `decompose` its training, in `losses` over `masks` · `decomposition` the network
-it gives, of `components` with `gates` · `metrics` the distance to a known answer · `targets`, `known_answers` a network
-that has one.
+    components     a layer as a sum of rank-one parts; `op`, through which a network sends its weights
+    gates          causal importance of components
+    masks          how components are switched off
+    decomposition  a network whose layers are components
+    losses         what is minimised
+    trainer        `decompose`, for one seed or many at once
+    options        every option of the method
+    metrics        distance to a known answer; targets, known_answers: networks that have one
 
 Source: Bushnaq, Braun and Sharkey 2025, "Stochastic parameter decomposition", arXiv 2506.20790.
 """
 from lib.spd.components import Routed, TiedLinear, plain
-from lib.spd.decompose import Result, decompose
 from lib.spd.decomposition import Capture, Decomposition
 from lib.spd.masks import Mask
 from lib.spd.options import SPDConfig
+from lib.spd.trainer import Result, decompose
 
 __all__ = ["Capture", "Decomposition", "Mask", "Result", "Routed", "SPDConfig", "TiedLinear", "decompose", "plain"]

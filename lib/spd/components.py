@@ -184,8 +184,8 @@ class Conv2d(Linear):
             raise ValueError(f"a gate that reads patches needs padding in numbers, got {m.padding!r}")
         patches = F.unfold(x, m.kernel_size, m.dilation, m.padding, m.stride)  # [B, C_in kh kw, H' W']
         sizes = zip(x.shape[2:], m.padding, m.dilation, m.kernel_size, m.stride, strict=True)
-        place = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, p, d, k, s in sizes]
-        return patches.mT.unflatten(1, place)
+        size = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, p, d, k, s in sizes]
+        return patches.mT.unflatten(1, size)
 
 
 class Embedding(Linear):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lib.rng import generator
 from lib.spd import gates
-from lib.spd.components import Linear, site
+from lib.spd.components import Linear, site_of
 from lib.spd.masks import Mask, masked
 
 
@@ -68,10 +68,10 @@ class Decomposition:
         self.sites = self._find(example, sites)
         by_name = _by_name(n_components, self.sites)
         self.parts: dict[str, Parts] = {}
-        for name, place in self.sites.items():
-            place.check(by_name[name])
-            starts = [_initial(name, place, by_name[name], gate, width, s) for s in seeds]
-            self.parts[name] = _stacked(starts, place.weight, self.panels is not None)
+        for name, site in self.sites.items():
+            site.check(by_name[name])
+            starts = [_initial(name, site, by_name[name], gate, width, s) for s in seeds]
+            self.parts[name] = _stacked(starts, site.weight, self.panels is not None)
         for name, owner in self.ties.items():
             self._tie(name, owner)
 
@@ -81,17 +81,17 @@ class Decomposition:
         def record(name: str, module: nn.Module, x: Tensor) -> Tensor:
             if name in found:
                 raise ValueError(f"site {name} runs twice in one pass; give each use a name of its own")
-            found[name] = site(name, module)
+            found[name] = site_of(name, module)
             return module(x)
 
         with torch.no_grad():
             self.target(example, record)
         if missing := set(wanted or ()) - set(found):
             raise ValueError(f"the target has no site {', '.join(sorted(missing))}; it has {', '.join(found)}")
-        found = {name: place for name, place in found.items() if wanted is None or name in wanted}
+        found = {name: site for name, site in found.items() if wanted is None or name in wanted}
         if not found:
             raise ValueError("there is no site: the target's forward sends no weight through `op`, or `sites` is empty")
-        if self.panels and any(type(place) is not Linear for place in found.values()):
+        if self.panels and any(type(site) is not Linear for site in found.values()):
             raise ValueError("panels need linear sites only; decompose with one seed at a time")
         return found
 
@@ -161,13 +161,13 @@ class Decomposition:
             nonlocal before
             if name not in self.sites:
                 return module(x)
-            place, mask = self.sites[name], masks.get(name)
-            whole = capture.outs[name] if before else place.apply(x)
+            site, mask = self.sites[name], masks.get(name)
+            whole = capture.outs[name] if before else site.apply(x)
             if mask is None:
-                return place.add_bias(whole)
-            acts = capture.acts[name] if before else place.acts(x, self.parts[name].V)
+                return site.add_bias(whole)
+            acts = capture.acts[name] if before else site.acts(x, self.parts[name].V)
             before = False
-            out = place.add_bias(self.masked_out(name, acts, whole, mask))
+            out = site.add_bias(self.masked_out(name, acts, whole, mask))
             if record is not None:
                 record[name] = out
             return out
@@ -176,12 +176,12 @@ class Decomposition:
 
     def masked_out(self, name: str, acts: Tensor, whole: Tensor, mask: Mask) -> Tensor:
         """(a m) U + delta x Δᵀ from activations a and the undecomposed output x Wᵀ, without bias."""
-        place, delta = self.sites[name], mask.delta
+        site, delta = self.sites[name], mask.delta
         if mask.route is not None:
             ones = torch.ones_like(acts[..., 0])
             delta = torch.where(mask.route, delta * ones, ones)  # elsewhere the whole weight acts
-        kept = whole * delta if not isinstance(delta, Tensor) else place.scale(whole, delta)
-        return place.write(masked(acts, mask), self.parts[name].U) + kept
+        kept = whole * delta if not isinstance(delta, Tensor) else site.scale(whole, delta)
+        return site.write(masked(acts, mask), self.parts[name].U) + kept
 
     def weight(self, name: str) -> Tensor:
         """Ŵ, the sum of the site's components, shaped like its weight (behind the panels)."""
@@ -238,21 +238,21 @@ def _by_name(n_components: int | Mapping[str, int], sites: Mapping[str, Linear])
     return named
 
 
-def _initial(name: str, place: Linear, C: int, gate: str, width: int, seed: int) -> Parts:
+def _initial(name: str, site: Linear, C: int, gate: str, width: int, seed: int) -> Parts:
     """V normal with variance 1/d_in, U with variance 1/C; every site and part has a stream of its own."""
-    V = torch.randn(place.d_in, C, generator=generator(seed, "spd", name, "V")) / place.d_in**0.5
-    U = torch.randn(C, place.d_out, generator=generator(seed, "spd", name, "U")) / C**0.5
-    d_in = place.weight[0].numel() * getattr(place.module, "groups", 1)  # of what `vectors` gives
+    V = torch.randn(site.d_in, C, generator=generator(seed, "spd", name, "V")) / site.d_in**0.5
+    U = torch.randn(C, site.d_out, generator=generator(seed, "spd", name, "U")) / C**0.5
+    d_in = site.weight[0].numel() * getattr(site.module, "groups", 1)  # of what `vectors` gives
     return Parts(V, U, gates.initial(gate, C, d_in, width, generator(seed, "spd", name, "gate")))
 
 
 def _stacked(starts: list[Parts], like: Tensor, panels: bool) -> Parts:
-    def place(*tensors: Tensor) -> Tensor:
+    def joined(*tensors: Tensor) -> Tensor:
         return _leaf((torch.stack(tensors) if panels else tensors[0]).to(like))
 
     first = starts[0]
-    gate = {key: place(*(p.gate[key] for p in starts)) for key in first.gate}
-    return Parts(place(*(p.V for p in starts)), place(*(p.U for p in starts)), gate)
+    gate = {key: joined(*(p.gate[key] for p in starts)) for key in first.gate}
+    return Parts(joined(*(p.V for p in starts)), joined(*(p.U for p in starts)), gate)
 
 
 def _leaf(t: Tensor) -> Tensor:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from lib.rng import generator
-from lib.spd.decompose import Result, decompose
 from lib.spd.metrics import dense_error, identity_error, one_hot_importance, random_recovery, recovery
 from lib.spd.options import SPDConfig
 from lib.spd.targets import toy_draw, train_toy_model
+from lib.spd.trainer import Result, decompose
 from lib.tensors import device_named
 
 
@@ -31,9 +31,9 @@ def recover_toy_model(
         of linear1 and linear2; dense_error [S] of identity layers, whose answer is n_hidden components; null_mmcs and
         null_whole [null_draws], of random components at linear1; loss [S], over the last tenth of training.
     """
-    place = device_named(device)
+    where = device_named(device)
     target, losses = train_toy_model(
-        n_features, n_hidden, target_seed, restarts, identity_layers=identity_layers, device=place
+        n_features, n_hidden, target_seed, restarts, identity_layers=identity_layers, device=where
     )
     results = decompose(target, toy_draw(n_features), SPDConfig(**options), list(seeds), log_every=10)
     W, rng = target.linear1.weight.detach().cpu(), generator(target_seed, "spd null")
@@ -55,10 +55,10 @@ def recover_toy_model(
 
 
 def _toy_recovery(result: Result, name: str):
-    parts, place = result.decomposition.parts[name], result.decomposition.sites[name]
+    parts, site = result.decomposition.parts[name], result.decomposition.sites[name]
     if name == "linear1":
-        return recovery(parts.V, parts.U, place.weight)
-    return recovery(parts.U.T, parts.V.T, place.weight.T)  # this layer writes the features
+        return recovery(parts.V, parts.U, site.weight)
+    return recovery(parts.U.T, parts.V.T, site.weight.T)  # this layer writes the features
 
 
 def _importances(results: Sequence[Result], n_features: int) -> dict[str, np.ndarray]:

@@ -26,7 +26,7 @@ class Step:
         x: inputs, [(S,) B, ...].
         progress: share of training done, for the exponent of the importance term.
         weights: how many samples each row stands for, [(S,) B]; None: one. Rows other than the first of their kind must
-            add nothing to reconstruction (`lib.spd.decompose.without_zero_rows`).
+            add nothing to reconstruction (`lib.spd.trainer.without_zero_rows`).
         n_rows: samples the rows stand for in all.
     """
 
@@ -153,7 +153,7 @@ def faithfulness(dec: Decomposition) -> Tensor:
     """sum over sites |W - V U|^2 / number of weights, [] or [S]."""
     lead = int(dec.panels is not None)
     errors = [dec.delta(name).square().flatten(lead).sum(-1) for name in dec.sites]
-    return sum(errors) / sum(place.weight.numel() for place in dec.sites.values())
+    return sum(errors) / sum(site.weight.numel() for site in dec.sites.values())
 
 
 def divergence(out: Tensor, wanted: Tensor, kind: str, lead: int = 0, n_rows: int | None = None) -> Tensor:

@@ -7,8 +7,12 @@
 With a topographic loss: `train(model, ..., extra_loss=weighted(TopoLoss(model, "blocks.*.attn.proj"), 2.0))`.
 `prepare` turns uint8 images into what a model reads.
 
-`recipe` how to train · `trainer` the loop · `steps` one model in it · `batches` images in their order · `augmentation`
-their changes · `evaluation` what a trained model says.
+    recipe        how to train
+    trainer       the loop, with exact resume
+    steps         one model in it
+    batches       images in the order they are seen
+    augmentation  what images go through
+    evaluation    what a trained model says
 """
 from lib.training.augmentation import prepare
 from lib.training.batches import image_tensor

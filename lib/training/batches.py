@@ -42,7 +42,7 @@ def _shared(images: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(images))
 
 
-class Batches:
+class ImageBatches:
     """`batches[step]` -> (x float32 [b, C, H, W], labels int64 [b]) on the device.
 
     Args:

@@ -36,7 +36,7 @@ class History:
     steps: int
 
 
-class Run:
+class ModelTraining:
     """One model in training."""
 
     def __init__(self, module: nn.Module, recipe: Recipe, seed: int, n: int, extra_loss: ExtraLoss | None):

@@ -15,10 +15,10 @@ from lib import checkpoints
 from lib.live import Progress
 from lib.tensors import device_named
 from lib.training.augmentation import prepare
-from lib.training.batches import Batches, labelled
+from lib.training.batches import ImageBatches, labelled
 from lib.training.evaluation import check_labels, evaluating, in_mode
 from lib.training.recipe import Recipe
-from lib.training.steps import ExtraLoss, History, Run
+from lib.training.steps import ExtraLoss, History, ModelTraining
 
 
 def train(
@@ -53,33 +53,33 @@ def train(
     where = device_named(device)
     model.to(where)
     _check(model, images, labels, recipe, {"log_every": log_every, "checkpoint_every": checkpoint_every})
-    batches = Batches(images, labels, recipe, seed, where, resident)
+    batches = ImageBatches(images, labels, recipe, seed, where, resident)
     path = None if checkpoint is None else Path(checkpoint)
     with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
-        run = Run(model, recipe, seed, len(images), extra_loss)
-        identity = None if path is None else _identity(run, batches, log_every)
-        done = _resume(path, identity, run)
+        training = ModelTraining(model, recipe, seed, len(images), extra_loss)
+        identity = None if path is None else _model_identity(training, batches, log_every)
+        done = _resume_model(path, identity, training)
         try:
-            rate = _loop(run, batches, done, path, identity, log_every, checkpoint_every, progress)
+            rate = _loop(training, batches, done, path, identity, log_every, checkpoint_every, progress)
         finally:
             batches.close()
     steps = recipe.total_steps(len(images))
-    return History(run.table(_logged(steps, log_every)), rate, steps)
+    return History(training.table(_logged(steps, log_every)), rate, steps)
 
 
-def _loop(run, batches, done, path, identity, log_every, checkpoint_every, progress) -> float:
+def _loop(training, batches, done, path, identity, log_every, checkpoint_every, progress) -> float:
     """The steps from `done` on; images per second, the first step apart."""
-    steps, batch = len(run.losses), run.recipe.batch
+    steps, batch = len(training.losses), training.recipe.batch
     start = time.monotonic()
-    with in_mode(run.module, training=True), _Line(steps, batch, done) if progress else nullcontext() as line:
+    with in_mode(training.module, training=True), _Line(steps, batch, done) if progress else nullcontext() as line:
         for step in range(done, steps):
             log, end = step % log_every == 0 or step == steps - 1, step + 1
-            run.step(step, *batches[step], log)
+            training.step(step, *batches[step], log)
             if log:
-                run.check(end)
+                training.check(end)
             if path and (end % checkpoint_every == 0 or end == steps):
-                run.check(end)
-                checkpoints.write(path, identity, end, [run.state(end)])
+                training.check(end)
+                checkpoints.write(path, identity, end, [training.state(end)])
             if step == done:
                 start = time.monotonic()
             if line:
@@ -105,25 +105,25 @@ def _logged(steps: int, log_every: int) -> list[int]:
     return sorted({*range(0, steps, log_every), steps - 1})
 
 
-def _resume(path: Path | None, identity: dict[str, Any] | None, run: Run) -> int:
+def _resume_model(path: Path | None, identity: dict[str, Any] | None, training: ModelTraining) -> int:
     """Continue from a checkpoint if there is one; the number of steps done."""
     if path is None or not path.is_file():
         return 0
     done, [state] = checkpoints.read(path, identity)
-    run.restore(state)
+    training.restore(state)
     return done
 
 
-def _identity(run: Run, batches: Batches, log_every: int) -> dict[str, Any]:
+def _model_identity(training: ModelTraining, batches: ImageBatches, log_every: int) -> dict[str, Any]:
     """What a checkpoint must agree in: recipe, seed, data, model as built, and what the extra loss says of that."""
     extra = []
-    if run.extra_loss is not None:
-        extra = [float(run.extra_loss(run.module, step).detach()) for step in _probes(len(run.losses))]
+    if training.extra_loss is not None:
+        extra = [float(training.extra_loss(training.module, step).detach()) for step in _probes(len(training.losses))]
     digest = checkpoints.content_digest
     return {
-        **asdict(run.recipe), "seed": int(run.seed), "log_every": log_every, "data": batches.digest(),
-        "architecture": digest(str(run.module)), "initial weights": digest(dict(run.module.state_dict())),
-        "extra loss": digest(extra), "device": run.device.type,
+        **asdict(training.recipe), "seed": int(training.seed), "log_every": log_every, "data": batches.digest(),
+        "architecture": digest(str(training.module)), "initial weights": digest(dict(training.module.state_dict())),
+        "extra loss": digest(extra), "device": training.device.type,
     }
 
 

@@ -78,11 +78,11 @@ def test_logit_changes_by_hand(site):
 
 def test_effects_push_and_masks_by_hand(site):
     values, sets = other_class_means(site), [[0], [2], [1]]
-    assert patching.effects(site, sets, values, 0) == pytest.approx([(0 + 2) / 2, (4 + 0) / 2, 0])
-    assert patching.effect_matrix(site, sets, values)[:, 1] == pytest.approx([0, 0, (6 + 0) / 2])
+    assert patching.patch_effects(site, sets, values, 0) == pytest.approx([(0 + 2) / 2, (4 + 0) / 2, 0])
+    assert patching.patch_effect_matrix(site, sets, values)[:, 1] == pytest.approx([0, 0, (6 + 0) / 2])
     assert patching.push(site, [[0, 2], [1, 2]], values, 0) == pytest.approx([2, 3**0.5])  # squares 0+4, 4+0; 1+4, 1+0
     masks = np.eye(3, dtype=bool)[[0, 2, 1]]
-    assert np.array_equal(patching.effects(site, masks, values, 0), patching.effects(site, sets, values, 0))
+    assert np.array_equal(patching.patch_effects(site, masks, values, 0), patching.patch_effects(site, sets, values, 0))
 
 
 def test_contrast_and_top_sets_by_hand():
@@ -128,8 +128,8 @@ def test_a_convolutions_units_are_its_channels_at_all_places():
     site = open_site(model, "0", images, torch.tensor([0, 1]))
     assert site.n_units == 2 and unit_activity(site).tolist() == [[2, -4], [5, -10]]
     # class 0 is patched with image 1: channel 0 goes from a mean of 2 to 5, channel 1 from -4 to -10
-    assert patching.effects(site, [[0], [1]], other_class_means(site), 0) == pytest.approx([3, 0])
-    assert patching.effects(site, [[0], [1]], other_class_means(site), 1) == pytest.approx([0, 6])
+    assert patching.patch_effects(site, [[0], [1]], other_class_means(site), 0) == pytest.approx([3, 0])
+    assert patching.patch_effects(site, [[0], [1]], other_class_means(site), 1) == pytest.approx([0, 6])
     assert patching.push(site, [[0]], other_class_means(site), 0) == pytest.approx([((4**2 + 2**2) / 2) ** 0.5])
 
 
@@ -151,7 +151,7 @@ def test_units_that_carry_the_class_score_high_on_all_three():
     table = patching.causal_scores(site, sets, n_random=40, rng=rng("controls"))
     assert (table.sufficiency > 3).all() and (table.purity > 3).all() and (table.p_value == 1 / 41).all()
     assert (table.matched < table.sufficiency).all()  # these units also move further than random ones
-    matrix = patching.effect_matrix(site, sets, other_class_means(site))
+    matrix = patching.patch_effect_matrix(site, sets, other_class_means(site))
     assert table.effect.to_numpy() == pytest.approx(np.diag(matrix))
     assert table.elsewhere[0] == pytest.approx(matrix[0, 1:].mean())
     assert table.purity[0] == pytest.approx(matrix[0, 0] / table.elsewhere[0])
@@ -191,7 +191,7 @@ def test_specificity_by_hand():
     sets, values = random_sets(32, 4, 4, rng("by hand")), other_class_means(site)
     table = patching.causal_scores(site, sets, 6, rng=rng("by hand controls"))
     controls = random_sets(32, 4, 6, rng("by hand controls"))
-    own, null = patching.effect_matrix(site, sets, values), patching.effect_matrix(site, controls, values)
+    own, null = patching.patch_effect_matrix(site, sets, values), patching.patch_effect_matrix(site, controls, values)
     one = (own[1, 1] / null[:, 1].mean()) / np.mean([own[1, c] / null[:, c].mean() for c in (0, 2, 3)])
     assert table.specificity[1] == pytest.approx(one) and table.log_specificity[1] == pytest.approx(np.log(one))
     each = null[:, 1] / null[:, [0, 2, 3]].mean(1)
@@ -231,18 +231,18 @@ def test_the_published_ratio_selects_where_it_patches_and_one_control_makes_it_j
 
     own = patching.top_sets(activity[:6].mean(0), 4)
     control = random_sets(site.n_units, 4, 1, rng("published"))
-    by_hand = patching.effects(site, own[None], values, 0)[0] / patching.effects(site, control, values, 0)[0]
-    assert published("published")[0] == pytest.approx(by_hand)
+    of_set, of_control = (patching.patch_effects(site, sets, values, 0)[0] for sets in (own[None], control))
+    assert published("published")[0] == pytest.approx(of_set / of_control)
     again = [published("again", str(i)).mean() for i in range(20)]
     assert np.std(again) > 0.2 and against_null(np.mean(again), again).p_value > 0.3
 
 
 @pytest.mark.parametrize("what, message", [
-    (lambda site: patching.effects(site, [[3]], other_class_means(site), 0),
+    (lambda site: patching.patch_effects(site, [[3]], other_class_means(site), 0),
      r"sets must be ints \[n_sets, k\] below 3"),
-    (lambda site: patching.effects(site, [[0]], other_class_means(site)[:, :2], 0),
+    (lambda site: patching.patch_effects(site, [[0]], other_class_means(site)[:, :2], 0),
      r"value must be \(3,\), got \(2,\)"),
-    (lambda site: patching.effects(site, [[0]], torch.zeros(9, 3), 5), "no image of class 5"),
+    (lambda site: patching.patch_effects(site, [[0]], torch.zeros(9, 3), 5), "no image of class 5"),
     (lambda site: patching.causal_scores(site, [[0]], rng=rng()), "one set for each of 2 classes"),
     (lambda site: other_class_means(site._replace(labels=torch.zeros(4))), "at least two classes"),
     (lambda site: open_site(linear_model().train(), "0", IMAGES, LABELS), "training mode"),

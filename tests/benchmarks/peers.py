@@ -36,15 +36,15 @@ Step = Callable[[int], object]
 
 def ours(x: torch.Tensor) -> Step:
     from lib.sparse_coders import SparseCoder
-    from lib.sparse_coders.run import Plan, Run
+    from lib.sparse_coders.trainee import Plan, Trainee
 
     coder = SparseCoder(D, M, "topk", k=K)
     plan = Plan(
         steps=10_000, batch_size=B, lr=None, seed=0, lr_warmup=1000, lr_decay=0.0, sparsity_warmup=0, clip=1.0,
         dead_after=10_000_000, resample_every=None, normalise=False, b_dec="zero", precision="float32", log_every=50,
     )
-    run = Run(coder, plan, 0)
-    return lambda number: run.step(number, x, None)
+    trainee = Trainee(coder, plan, 0)
+    return lambda number: trainee.step(number, x, None)
 
 
 def dictionary_learning(x: torch.Tensor) -> Step:

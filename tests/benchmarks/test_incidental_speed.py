@@ -12,11 +12,11 @@ import torch
 from lib.rng import generator
 from lib.studies.incidental_polysemanticity import leaky_sae
 from lib.studies.incidental_polysemanticity import network as mlp
-from lib.studies.incidental_polysemanticity.data import correlated_groups
-from lib.studies.incidental_polysemanticity.decoder_overlap import interference
+from lib.studies.incidental_polysemanticity.data import grouped_samples
+from lib.studies.incidental_polysemanticity.decoder_overlap import weighted_overlap
 from lib.studies.incidental_polysemanticity.network import PUBLISHED
 from lib.studies.incidental_polysemanticity.noise import unit_noise
-from lib.studies.incidental_polysemanticity.published import train_published
+from lib.studies.incidental_polysemanticity.published import train_published_networks
 
 plain = runpy.run_path(str(Path(__file__).parents[1] / "studies/incidental_polysemanticity/published_modules.py"))
 STEPS, SEEDS = 200, range(10)
@@ -49,12 +49,12 @@ def batched(device: str, seeds=SEEDS) -> None:
 
 def plain_run(cell: mlp.Cell, seed: int, device: str) -> None:
     """One combination and seed in torch modules, fresh noise at every step."""
-    data = correlated_groups([seed], device=device).split()[0]
+    data = grouped_samples([seed], device=device).split()[0]
     net = plain["network"](mlp.initial(cell.init, [seed], 12)[0], cell).to(device)
     rng = generator(seed, "noise", device=device)
     noise = (0.1 * unit_noise(cell.noise, (820, 12), rng) for _ in range(STEPS))
     plain["train_network"](net, cell, data.x[0], data.y[0], noise)
-    at = leaky_sae.layout(12).views(leaky_sae.initial(12, [seed])[0])
+    at = leaky_sae.sae_layout(12).views(leaky_sae.initial(12, [seed])[0])
     sae = plain["SharedSAE"](at["W_dec"].T, at["b_enc"]).to(device)
     plain["train_shared"](sae, net[:-1](data.x[0]).detach(), STEPS // 2)
 
@@ -91,8 +91,8 @@ def test_combination_8_reads_the_printed_average(benchmark):
     read = []
 
     def run():
-        D = train_published([PUBLISHED[7]]).autoencoders("none").directions()
-        read.append(interference(D).numpy())
+        D = train_published_networks([PUBLISHED[7]]).autoencoders("none").directions()
+        read.append(weighted_overlap(D).numpy())
 
     benchmark.pedantic(run, rounds=1)
     assert (np.mean(read[-1]), np.std(read[-1])) == pytest.approx((6.3689, 1.2965), abs=2e-3)

@@ -16,7 +16,7 @@ import torch
 
 from lib.rng import generator
 from lib.sparse_coders import SparseCoder
-from lib.sparse_coders.run import Plan, Run, remove_parallel
+from lib.sparse_coders.trainee import Plan, Trainee, remove_parallel
 
 D, M, B, K = 768, 24_576, 8192, 32
 WARM, ROUNDS = 5, 20
@@ -42,12 +42,12 @@ def peak(dtype: torch.dtype) -> float:
     return 2 * 8192**3 / (milliseconds(lambda: a @ a) / 1000)
 
 
-def made(precision: str) -> Run:
+def made(precision: str) -> Trainee:
     plan = Plan(
         steps=1000, batch_size=B, lr=1e-4, seed=0, lr_warmup=0, lr_decay=0.0, sparsity_warmup=0, clip=1.0,
         dead_after=10_000_000, resample_every=None, normalise=False, b_dec="zero", precision=precision, log_every=1000,
     )
-    return Run(SparseCoder(D, M, k=K, device="cuda"), plan, 0)
+    return Trainee(SparseCoder(D, M, k=K, device="cuda"), plan, 0)
 
 
 def plain_loss(coder: SparseCoder, x: torch.Tensor, precision: str) -> torch.Tensor:
@@ -59,14 +59,14 @@ def plain_loss(coder: SparseCoder, x: torch.Tensor, precision: str) -> torch.Ten
     return (recons.float() - x).square().sum(1).mean()
 
 
-def plain_step(run: Run, x: torch.Tensor, precision: str) -> torch.Tensor:
-    loss = plain_loss(run.coder, x, precision)
-    run.optimizer.zero_grad()
+def plain_step(trainee: Trainee, x: torch.Tensor, precision: str) -> torch.Tensor:
+    loss = plain_loss(trainee.coder, x, precision)
+    trainee.optimizer.zero_grad()
     loss.backward()
-    remove_parallel(run.coder)
-    torch.nn.utils.clip_grad_norm_(run.parameters, 1.0)
-    run.optimizer.step()
-    run.coder.tidy()
+    remove_parallel(trainee.coder)
+    torch.nn.utils.clip_grad_norm_(trainee.parameters, 1.0)
+    trainee.optimizer.step()
+    trainee.coder.tidy()
     return loss
 
 
@@ -74,9 +74,9 @@ def plain_step(run: Run, x: torch.Tensor, precision: str) -> torch.Tensor:
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_topk_step_on_a_gpu(benchmark, precision):
     x = torch.randn(B, D, generator=generator(0, "benchmark", device="cuda"), device="cuda")
-    run, plain = made(precision), made(precision)
+    ours, plain = made(precision), made(precision)
     steps = iter(range(1, 1000))
-    calls = {"ours": lambda: run.step(next(steps), x, None), "plain dense": lambda: plain_step(plain, x, precision)}
+    calls = {"ours": lambda: ours.step(next(steps), x, None), "plain dense": lambda: plain_step(plain, x, precision)}
     useful = 2 * B * D * M + 8 * B * K * D
     fastest = peak(torch.bfloat16 if precision == "bf16" else torch.float32)
 

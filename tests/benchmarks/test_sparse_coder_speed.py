@@ -26,8 +26,8 @@ from lib.files import ROOT
 from lib.press.jobs import KERNEL_ENVIRONMENT
 from lib.rng import generator
 from lib.sparse_coders import SparseCoder
-from lib.sparse_coders.run import Plan, Run
 from lib.sparse_coders.selection import largest
+from lib.sparse_coders.trainee import Plan, Trainee
 
 B, D, M, K = 4096, 384, 3072, 32
 L0_SPARSE = 80
@@ -58,20 +58,20 @@ class Step:
             steps=100, batch_size=B, lr=1e-7, seed=0, lr_warmup=0, lr_decay=0.0, sparsity_warmup=0, clip=1.0,
             dead_after=10_000_000, resample_every=None, normalise=False, b_dec="zero", precision=precision, log_every=1,
         )  # lr so small that L0 stays what it is
-        self.run, self.number = Run(self.coder, plan, 0), 0
+        self.trainee, self.number = Trainee(self.coder, plan, 0), 0
 
     def __call__(self) -> None:
         if self.is_plain:
             f = self.coder.pre_acts(self.x).relu()
             ((self.coder.decode(f) - self.x).square().sum(1).mean() + f.sum(1).mean()).backward()
-            self.run.optimizer.step()
+            self.trainee.optimizer.step()
         else:
-            self.run.step(self.number, self.x, None)
+            self.trainee.step(self.number, self.x, None)
         self.number += 1
 
     @property
     def l0(self) -> float:
-        return self.run.history[-1][-1]
+        return self.trainee.history[-1][-1]
 
 
 @torch.no_grad()

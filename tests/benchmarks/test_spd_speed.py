@@ -68,7 +68,7 @@ def plain_loss(dec: Decomposition, x: torch.Tensor, noise: Noise, plain_gate=str
     """recon + layerwise + 1e-4 importance, written as in the equations; the same draws in the same order."""
     one, two = (dec.sites[name] for name in ("linear1", "linear2"))
     parts = [dec.parts[name] for name in ("linear1", "linear2")]
-    deltas = [place.weight.T - p.V @ p.U for place, p in zip((one, two), parts, strict=True)]  # [d_in, d_out]
+    deltas = [site.weight.T - p.V @ p.U for site, p in zip((one, two), parts, strict=True)]  # [d_in, d_out]
     with torch.no_grad():
         hidden = one.apply(x)
         wanted = two.add_bias(two.apply(hidden)).relu()

@@ -20,9 +20,9 @@ from lib.models.image_models import image_model
 from lib.rng import generator
 from lib.topoloss import TopoLoss
 from lib.training import Recipe, prepare, train, weighted
-from lib.training.batches import Batches
+from lib.training.batches import ImageBatches
 from lib.training.evaluation import autocast
-from lib.training.steps import Run
+from lib.training.steps import ModelTraining
 
 BATCH, CALLS, ROUNDS = 128, 4, 9
 CPU = torch.device("cpu")
@@ -52,20 +52,20 @@ def test_a_training_step_costs_little_more_than_forward_and_backward(benchmark):
     model, other = (image_model("tiny_vit", 28, 1, 10, 0, patch=7) for _ in range(2))
     topo = weighted(TopoLoss(other, "blocks.*.attn.proj", factor=4), 2.0)
     recipe = Recipe(steps=1000, batch=BATCH, augment=("shift", "flip"))
-    batches = Batches(x, labels, recipe, 0, CPU, True)
-    runs = [Run(m, recipe, 0, len(x), extra) for m, extra in ((model, None), (other, topo))]
+    batches = ImageBatches(x, labels, recipe, 0, CPU, True)
+    both = [ModelTraining(m, recipe, 0, len(x), extra) for m, extra in ((model, None), (other, topo))]
     ready = prepare(x[:BATCH]), labels[:BATCH]
 
     def floor(_: int) -> None:
         model.zero_grad()
         F.cross_entropy(model(ready[0]), ready[1]).backward()
 
-    def step(run: Run, number: int) -> None:
-        run.step(number, *batches[number], number % 50 == 0)
+    def step(training: ModelTraining, number: int) -> None:
+        training.step(number, *batches[number], number % 50 == 0)
 
     def measure() -> list[float]:
         with torch.random.fork_rng(devices=[]):
-            return milliseconds(floor, lambda i: step(runs[0], i), lambda i: step(runs[1], i))
+            return milliseconds(floor, lambda i: step(both[0], i), lambda i: step(both[1], i))
 
     bare, ours, with_topo = benchmark.pedantic(measure, rounds=1)
     benchmark.extra_info.update(floor_ms=bare, step_ms=ours, with_topo_ms=with_topo)

@@ -13,7 +13,7 @@ def test_replica_equals_the_plain_loop_after_ten_thousand_float64_steps():
     n, k, importance = 20, 5, published.importance("geometric_.7", 20)
     # At S = .95 the loop itself turns a change of 1e-15 in its start into 1e-7 by then: nothing could be compared.
     cells = [(0.3, 0), (0.7, 1), (0.85, 2)]
-    data = [published.legacy_data(seed, n, sparsity, 5000) for sparsity, seed in cells]
+    data = [published.legacy_toy_data(seed, n, sparsity, 5000) for sparsity, seed in cells]
     start = [published.legacy_init(seed, n, k) for _, seed in cells]
     weights = torch.tensor(importance).expand(3, n)
     done = published.train_online(torch.tensor(np.stack(data, -1)), torch.tensor(np.stack(start)), weights, epochs=2)
@@ -32,15 +32,15 @@ def test_legacy_draws_are_those_of_the_global_seed():
     np.random.seed(3)
     weights = np.random.normal(0, 0.01, size=(2, 4))
     np.random.set_state(state)
-    assert np.array_equal(published.legacy_data(3, 4, 0.85, 50), expected)
+    assert np.array_equal(published.legacy_toy_data(3, 4, 0.85, 50), expected)
     assert np.array_equal(published.legacy_init(3, 4, 2), weights)
 
 
 def test_each_model_reads_its_own_data():
     """Training a cell alone or among others gives the same model."""
     importance, device = published.importance("uniform", 6), torch.device("cpu")
-    alone = published.train_published([(0.5, 1)], 6, 2, importance, 200, 1, device)
-    among = published.train_published([(0.9, 0), (0.5, 1)], 6, 2, importance, 200, 1, device)
+    alone = published.train_published_toy([(0.5, 1)], 6, 2, importance, 200, 1, device)
+    among = published.train_published_toy([(0.9, 0), (0.5, 1)], 6, 2, importance, 200, 1, device)
     torch.testing.assert_close(among.W[1], alone.W[0])
     assert (among.W[0] - alone.W[0]).abs().max() > 1e-3
 

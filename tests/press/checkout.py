@@ -34,7 +34,7 @@ import json, os, time
 from pathlib import Path
 
 from lib.studies.tiny.protocol import Params, double
-from lib.params import collect
+from lib.params import from_cell
 ```
 
 ```{code-cell} ipython3
@@ -48,7 +48,7 @@ pause = 0.0
 ```
 
 ```{code-cell} ipython3
-params = collect(Params, globals())
+params = from_cell(Params, globals())
 Path(os.environ["BOOK_RESULTS"]).write_text(json.dumps({"answer": double(params.seeds)}))
 ```
 

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from lib.rng import generator
-from lib.sparse_coders import activations
+from lib.sparse_coders import rules
 from lib.sparse_coders.chunks import chunked_loss
 from lib.sparse_coders.dense_kernels import SPARSE_BELOW, jumprelu_loss, l1_loss
 from lib.sparse_coders.kernels import Codes, batch_topk_codes, decode_codes, threshold_codes, topk_codes
 from lib.sparse_coders.selection import largest
-from lib.sparse_coders.sparse_ops import Layout, dots, gathered_dots
+from lib.sparse_coders.sparse_ops import Bags, dots, gathered_dots
 
 N, D_IN, D_OUT = 20, 6, 7
 
@@ -205,9 +205,9 @@ def test_half_precision_keeps_the_sums_of_single_precision():
 def test_gathered_dots_are_the_dots(dtype):
     rng = generator(5)
     rows, table = torch.randn(9, 5, generator=rng).to(dtype), torch.randn(N, 5, generator=rng).to(dtype)
-    layout = Layout(torch.randint(N, (40,), generator=rng), torch.tensor([0, 3, 3, 10, 11, 20, 30, 39, 40]))
-    torch.testing.assert_close(gathered_dots(rows, table, layout, step=7), dots(rows, table, layout))
-    empty = Layout(torch.empty(0, dtype=torch.long), torch.zeros(9, dtype=torch.long))
+    bags = Bags(torch.randint(N, (40,), generator=rng), torch.tensor([0, 3, 3, 10, 11, 20, 30, 39, 40]))
+    torch.testing.assert_close(gathered_dots(rows, table, bags, step=7), dots(rows, table, bags))
+    empty = Bags(torch.empty(0, dtype=torch.long), torch.zeros(9, dtype=torch.long))
     assert dots(rows, table, empty).shape == (0,)
 
 
@@ -238,9 +238,9 @@ def test_jumprelu_loss(path, options):
     case, b_dec, y, _, threshold = dense_case(**options)
     got = jumprelu_loss(*case.encoder, case.D, b_dec, threshold, 0.7, target=y, centre=case.centre, path=path, chunk=5)
     theta = threshold.clamp(min=0)
-    f = activations.jumprelu(case.h, theta, 0.7)
+    f = rules.jumprelu(case.h, theta, 0.7)
     recon = (f @ case.D + b_dec - y).square().sum(1).mean()
-    l0 = activations.step(case.h, theta, 0.7).sum(1).mean()
+    l0 = rules.step(case.h, theta, 0.7).sum(1).mean()
     assert torch.equal(got.fired, (f != 0).sum(0))
     torch.testing.assert_close(got.l0, l0)
     leaves = [*case.leaves, b_dec, y, threshold]

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from lib.rng import generator
-from lib.sparse_coders import SparseCoder, fit, losses
-from lib.sparse_coders import activations as rules
+from lib.sparse_coders import SparseCoder, fit, losses, rules
 from lib.sparse_coders.losses import Moment, loss
 from lib.sparse_coders.resampling import auxk
 
@@ -246,9 +245,9 @@ HAVE_BF16 = [case for case in [*CASES, ("gated", {}), ("stochastic", {})] if cas
 
 @pytest.mark.parametrize(("rule", "options"), HAVE_BF16, ids=str)
 def test_bf16_products_are_used_and_give_nearly_the_same_loss(rule, options, monkeypatch):
-    screened, screen = [], losses.kernels.selection.screened_topk
+    screened, screen = [], losses.kernels.selection.screened_largest
     monkeypatch.setattr(
-        losses.kernels.selection, "screened_topk", lambda *a, **o: screened.append(1) or screen(*a, **o)
+        losses.kernels.selection, "screened_largest", lambda *a, **o: screened.append(1) or screen(*a, **o)
     )
     coder, x, _ = made(rule, **options)
     exact, rough = (loss(coder, x, moment=Moment(rng=generator(0, "u"), bf16=bf16)) for bf16 in (False, True))

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lib.rng import generator
-from lib.sparse_coders import activations as rules
+from lib.sparse_coders import rules
 
 H = torch.tensor([[0.5, -3.0, 2.0, 1.0], [-1.0, -2.0, -0.5, 0.25]], dtype=torch.float64)
 

@@ -14,8 +14,8 @@ from lib import checkpoints
 from lib.activations.store import build
 from lib.files import ROOT
 from lib.rng import generator
-from lib.sparse_coders import SparseCoder, fit, load, run, table
-from lib.sparse_coders.batches import Batches
+from lib.sparse_coders import SparseCoder, fit, load, table, trainee
+from lib.sparse_coders.batches import SampleBatches
 from lib.sparse_coders.initial import geometric_median
 from lib.sparse_coders.losses import Moment, loss
 from lib.sparse_coders.resampling import resample
@@ -86,12 +86,12 @@ def test_the_batch_threshold_gives_about_k_latents_at_inference():
 def test_scale_and_bias_come_from_the_first_data():
     coder = SparseCoder(12, 48, k=3)
     x = 7 * X + 2
-    run.start(coder, x, None, True, "mean")
+    trainee.start(coder, x, None, True, "mean")
     scaled = x * coder.scale
     assert scaled.square().sum(1).mean().item() == pytest.approx(12) and coder.target_scale == coder.scale
     assert torch.allclose(coder.b_dec, scaled.mean(0).float(), atol=1e-5)
     both = SparseCoder(12, 48, k=3, d_out=3)
-    run.start(both, x, 100 * X[:, :3], True, "zero")
+    trainee.start(both, x, 100 * X[:, :3], True, "zero")
     assert (100 * X[:, :3] * both.target_scale).square().sum(1).mean().item() == pytest.approx(3)
     assert both.scale == coder.scale and not both.b_dec.any()
 
@@ -134,7 +134,7 @@ def test_a_decoder_with_rows_of_many_lengths_gives_them_to_its_latents(rule):
     with torch.no_grad():
         coder.W_dec.mul_(torch.linspace(0.5, 2, 48)[:, None])
     latents, recons = coder.encode(X), coder(X)
-    run.start(coder, X, None, True, "mean")
+    trainee.start(coder, X, None, True, "mean")
     assert torch.allclose(coder.W_dec.norm(dim=1), torch.ones(48)) and torch.allclose(coder(X), recons, atol=1e-5)
     assert torch.allclose(coder.encode(X), latents * torch.linspace(0.5, 2, 48), atol=1e-5)
 
@@ -147,17 +147,17 @@ def test_neither_coder_nor_training_touches_the_global_stream():
 
 
 def test_schedules():
-    plan = run.Plan(100, 8, None, 0, 10, 0.2, 20, 1.0, 5, None, True, "mean", "float32", 10)
+    plan = trainee.Plan(100, 8, None, 0, 10, 0.2, 20, 1.0, 5, None, True, "mean", "float32", 10)
     assert [plan.lr_factor(step) for step in (0, 4, 9, 50, 80, 90, 99)] == pytest.approx([0.1, 0.5, 1, 1, 1, 0.5, 0.05])
     assert [plan.moment(step, None, None).sparsity for step in (0, 9, 19, 99)] == pytest.approx([0.05, 0.5, 1, 1])
-    assert run.default_lr(2**14) == 2e-4 and run.default_lr(2**12) == 4e-4
+    assert trainee.default_lr(2**14) == 2e-4 and trainee.default_lr(2**12) == 4e-4
 
 
 def test_the_decoders_parallel_gradient_is_removed_and_the_rest_kept():
     coder = SparseCoder(12, 48, k=3)
     loss(coder, X[:64]).total.backward()
     before, rows = coder.W_dec.grad.clone(), coder.W_dec.detach()
-    run.remove_parallel(coder)
+    trainee.remove_parallel(coder)
     along = (before * rows).sum(1, keepdim=True) * rows
     assert along.abs().max() > 1e-3 and (coder.W_dec.grad * rows).sum(1).abs().max() < 1e-6
     assert torch.allclose(coder.W_dec.grad, before - along)
@@ -165,7 +165,7 @@ def test_the_decoders_parallel_gradient_is_removed_and_the_rest_kept():
 
 def test_samples_since_fired_are_exact_to_the_batch():
     coder = SparseCoder(12, 48, k=1)
-    one = run.Run(coder, run.Plan(5, 32, 1e-3, 0, 1, 0, 1, 1.0, 64, None, False, "zero", "float32", 1), 0)
+    one = trainee.Trainee(coder, trainee.Plan(5, 32, 1e-3, 0, 1, 0, 1, 1.0, 64, None, False, "zero", "float32", 1), 0)
     last = torch.zeros(48, dtype=torch.int64)
     for step in range(5):
         x = X[step * 32 : (step + 1) * 32]
@@ -191,7 +191,7 @@ def test_auxk_revives_dead_latents():
 def test_resampling_points_dead_latents_at_what_is_missed_and_zeroes_their_moments():
     for options in ({"rule": "topk", "k": 3}, {"rule": "jumprelu"}, {"rule": "topk", "k": 3, "d_out": 12}):
         coder = SparseCoder(12, 48, **options)
-        optimizer = run.adam(list(coder.parameters()), 1e-3)
+        optimizer = trainee.adam(list(coder.parameters()), 1e-3)
         y = X[:256] if coder.is_transcoder else None
         loss(coder, X[:256], y).total.backward()
         optimizer.step()
@@ -212,12 +212,12 @@ def test_resampling_points_dead_latents_at_what_is_missed_and_zeroes_their_momen
 
 def test_every_epoch_visits_every_training_row_once_in_its_own_order():
     x = torch.arange(100.0)[:, None]
-    batches = Batches(x, None, 20, 10, seed=0)
+    batches = SampleBatches(x, None, 20, 10, seed=0)
     epochs = [[batches[step][0][:, 0].tolist() for step in range(e * 8, e * 8 + 8)] for e in range(2)]
     held = batches.held[0][:, 0].tolist()
     flat = [sum(epoch, []) for epoch in epochs]
     assert sorted(flat[0] + held) == sorted(flat[1] + held) == list(range(100)) and flat[0] != flat[1]
-    again, other = Batches(x, None, 20, 10, seed=0), Batches(x, None, 20, 10, seed=1)
+    again, other = SampleBatches(x, None, 20, 10, seed=0), SampleBatches(x, None, 20, 10, seed=1)
     assert again[11][0][:, 0].tolist() == epochs[1][3]  # straight to the middle of the second epoch
     assert other.held[0][:, 0].tolist() == held and other[0][0].tolist() != again[0][0].tolist()
 

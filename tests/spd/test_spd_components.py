@@ -6,7 +6,7 @@ from torch import nn
 
 from lib.rng import generator
 from lib.spd import Decomposition, Mask, Routed, TiedLinear
-from lib.spd.components import Conv2d, site
+from lib.spd.components import Conv2d, site_of
 from lib.spd.targets import ToyModel
 from lib.studies.spd_causal_graphs.mlp import MLP
 
@@ -65,23 +65,23 @@ def _with(module, weight, x):
 @pytest.mark.parametrize("options", CONVS.values(), ids=CONVS)
 def test_convolution_is_its_patches(options):
     layer = conv(torch.float64, **options)
-    x, place = normal(2, 4, 8, 7).double(), Conv2d(layer)
+    x, site = normal(2, 4, 8, 7).double(), Conv2d(layer)
     g, C = layer.groups, 8
-    V, U = normal(place.d_in, C).double(), normal(C, place.d_out).double()
+    V, U = normal(site.d_in, C).double(), normal(C, site.d_out).double()
     patches = F.unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride).mT  # [B, positions, d]
     parts = patches.unflatten(2, (g, -1))  # [B, positions, g, d_in]
     group = torch.arange(C) // (C // g)
     a = torch.stack([parts[:, :, group[c]] @ V[:, c] for c in range(C)], -1)  # [B, positions, C]
-    acts = place.acts(x, V)
+    acts = site.acts(x, V)
     assert torch.allclose(acts.flatten(1, 2), a, atol=1e-12)
     out = torch.zeros(2, a.shape[1], 6, dtype=torch.float64)
     for c in range(C):
-        channels = slice(group[c] * place.d_out, (group[c] + 1) * place.d_out)
+        channels = slice(group[c] * site.d_out, (group[c] + 1) * site.d_out)
         out[:, :, channels] += a[:, :, c, None] * U[c]
-    written = place.write(acts, U)
+    written = site.write(acts, U)
     assert torch.allclose(written.flatten(2).mT, out, atol=1e-12)
-    assert torch.allclose(written, _with(layer, place.compose(V, U), x) - layer.bias[:, None, None], atol=1e-12)
-    assert torch.allclose(place.vectors(x).flatten(1, 2), patches)
+    assert torch.allclose(written, _with(layer, site.compose(V, U), x) - layer.bias[:, None, None], atol=1e-12)
+    assert torch.allclose(site.vectors(x).flatten(1, 2), patches)
 
 
 def test_masks_act_position_by_position():
@@ -128,7 +128,7 @@ def test_refusals():
     with pytest.raises(ValueError, match="no site fc9"):
         Decomposition(MLP((2, 2), 0), x[0, 0, :1, :2], 4, sites=["fc9"])
     with pytest.raises(TypeError, match="cannot be decomposed"):
-        site("norm", nn.LayerNorm(3))
+        site_of("norm", nn.LayerNorm(3))
     small = MLP((2, 2), 0), x[0, 0, :1, :2]
     with pytest.raises(ValueError, match="there is no site"):
         Decomposition(Silent(), x, 4)

@@ -5,11 +5,11 @@ from torch import nn
 
 from lib.rng import generator
 from lib.spd import Decomposition, Mask, Routed, SPDConfig
-from lib.spd.decompose import without_zero_rows
 from lib.spd.gates import lower_leaky, upper_leaky
 from lib.spd.losses import Step, divergence, faithfulness
 from lib.spd.masks import Noise
 from lib.spd.targets import ToyModel, toy_draw
+from lib.spd.trainer import without_zero_rows
 from lib.studies.spd_causal_graphs.mlp import MLP
 
 

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from lib.ensembles import Layout, fit
+from lib.ensembles import Layout, train_ensemble
 from lib.rng import generator
 from lib.studies.incidental_polysemanticity.noise import unit_noise
 from lib.tensors import denormals_flushed
@@ -92,7 +92,7 @@ def _adamw(start: Tensor, steps: int, lr: float, hidden: Hidden, penalty: float,
         theta.mul_(1 - lr * 0.01)  # AdamW decays before it steps
         return loss
 
-    done = fit(step, names.pack(W=start), steps, lr, log_at=log_at, snapshots=True)
+    done = train_ensemble(step, names.pack(W=start), steps, lr, log_at=log_at, snapshots=True)
     return Ensemble(names.views(done.theta)["W"], start, done.steps, names.views(done.tables)["W"])
 
 

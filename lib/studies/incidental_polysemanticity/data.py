@@ -40,7 +40,7 @@ class Samples(NamedTuple):
         return Samples(*(part[:, :at] for part in self)), Samples(*(part[:, at:] for part in self))
 
 
-def correlated_groups(
+def grouped_samples(
     seeds: Sequence[int], samples: int = SAMPLES, device: str | torch.device = "cpu", density: float = 0.6,
     kept: float = 0.5,
 ) -> Samples:

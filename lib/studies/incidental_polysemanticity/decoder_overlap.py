@@ -1,7 +1,7 @@
 """How entangled the directions of a decoder are, by their cosines; all batched over leading dimensions.
 
 Directions are columns, [..., d, n]. The published metrics read them as they stand; what they read on random directions
-is their null, and how latents are numbered is no part of any question, although `interference` depends on it.
+is their null, and how latents are numbered is no part of any question, although `weighted_overlap` depends on it.
 """
 from __future__ import annotations
 
@@ -45,10 +45,11 @@ def macs(D: Tensor) -> Tensor:
     return (C - torch.eye(C.shape[-1], dtype=C.dtype, device=C.device)).abs().mean((-2, -1))
 
 
-def interference(D: Tensor) -> Tensor:
+def weighted_overlap(D: Tensor) -> Tensor:
     """Weighted squared cosines, sum_{i<j} C_ij^2 I_{i mod 8} I_{j mod 8} with I_i = .9^i.
 
-    Latents have no order, so the weights are arbitrary; they are kept because the published numbers have them.
+    The source calls it Interference. Latents have no order, so the weights are arbitrary; they are kept because the
+    published numbers have them.
 
     Args:
         D: [..., d, n].
@@ -59,7 +60,7 @@ def interference(D: Tensor) -> Tensor:
     return _weighted(D, 0.9)
 
 
-def unweighted_interference(D: Tensor) -> Tensor:
+def unweighted_overlap(D: Tensor) -> Tensor:
     """Squared cosines of all pairs, sum_{i<j} C_ij^2, which does not depend on the order of latents; D [..., d, n]."""
     return _weighted(D, 1.0)
 
@@ -138,7 +139,7 @@ def permutation_null(D: Tensor, metric=macs, draws: int = 200, *, rng: np.random
 
 
 def random_direction_null(
-    metric=interference, draws: int = 1000, d: int = 12, n: int = 16, *, rng: np.random.Generator
+    metric=weighted_overlap, draws: int = 1000, d: int = 12, n: int = 16, *, rng: np.random.Generator
 ) -> np.ndarray:
     """What a metric reads on n independent uniform directions in R^d, [draws].
 
@@ -146,7 +147,7 @@ def random_direction_null(
         metric: maps columns [d, n] to a number.
         rng: source of the directions.
     Returns:
-        [draws]; 16 in R^12 read interference 5.05 and MACS .22 on average.
+        [draws]; 16 in R^12 read a weighted overlap of 5.05 and MACS .22 on average.
     Raises:
         NullCannotMove: as `lib.metrics.nulls.null_distribution`.
     """

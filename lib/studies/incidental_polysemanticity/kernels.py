@@ -22,7 +22,7 @@ NoiseStream = Callable[[], Tensor]
 """() -> the next step's noise, [seeds, hidden_dim, samples]."""
 
 
-def layout(hidden_dim: int) -> Layout:
+def network_layout(hidden_dim: int) -> Layout:
     """W0, b0, .. W4, b4 in the order torch's own parameters come in; W_i is [out, in]."""
     sizes = [N_FEATURES, *[hidden_dim] * (N_LAYERS - 1), N_FEATURES]
     shapes: dict[str, tuple[int, ...]] = {}
@@ -89,7 +89,7 @@ class Gradient:
         self, hidden_dim: int, x: Tensor, y: Tensor, penalties: Penalties, work: Sequence[Tile],
         noise: dict[str, NoiseStream],
     ):
-        self.names, self.penalties, self.noise = layout(hidden_dim), penalties, noise
+        self.names, self.penalties, self.noise = network_layout(hidden_dim), penalties, noise
         weights = {k: torch.full(s, float(k[0] == "W"), device=x.device) for k, s in self.names.shapes.items()}
         self.l1 = penalties.l1 * self.names.pack(**weights)  # [I, P]
         space = Workspace(hidden_dim, x, max(tile.rows.stop - tile.rows.start for tile in work))
@@ -172,7 +172,7 @@ class TilePass:
 @torch.no_grad()
 def hidden_and_output(theta: Tensor, hidden_dim: int, x: Tensor, act: str) -> tuple[Tensor, Tensor]:
     """Last hidden layer [I, hidden_dim, n] and output [I, 8, n] without noise; x [I, 8, n]."""
-    at, h = layout(hidden_dim).views(theta), x
+    at, h = network_layout(hidden_dim).views(theta), x
     for i in range(N_LAYERS):
         pre = torch.baddbmm(at[f"b{i}"].unsqueeze(2), at[f"W{i}"], h)
         if i < N_LAYERS - 1:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.ensembles import Layout, fit
+from lib.ensembles import Layout, train_ensemble
 from lib.rng import generator
 
 N_LATENTS = 16
@@ -46,7 +46,7 @@ class LeakySAE(NamedTuple):
         return self.W_dec.mT
 
 
-def layout(d: int, n_latents: int = N_LATENTS) -> Layout:
+def sae_layout(d: int, n_latents: int = N_LATENTS) -> Layout:
     """W_enc, b_enc, W_dec, in the order torch's own parameters come in; W_dec has one row per latent."""
     return Layout(W_enc=(n_latents, d), b_enc=(n_latents,), W_dec=(n_latents, d))
 
@@ -60,7 +60,7 @@ def initial_row(d: int, rng: torch.Generator, n_latents: int = N_LATENTS, bias: 
     decoder = torch.empty(d, n_latents).uniform_(-(n_latents**-0.5), n_latents**-0.5, generator=rng)
     rows = decoder.div_(decoder.norm(dim=0, keepdim=True) + 1e-8).T.contiguous()  # [n_latents, d]
     b_enc = torch.empty(n_latents).uniform_(0, bias, generator=rng)
-    return layout(d, n_latents).pack(W_enc=rows, b_enc=b_enc, W_dec=rows)
+    return sae_layout(d, n_latents).pack(W_enc=rows, b_enc=b_enc, W_dec=rows)
 
 
 def initial(d: int, seeds: Sequence[int], n_latents: int = N_LATENTS, bias: float = 0.1) -> Tensor:
@@ -99,14 +99,14 @@ def train_sae(
     table = initial(d, seeds, n_latents, bias) if start is None else start
     if len(table) != rows:
         raise ValueError(f"{len(table)} starts for {rows} rows of activations")
-    table, names = table.to(acts), layout(d, n_latents)
+    table, names = table.to(acts), sae_layout(d, n_latents)
     weight = torch.as_tensor(penalty, dtype=acts.dtype, device=acts.device).expand(rows)
     chunk = rows_at_once or (16 if acts.device.type == "cpu" else rows)
     done, losses = [], []
     for part in torch.arange(rows).split(chunk):
         scale = (1 / (n * d), 1.0) if per == "batch" else (1 / n, 1 / n)
         step = _Step(names, acts[part].mT.contiguous(), weight[part], scale, slope, tied, unit_decoder)
-        result = fit(step, table[part], steps, lr)
+        result = train_ensemble(step, table[part], steps, lr)
         done.append(step.settled(result.theta))
         losses.append(result.losses[-1])
     at = names.views(torch.cat(done))

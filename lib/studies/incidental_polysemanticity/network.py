@@ -13,15 +13,15 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from lib.ensembles import fit
+from lib.ensembles import train_ensemble
 from lib.rng import generator
-from lib.studies.incidental_polysemanticity.data import TRAIN, Samples, correlated_groups
+from lib.studies.incidental_polysemanticity.data import TRAIN, Samples, grouped_samples
 from lib.studies.incidental_polysemanticity.kernels import (
     Gradient,
     NoiseStream,
     Penalties,
     hidden_and_output,
-    layout,
+    network_layout,
     network_noise,
     tiles,
 )
@@ -113,7 +113,7 @@ def train(
     Source: ngugi_taming, main.py and models.py.
     """
     width = _one_width(cells, seeds)
-    data = correlated_groups(seeds, device=device)
+    data = grouped_samples(seeds, device=device)
     start = torch.stack([initial(cell.init, seeds, width) for cell in cells]).to(device)  # [C, S, P]
     kinds = sorted({cell.noise for cell in cells} - {"none"})
     noise = {kind: network_noise(kind, seeds, sigma, (width, TRAIN), device) for kind in kinds}
@@ -127,7 +127,7 @@ def train_rows(
     """Train given starts on given data with given noise.
 
     Args:
-        start: [C, S, P], rows as in `incidental_kernels.layout`.
+        start: [C, S, P], rows as in `kernels.network_layout`.
         data: one data set per seed, whose first 820 samples are trained on.
         noise: for each source but `none`, what gives one step's draws, [S, hidden_dim, 820].
         sources: each cell's source, a key of `noise` or `none`; by default its kind of noise.
@@ -143,7 +143,7 @@ def train_rows(
         x, y = (part.mT.contiguous() for part in (fitted.x, fitted.y))  # [S, 8, n]
         work = tiles([(cells[c].act, sources[c]) for c in order], n_seeds, tile_rows or _tile_rows(theta))
         gradient = Gradient(width, x, y, _penalties(sorted_cells, n_seeds, theta), work, noise)
-        theta = fit(gradient, theta, steps, lr).theta
+        theta = train_ensemble(gradient, theta, steps, lr).theta
     back = torch.tensor(order).argsort().to(theta.device)
     shaped = partial(_cells_first, n_seeds=n_seeds, back=back)
     (acts, error), (val_acts, val_error) = (
@@ -151,7 +151,7 @@ def train_rows(
     )
     table = shaped(theta)
     return Trained(
-        layout(width).views(table), shaped(error), shaped(val_error), shaped(acts), shaped(val_acts),
+        network_layout(width).views(table), shaped(error), shaped(val_error), shaped(acts), shaped(val_acts),
         fitted.x, held_out.x, table,
     )
 
@@ -163,7 +163,7 @@ def initial(init: Init, seeds: Sequence[int], hidden_dim: int) -> Tensor:
 
 def initial_row(init: Init, hidden_dim: int, rng: torch.Generator) -> Tensor:
     """One starting row [P], drawn as torch draws five Linear layers and then, if asked, orthogonal weights."""
-    shapes = layout(hidden_dim).shapes
+    shapes = network_layout(hidden_dim).shapes
     at = {name: torch.empty(shape) for name, shape in shapes.items()}
     for i in range(5):
         bound = shapes[f"W{i}"][1] ** -0.5
@@ -173,7 +173,7 @@ def initial_row(init: Init, hidden_dim: int, rng: torch.Generator) -> Tensor:
         for i in range(5):
             torch.nn.init.orthogonal_(at[f"W{i}"], gain=2**0.5, generator=rng)
             at[f"b{i}"].zero_()
-    return layout(hidden_dim).pack(**at)
+    return network_layout(hidden_dim).pack(**at)
 
 
 def _one_width(cells: Sequence[Cell], seeds: Sequence[int]) -> int:

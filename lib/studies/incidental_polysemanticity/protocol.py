@@ -26,7 +26,7 @@ from lib.studies.incidental_polysemanticity import decoder_overlap as geometry
 from lib.studies.incidental_polysemanticity import noise_cost as noise_basis
 from lib.studies.incidental_polysemanticity.network import PUBLISHED, Cell, Trained, train
 from lib.studies.incidental_polysemanticity.noise import unit_noise
-from lib.studies.incidental_polysemanticity.published import train_published
+from lib.studies.incidental_polysemanticity.published import train_published_networks
 from lib.studies.incidental_polysemanticity.report import judged, matched_cosine, published_metrics, scaled, z_scored
 from lib.tensors import device_named
 
@@ -101,7 +101,7 @@ def published_arm(params: Params) -> dict:
         decoders: untied decoder columns, [8, seeds, 12, 16].
     """
     seeds, device = range(params.published_seeds), device_named(params.device)
-    replica = train_published(PUBLISHED, seeds, params.published_steps, device)
+    replica = train_published_networks(PUBLISHED, seeds, params.published_steps, device)
     network, frames, decoders = replica.networks, [], {}
     acts, permutations = network.acts.flatten(0, 1), generator(params.seed, "column permutations")
     own = {"train_mse": network.train_mse, "val_mse": network.val_mse, "w4": geometry.w4(network.weights)}
@@ -142,8 +142,8 @@ def nothing(params: Params) -> dict:
     """
     seeds, rng = _seeds(params), numpy_generator(params.seed, "random directions")
     random = {
-        metric.__name__: geometry.random_direction_null(metric, params.null_draws, rng=rng)
-        for metric in (geometry.interference, geometry.macs)
+        name: geometry.random_direction_null(metric, params.null_draws, rng=rng)
+        for name, metric in (("interference", geometry.weighted_overlap), ("macs", geometry.macs))
     }
     blank = [Cell(init, act=act) for init, act in product(INITS, ACTS)]
     network = _train(params, [PUBLISHED[0], PUBLISHED[7]], seeds)
@@ -170,7 +170,7 @@ def strengths(params: Params) -> dict:
     acts, frames = scaled(network.acts), []
     for slope, bias, penalty in product((0.01, 0.0), (0.1, 0.0), params.sae_penalties):
         sae = _autoencoders(params, acts, seeds, penalty=penalty, slope=slope, bias=bias)
-        names, start = leaky_sae.layout(12), leaky_sae.initial(12, seeds, bias=bias).to(acts)
+        names, start = leaky_sae.sae_layout(12), leaky_sae.initial(12, seeds, bias=bias).to(acts)
         before = leaky_sae.LeakySAE(**names.views(start), slope=slope, loss=sae.loss)
         found = judged(sae, network, acts) | {"dead_before": judged(before, network, acts)["dead"]}
         frames.append(_table([PUBLISHED[7]], seeds, found).assign(slope=slope, bias=bias, sae_penalty=penalty))
@@ -217,7 +217,7 @@ def _coder_report(coder: SparseCoder, val: Tensor, dictionary: np.ndarray) -> di
         "l0": float((latents > 0).sum(1).float().mean()), "fvu": fvu(val.cpu(), coder(val).cpu()),
         "dead": float((~(latents > 0).any(0)).float().mean()),
         "recovery": matched_cosine(dictionary, decoder.cpu().numpy()),
-        "interference": float(geometry.interference(decoder.T)),
+        "interference": float(geometry.weighted_overlap(decoder.T)),
     }
 
 
@@ -232,7 +232,7 @@ def widths(params: Params) -> dict:
     for width in params.widths:
         runs = _runs(params, [replace(PUBLISHED[7], hidden_dim=width)], _seeds(params)[: params.width_seeds])
         frames.append(runs.assign(width=width))
-        null.append(geometry.random_direction_null(geometry.interference, params.null_draws, width, rng=rng))
+        null.append(geometry.random_direction_null(geometry.weighted_overlap, params.null_draws, width, rng=rng))
     return {"runs": pd.concat(frames, ignore_index=True), "null": np.stack(null)}
 
 
@@ -289,7 +289,7 @@ def kurtosis(params: Params) -> dict:
     for law in ("none", *LAWS[:4]):
         trained[law] = collisions.train(8, 16, params.kurtosis_runs, params.kurtosis_steps, params.seed, noise=law,
                                         optimiser="sgd", log_at=at, device=device)
-    course = [collisions.concentration(run.history).mean(-1).cpu().numpy() for run in trained.values()]
+    course = [collisions.concentration(done.history).mean(-1).cpu().numpy() for done in trained.values()]
     readout = _train(params, [PUBLISHED[7]], _seeds(params)).weights["W4"][0].cpu()  # [seeds, 8, 12]
     tied = trained["bipolar"].W.cpu()
     turned = {"tied": (tied, noise_basis.tied_relu_cost, 0.15), "readout": (readout, noise_basis.linear_cost, 0.1)}

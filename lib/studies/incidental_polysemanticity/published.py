@@ -32,7 +32,7 @@ class Replica(NamedTuple):
 
     Attributes:
         networks: as `incidental_mlp.train` returns them.
-        sae_start: [C, S, P], rows as in `leaky_sae.layout`.
+        sae_start: [C, S, P], rows as in `leaky_sae.sae_layout`.
     """
 
     networks: Trained
@@ -44,7 +44,7 @@ class Replica(NamedTuple):
         return leaky_sae.train_sae(acts, start=self.sae_start.flatten(0, 1), tied=tied, steps=steps)
 
 
-def train_published(
+def train_published_networks(
     cells: Sequence[Cell] = PUBLISHED, seeds: Sequence[int] = range(10), steps: int = 2000,
     device: str | torch.device = "cpu",
 ) -> Replica:
@@ -73,7 +73,7 @@ class _Draws:
 
     def __init__(self, inits: set[str], hidden_dim: int, seed: int):
         rng = torch.Generator().manual_seed(seed)
-        self.x, self.starts, self.after_init = legacy_data(rng), {}, {}
+        self.x, self.starts, self.after_init = legacy_features(rng), {}, {}
         self.noise: dict[str, LegacyBipolar | LegacyStudent] = {"positive_kurtosis": LegacyStudent(seed)}
         after_data = rng.get_state()
         for kind in inits:
@@ -100,7 +100,7 @@ class _Together:
         return torch.stack([source() for source in self.sources]).mT.contiguous().to(self.device)
 
 
-def legacy_data(rng: torch.Generator) -> Tensor:
+def legacy_features(rng: torch.Generator) -> Tensor:
     """The published features, drawn sample by sample and one number at a time; [1024, 8]."""
     active, strength, common = (torch.zeros(SAMPLES, len(GROUPS)) for _ in range(3))
     own = torch.zeros(SAMPLES, N_FEATURES)

@@ -27,7 +27,7 @@ def published_metrics(sae: LeakySAE, acts: Tensor, rng: torch.Generator) -> dict
         acts: what they were trained on, [I, n, d].
         rng: of the 200 column permutations.
     Returns:
-        interference, macs, calibrated (see `decoder_geometry`); null_sd: standard deviation of the permuted MACS; l0
+        interference, macs, calibrated (see `decoder_overlap`); null_sd: standard deviation of the permuted MACS; l0
         (share of latents > 0) and sae_mse, both on z-scored activations, which no autoencoder has seen in training;
         fvu on acts.
     Source: ngugi_taming, utils.py and main.py.
@@ -35,7 +35,7 @@ def published_metrics(sae: LeakySAE, acts: Tensor, rng: torch.Generator) -> dict
     D, z = sae.directions().cpu(), z_scored(acts)
     latents, null = sae.encode(z), geometry.permuted_macs(D, 200, rng).double()
     return {
-        "interference": geometry.interference(D), "macs": geometry.macs(D), "null_sd": null.std(0, correction=0),
+        "interference": geometry.weighted_overlap(D), "macs": geometry.macs(D), "null_sd": null.std(0, correction=0),
         "calibrated": geometry.calibrated_macs(D, rng), "l0": (latents > 0).float().mean((1, 2)),
         "sae_mse": (sae.decode(latents) - z).square().mean((1, 2)), "fvu": fvu_rows(acts, sae.decode(sae.encode(acts))),
     }
@@ -65,7 +65,7 @@ def judged(sae: LeakySAE, network: Trained, acts: Tensor) -> dict[str, Tensor | 
     told = zip(latents.cpu().numpy(), matchings, active, strict=True)
     auc = [np.nanmean(recovery.detection(recovery.matched_scores(f, m), a).auc) for f, m, a in told]
     return {
-        "interference": geometry.interference(D), "unweighted": geometry.unweighted_interference(D),
+        "interference": geometry.weighted_overlap(D), "unweighted": geometry.unweighted_overlap(D),
         "macs": geometry.macs(D), "l0": (latents > 0).float().sum(2).mean(1), "fvu": fvu_rows(val, sae.decode(latents)),
         "dead": (~(latents > 0).any(1)).float().mean(1), "silent": (~(latents != 0).any(1)).float().mean(1),
         "recovery": np.array([matching.similarity.mean() for matching in matchings]), "auc": np.array(auc),

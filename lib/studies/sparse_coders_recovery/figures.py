@@ -1,4 +1,4 @@
-"""Figures of sparse coders against known features: frontiers, heat tables, matchings, published arms, effects."""
+"""Figures of sparse coders against known features: frontiers, heat tables, matchings, differences."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -214,7 +214,7 @@ def _share_over_k(ax: Axes, runs: pd.DataFrame, n_latents: int) -> None:
     style.direct_label(ax, 14, 1 - 14 / n_latents, f"1 - k/{n_latents}", style.NULL, "left").set_va("top")
 
 
-def effects(groups: Mapping[str, Mapping[str, tuple[Sequence[float], Interval]]]) -> Figure:
+def paired_differences(groups: Mapping[str, Mapping[str, tuple[Sequence[float], Interval]]]) -> Figure:
     """Paired differences, one panel per claim: every seed a dot, the interval of the mean a bar, 0 in grey.
 
     Args:

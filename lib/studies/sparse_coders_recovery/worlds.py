@@ -1,4 +1,4 @@
-"""Ground truths for sparse coders: known directions, how samples are drawn along them, and a second site to read.
+"""Ground truths for sparse coders: known directions, how samples are drawn along them, and a second view of them.
 
 A world is a trained toy model (its columns are the features, its hidden layer the samples) or a planted dictionary.
 """
@@ -34,18 +34,18 @@ class World(NamedTuple):
         parent: of each feature, -1 for none, [n_features].
         signed: features may be negative, so a direction is known up to its sign.
         law: where samples come from.
-        site: directions of the same features at a second site, [n_features, d]; None for a toy model, whose second
-            site is its output.
+        view: directions of the same features in a second view, [n_features, d]; None for a toy model, whose second
+            view is its output.
     """
 
     dictionary: Tensor
     parent: Tensor
     signed: bool
     law: ToyLaw | plant.Planted
-    site: Tensor | None
+    view: Tensor | None
 
     def sample(self, n: int, rng: torch.Generator, n_dense: int) -> tuple[Tensor, Tensor, Tensor]:
-        """x [n, d], the features of the first samples [n_dense, n_features], and the other site [n, width]."""
+        """x [n, d], the features of the first samples [n_dense, n_features], and their second view [n, width]."""
         law = self.law
         if isinstance(law, ToyLaw):
             features = sparse_features((n, law.W.shape[1]), 1 - law.sparsity, rng)
@@ -54,10 +54,10 @@ class World(NamedTuple):
         if self.signed:
             features = law.sample(n, rng)[1]
             features *= torch.randint(0, 2, features.shape, generator=rng, device=rng.device) * 2.0 - 1
-            return features @ self.dictionary, features[:n_dense], features @ self.site
+            return features @ self.dictionary, features[:n_dense], features @ self.view
         x, features = law.sample(n, rng, sparse=True)
         first = torch.arange(n_dense, device=x.device)
-        return x, features.index_select(0, first).to_dense(), torch.sparse.mm(features, self.site)
+        return x, features.index_select(0, first).to_dense(), torch.sparse.mm(features, self.view)
 
 
 def toy_world(W: Tensor, b: Tensor, sparsity: float, threshold: float = 0.5) -> World:
@@ -75,15 +75,15 @@ def toy_world(W: Tensor, b: Tensor, sparsity: float, threshold: float = 0.5) -> 
 def planted_world(
     law: plant.Planted, rng: torch.Generator, signed: bool = False, parent: Tensor | None = None
 ) -> World:
-    """A planted dictionary, with a second site that carries the same features along random directions.
+    """A planted dictionary, with a second view that carries the same features along random directions.
 
     Args:
-        rng: draws the second site, on the law's device.
+        rng: draws the second view, on the law's device.
         signed: half of all values are turned negative.
         parent: labels to use in place of the law's own, for a control without hierarchy.
     """
-    site = plant.random_directions(*law.dictionary.shape, rng)
-    return World(law.dictionary, law.parent if parent is None else parent, signed, law, site)
+    view = plant.random_directions(*law.dictionary.shape, rng)
+    return World(law.dictionary, law.parent if parent is None else parent, signed, law, view)
 
 
 def bench_law(n: int, d: int, roots: int, depth: int, rarest: float, rng: torch.Generator) -> plant.Planted:

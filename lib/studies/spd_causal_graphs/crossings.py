@@ -9,7 +9,7 @@ def crossings(left: ArrayLike, right: ArrayLike) -> int:
     """Pairs of straight edges that cross: l < l' and r > r' (or the reverse), counted as inversions in O(E log E).
 
     Args:
-        left, right: place of each edge's ends on its side, [E]; edges that share an end do not cross.
+        left, right: rank of each edge's ends on its side, [E]; edges that share an end do not cross.
     Source: Barth, Juenger & Mutzel 2002.
     """
     left, right = np.asarray(left), np.asarray(right)
@@ -34,7 +34,7 @@ def _inversions(values: list) -> tuple[int, list]:
 
 
 def order_sides(weights: np.ndarray, sweeps: int = 12) -> tuple[np.ndarray, np.ndarray]:
-    """Orders of both sides with few crossings: sort each side by the mean or median place of its neighbours, in turn.
+    """Orders of both sides with few crossings: sort each side by the mean or median rank of its neighbours, in turn.
 
     The best order seen is kept; the start is the order given, so the result never crosses more than that.
 
@@ -64,16 +64,16 @@ def _count(weights: np.ndarray, left: np.ndarray, right: np.ndarray) -> int:
 
 
 def _sorted(weights: np.ndarray, other: np.ndarray, own: np.ndarray, centre) -> np.ndarray:
-    """`own` [A], sorted by the centre of the places of its neighbours in `other` [B]; lonely ones keep their place."""
-    places, before = np.argsort(other), np.argsort(own)
+    """`own` [A], sorted by the centre of the ranks of its neighbours in `other` [B]; lonely ones keep their rank."""
+    ranks, before = np.argsort(other), np.argsort(own)
     scale = len(other) / max(1, len(own))
-    key = [centre(places[row > 0], row[row > 0]) if row.any() else scale * before[a] for a, row in enumerate(weights)]
+    key = [centre(ranks[row > 0], row[row > 0]) if row.any() else scale * before[a] for a, row in enumerate(weights)]
     return np.lexsort((before, key))
 
 
-def _mean(places: np.ndarray, weights: np.ndarray) -> float:
-    return float(np.average(places, weights=weights))
+def _mean(ranks: np.ndarray, weights: np.ndarray) -> float:
+    return float(np.average(ranks, weights=weights))
 
 
-def _median(places: np.ndarray, weights: np.ndarray) -> float:
-    return float(np.median(places))
+def _median(ranks: np.ndarray, weights: np.ndarray) -> float:
+    return float(np.median(ranks))

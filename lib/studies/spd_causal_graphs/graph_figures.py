@@ -18,7 +18,7 @@ Node = tuple[str, int]
 POSITIVE, NEGATIVE = style.BLUE, style.ORANGE
 
 
-def places(graph: nx.DiGraph) -> dict[Node, tuple[float, float]]:
+def node_positions(graph: nx.DiGraph) -> dict[Node, tuple[float, float]]:
     """x = 0 for inputs and 1 for outputs, y from 1 (top) to 0 in an order with few crossings; node -> (x, y)."""
     sides = [[node for node, layer in graph.nodes(data="layer") if layer == side] for side in (0, 1)]
     weights = np.zeros([len(side) for side in sides])
@@ -27,8 +27,8 @@ def places(graph: nx.DiGraph) -> dict[Node, tuple[float, float]]:
     orders = order_sides(weights)
     found = {}
     for x, (side, order) in enumerate(zip(sides, orders, strict=True)):
-        for rank, place in enumerate(order):
-            found[side[place]] = (float(x), 1 - (rank + 0.5) / len(side))
+        for rank, index in enumerate(order):
+            found[side[index]] = (float(x), 1 - (rank + 0.5) / len(side))
     return found
 
 
@@ -43,7 +43,7 @@ def bipartite(
         labels: node -> short text beside it.
         titles: over the left and the right column.
     """
-    at = places(graph)
+    at = node_positions(graph)
     counts = [sum(layer == side for _, layer in graph.nodes(data="layer")) for side in (0, 1)]
     fig, ax = style.figure(aspect=min(1.35, max(0.5, 0.045 * max(counts) + 0.1)))
     ax.set(xlim=(-0.2, 1.32), ylim=(-0.01, 1.06))
@@ -88,7 +88,7 @@ def explorer(graph: nx.DiGraph, labels: Mapping[Node, str]) -> go.Figure:
     Args:
         graph, labels: as in `bipartite`.
     """
-    at, fig = places(graph), go.Figure()
+    at, fig = node_positions(graph), go.Figure()
     largest = max((abs(e) for _, _, e in graph.edges(data="effect")), default=1.0)
     dots: dict[str, list] = {"x": [], "y": [], "text": [], "color": []}
     for number, (a, b, edge) in enumerate(graph.edges(data=True)):
@@ -96,9 +96,9 @@ def explorer(graph: nx.DiGraph, labels: Mapping[Node, str]) -> go.Figure:
         x, y = _points(at[a], at[b])
         fig.add_scatter(x=x, y=y, mode="lines", hoverinfo="skip", opacity=0.6,
                         line={"color": color, "width": round(0.5 + 4 * abs(edge["effect"]) / largest, 2)})
-        place = len(x) // 4 + number % (len(x) // 2)  # spread along the edges, so that few dots hide others
-        dots["x"].append(x[place])
-        dots["y"].append(y[place])
+        dot = len(x) // 4 + number % (len(x) // 2)  # spread along the edges, so that few dots hide others
+        dots["x"].append(x[dot])
+        dots["y"].append(y[dot])
         dots["color"].append(color)
         dots["text"].append(
             f"component {a[1]} → component {b[1]}<br>effect {edge['effect']:.2f} [{edge['low']:.2f}, "
@@ -106,10 +106,10 @@ def explorer(graph: nx.DiGraph, labels: Mapping[Node, str]) -> go.Figure:
         )
     fig.add_scatter(x=dots["x"], y=dots["y"], mode="markers", text=dots["text"], hoverinfo="text",
                     marker={"size": 9, "color": dots["color"], "line": {"width": 1, "color": style.PAPER}})
-    for side, place in ((0, "middle left"), (1, "middle right")):
+    for side, beside in ((0, "middle left"), (1, "middle right")):
         nodes = [node for node in at if at[node][0] == side]
         fig.add_scatter(x=[side] * len(nodes), y=[at[n][1] for n in nodes], mode="markers+text", hoverinfo="text",
-                        text=[labels[n] for n in nodes], textposition=place,
+                        text=[labels[n] for n in nodes], textposition=beside,
                         marker={"size": 9, "color": style.INK})
     hidden = {"visible": False}
     fig.update_layout(

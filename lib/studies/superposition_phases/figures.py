@@ -246,13 +246,13 @@ def _pair_cosines(ax: Axes, pairs: Mapping[str, np.ndarray]) -> None:
 
 
 def basis_and_circuits(
-    sparsity: np.ndarray, concentration: Mapping[str, np.ndarray], null: tuple[np.ndarray, np.ndarray],
+    sparsity: np.ndarray, unit_share: Mapping[str, np.ndarray], null: tuple[np.ndarray, np.ndarray],
     served: Mapping[str, np.ndarray], unit: Mapping[str, np.ndarray],
 ) -> Figure:
     """Three panels: alignment with the units, features a unit serves, one asymmetric unit's weights.
 
     Args:
-        sparsity: [S]; concentration: label -> [S]; null: low and high [S] over random rotations.
+        sparsity: [S]; unit_share: label -> [S]; null: low and high [S] over random rotations.
         served: sparsity label -> features served by each unit.
         unit: "in" and "out" weights of one unit for the features it serves, "feature" their indices.
     """
@@ -260,7 +260,7 @@ def basis_and_circuits(
     at = np.arange(len(sparsity))
     style.null_band(left, *null, x=at, label=None)
     left.text(at[-1], null[0][-1] - 0.02, "random rotations", color=style.NULL, fontsize=8.5, ha="right", va="top")
-    for (label, values), colour in zip(concentration.items(), style.LINES[1:], strict=False):
+    for (label, values), colour in zip(unit_share.items(), style.LINES[1:], strict=False):
         left.plot(at, values, "o-", color=colour)
         style.direct_label(left, at[values.argmax()], values.max(), label, colour, "above")
     left.set(xticks=at, xticklabels=[f"{s:g}" for s in sparsity], ylim=(0, 1.12), xlabel="sparsity S")

@@ -19,7 +19,7 @@ from torch import Tensor
 from lib.metrics import superposition as metric
 from lib.metrics import superposition_theory as theory
 from lib.metrics.polytopes import polytopes
-from lib.models import motifs
+from lib.models import motifs, robustness
 from lib.models import published_toy as published
 from lib.models import toy_superposition as toy
 from lib.models.toy_exact import follow_minima, learning_curves, phase_grid
@@ -270,7 +270,7 @@ def adversarial(params: Params, stairs: dict) -> Arrays:
     """
     W, b, inverse_density = (_tensor(params, stairs[name]) for name in ("W", "b", "inverse_density"))
     size = params.attack_norm, params.attack_inputs
-    clean, attacked = motifs.attacked_losses(W, b, 1 / inverse_density, *size, _rng(params, "attack"))
+    clean, attacked = robustness.attacked_losses(W, b, 1 / inverse_density, *size, _rng(params, "attack"))
     rise = attacked - clean
     found = _arrays(clean=clean, attacked=attacked, vulnerability=rise / rise[0].mean())
     return found | {"inverse_dstar": 1 / stairs["dstar"]}
@@ -281,7 +281,7 @@ def privileged_basis(params: Params, sparsities: Sparsities | None = None) -> Ar
 
     Returns:
         sparsity [S]; the rest with first axis (linear hidden, ReLU hidden): W [2, S, m, n], b [2, S, n] best of
-        restarts; loss [2, S, R], over zero; norm, D, interference [2, S, n]; concentration [2, S], mean over
+        restarts; loss [2, S, R], over zero; norm, D, interference [2, S, n]; largest_unit_share [2, S], mean over
         represented features of max_unit W^2 / sum W^2 (1 = one unit per feature).
     """
     axis = sparsities or params.basis_sparsities
@@ -290,7 +290,7 @@ def privileged_basis(params: Params, sparsities: Sparsities | None = None) -> Ar
     kinds = "relu", "privileged"
     grids = [train_grid(density, importance, *size, _rng(params, f"basis {kind}"), kind, lr=0.03) for kind in kinds]
     found = _stacked([_best(grid) for grid in grids], axis)
-    return found | {"concentration": _numpy(motifs.basis_concentration(torch.from_numpy(found["W"])))}
+    return found | {"largest_unit_share": _numpy(motifs.largest_unit_share(torch.from_numpy(found["W"])))}
 
 
 def absolute_value(params: Params, sparsities: Sparsities | None = None) -> Arrays:
@@ -315,7 +315,7 @@ def absolute_value(params: Params, sparsities: Sparsities | None = None) -> Arra
 def _published(params: Params, cells: list, k: int, importance: np.ndarray, samples: int, epochs: int) -> dict:
     """Train (sparsity, seed) cells as published; importance is [n] or one row per cell."""
     device = device_named(params.device)
-    done = published.train_published(cells, importance.shape[-1], k, importance, samples, epochs, device)
+    done = published.train_published_toy(cells, importance.shape[-1], k, importance, samples, epochs, device)
     found = _described(params, cells, done.W, done.b, importance)
     found["runs"].insert(2, "last_epoch_loss", _numpy(done.epoch_loss[-1]))
     return found | {"epoch_loss": _numpy(done.epoch_loss.T)}

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from lib.activations.patching import contrast, effects, top_sets
+from lib.activations.patching import contrast, patch_effects, top_sets
 from lib.activations.sites import Site, unit_activity
 from lib.metrics.discs import NoMatch, matched_disc, share_reaching
 from lib.metrics.selectivity import class_means
@@ -59,7 +59,7 @@ def published_patching(
     rows = []
     for c, own in enumerate(sets):
         control = random_sets(site.n_units, k, 1, rng)[0]
-        rows.append(effects(site, np.stack([own, control]), values, c))
+        rows.append(patch_effects(site, np.stack([own, control]), values, c))
     effect, control = np.array(rows).T
     distance = mean_pairwise_distance(sets, sheet)
     return pd.DataFrame({"published_ratio": effect / control, "published_distance": distance})
@@ -89,6 +89,6 @@ def disc_effects(
         except NoMatch:
             rows.append([np.nan] * 4)
             continue
-        own, *null = effects(site, np.stack([found.disc, *found.scattered]), values, c)
+        own, *null = patch_effects(site, np.stack([found.disc, *found.scattered]), values, c)
         rows.append([own, np.mean(null), np.log(own) - np.log(null).mean(), share_reaching(own, null)])
     return pd.DataFrame(rows, columns=["disc", "scattered", "log_disc", "disc_reached"])

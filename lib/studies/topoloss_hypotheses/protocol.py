@@ -27,7 +27,7 @@ from lib.press.runs import collect, reuse
 from lib.rng import numpy_generator, stream_seed
 from lib.studies.topoloss_hypotheses import coders as coding
 from lib.studies.topoloss_hypotheses.class_units import UnitProfile, disc_effects, published_patching, unit_profile
-from lib.studies.topoloss_hypotheses.places import Places, features, places
+from lib.studies.topoloss_hypotheses.module_names import ModuleNames, module_names, readings
 from lib.studies.topoloss_hypotheses.sheet_weights import sheet_weights
 from lib.studies.topoloss_hypotheses.unit_scores import unit_scores
 from lib.tensors import device_named
@@ -183,7 +183,7 @@ def trained(params: Params, arm: tuple, seed: int) -> dict[str, Any]:
     """
     arm, parts = Arm(*arm), splits(params)
     model = untrained(params, arm, seed)
-    topo = TopoLoss(model, places(model).layers, arm.factor, permute=seed if arm.permuted else None)
+    topo = TopoLoss(model, module_names(model).layers, arm.factor, permute=seed if arm.permuted else None)
     kept: list[dict[str, Any]] = []
     at = {max(1, round(share * params.steps)) for share in SNAPSHOTS} if arm.name == "α = 0" else set()
     press = weighted(topo, SCALE * arm.alpha)
@@ -226,10 +226,10 @@ def _matching(params: Params, plain: Arm, seed: int) -> dict[str, Any]:
 def measured(params: Params, arm: Arm, seed: int) -> dict[str, Any]:
     """Everything the chapter asks of one trained model; keys as in `runs`."""
     model, known = restored(params, arm, seed)
-    parts, at, rng = splits(params), places(model), numpy_generator(params.seed, SLUG, "measured", seed)
+    parts, at, rng = splits(params), module_names(model), numpy_generator(params.seed, SLUG, "measured", seed)
     scored = parts.test.take(np.arange(min(params.scored_images, len(parts.test))))
     site = _opened(params, model, at.site, parts.patch)
-    learned, seen = (features(model, part.images, at, params.image_size) for part in (parts.coder, scored))
+    learned, seen = (readings(model, part.images, at, params.image_size) for part in (parts.coder, scored))
     coders, published = _coders(params, learned, seen, scored.labels, at, site, seed)
     classes, maps = _classes(params, model, at, site, parts, rng)
     scalars = {"accuracy": known["accuracy"], "step": known["step"]} | published
@@ -286,7 +286,7 @@ def _images(params: Params) -> tuple[Images, Images]:
 
 
 def _coders(
-    params: Params, learned: dict, seen: dict, labels: np.ndarray, at: Places, site: Site, seed: int
+    params: Params, learned: dict, seen: dict, labels: np.ndarray, at: ModuleNames, site: Site, seed: int
 ) -> tuple[pd.DataFrame, dict[str, float]]:
     """Frontiers after every block, one row per coder; and the published coder after the middle one."""
     rows = []
@@ -308,7 +308,7 @@ def _coders(
 
 
 def _classes(
-    params: Params, model: nn.Module, at: Places, site: Site, parts: Splits, rng: np.random.Generator
+    params: Params, model: nn.Module, at: ModuleNames, site: Site, parts: Splits, rng: np.random.Generator
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """H3 and EXP_019, one row per class; and the maps of contrast and mean response, [classes, d]."""
     k, values, sheet = params.top_units, other_class_means(site), sheet_shape(site.n_units)
@@ -317,7 +317,7 @@ def _classes(
     table = causal_scores(site, chosen, params.random_sets, rng=rng, values=values)
     near = topography.colocation(chosen, sheet, params.location_draws, rng=rng)
     table = table.assign(distance=near.distance, z=near.z, p_closer=near.p_closer, chance=near.null.mean())
-    final = features(model, parts.patch.images, at, params.image_size)["last"].double().cpu().numpy()
+    final = readings(model, parts.patch.images, at, params.image_size)["last"].double().cpu().numpy()
     table = table.join(published_patching(site, values, final, k, sheet, rng=rng))
     table = table.join(disc_effects(site, values, units.contrast, k, sheet, params.random_sets, rng=rng))
     near_alike = topography.correlation_profile(units.activity, sheet, 20, rng=rng)

@@ -5,13 +5,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.studies.incidental_polysemanticity.kernels import layout
+from lib.studies.incidental_polysemanticity.kernels import network_layout
 from lib.studies.incidental_polysemanticity.network import Cell
 
 
 def network(row: Tensor, cell: Cell) -> nn.Sequential:
     """Linear and activation modules that hold one row of a table."""
-    at, layers = layout(cell.hidden_dim).views(row), []
+    at, layers = network_layout(cell.hidden_dim).views(row), []
     for i in range(5):
         linear = nn.Linear(*at[f"W{i}"].T.shape, dtype=row.dtype)
         with torch.no_grad():

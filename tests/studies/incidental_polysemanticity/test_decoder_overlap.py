@@ -30,21 +30,21 @@ def test_metrics_equal_the_literal_loops_in_any_batch():
                         weighted += cosine**2 * 0.9 ** (i % 8) * 0.9 ** (j % 8)
                         plain += cosine**2
             assert float(geometry.macs(D)[b, c]) == pytest.approx(absolute / 256)
-            assert float(geometry.interference(D)[b, c]) == pytest.approx(weighted)
-            assert float(geometry.unweighted_interference(D)[b, c]) == pytest.approx(plain)
+            assert float(geometry.weighted_overlap(D)[b, c]) == pytest.approx(weighted)
+            assert float(geometry.unweighted_overlap(D)[b, c]) == pytest.approx(plain)
 
 
 def test_metrics_worked_out_by_hand():
     D = torch.tensor([[1.0, 0.0, 3.0], [0.0, 2.0, 4.0]])  # cosines 0, .6, .8
     assert float(geometry.macs(D)) == pytest.approx(2 * (0.6 + 0.8) / 9)
-    assert float(geometry.interference(D)) == pytest.approx(0.36 * 0.81 + 0.64 * 0.9 * 0.81)
-    assert float(geometry.unweighted_interference(D)) == pytest.approx(1.0)
+    assert float(geometry.weighted_overlap(D)) == pytest.approx(0.36 * 0.81 + 0.64 * 0.9 * 0.81)
+    assert float(geometry.unweighted_overlap(D)) == pytest.approx(1.0)
 
 
-def test_interference_hangs_on_the_order_of_latents_and_the_unweighted_one_does_not():
+def test_the_weighted_overlap_hangs_on_the_order_of_latents_and_the_unweighted_one_does_not():
     D, order = decoders(), torch.arange(16).flip(0)
-    assert abs(float(geometry.interference(D) - geometry.interference(D[:, order]))) > 0.05
-    torch.testing.assert_close(geometry.unweighted_interference(D), geometry.unweighted_interference(D[:, order]))
+    assert abs(float(geometry.weighted_overlap(D) - geometry.weighted_overlap(D[:, order]))) > 0.05
+    torch.testing.assert_close(geometry.unweighted_overlap(D), geometry.unweighted_overlap(D[:, order]))
 
 
 def test_w4_is_the_mean_over_weights_without_biases():

@@ -16,7 +16,7 @@ from lib.files import ROOT
 from lib.metrics.frontier import matched_pair
 from lib.params import ParameterError, check, load, read_yaml
 from lib.studies.incidental_polysemanticity import protocol as study
-from lib.studies.incidental_polysemanticity.decoder_overlap import interference
+from lib.studies.incidental_polysemanticity.decoder_overlap import weighted_overlap
 
 PROFILES = ROOT / "params" / "incidental_polysemanticity"
 
@@ -77,7 +77,7 @@ def test_published_rows_are_those_of_their_decoders():
     found = study.published_arm(params())
     rows, D = found["runs"].query("storage == 'untied'"), torch.from_numpy(found["decoders"])
     untied = rows.pivot(index="combination", columns="seed", values="interference")
-    assert untied.to_numpy() == pytest.approx(interference(D).numpy())
+    assert untied.to_numpy() == pytest.approx(weighted_overlap(D).numpy())
     assert untied.index.tolist() == list(range(1, 9)) and (found["runs"].null_sd < 1e-6).all()
     last = rows[rows.combination == 8][["init", "noise", "reg", "act"]]
     assert set(last.itertuples(index=False, name=None)) == {("orthogonal", "positive_kurtosis", "L2", "gelu")}

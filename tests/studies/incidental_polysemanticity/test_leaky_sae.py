@@ -16,7 +16,7 @@ def acts(rows: int = 2, n: int = 60) -> torch.Tensor:
 
 
 def module(row: torch.Tensor) -> SharedSAE:
-    at = leaky_sae.layout(12).views(row.double())
+    at = leaky_sae.sae_layout(12).views(row.double())
     with torch.no_grad():
         return SharedSAE(at["W_dec"].T.float(), at["b_enc"].float())
 
@@ -40,7 +40,7 @@ def test_untied_rows_follow_the_module_that_a_cast_untied():
     for row in range(2):
         plain = module(start[row]).double()
         with torch.no_grad():
-            plain.decoder.weight.copy_(leaky_sae.layout(12).views(start[row])["W_dec"].T)
+            plain.decoder.weight.copy_(leaky_sae.sae_layout(12).views(start[row])["W_dec"].T)
             plain.encoder.weight.copy_(plain.decoder.weight.T)
         train_shared(plain, data[row], 40)
         torch.testing.assert_close(done.W_dec[row], plain.decoder.weight.T.detach(), rtol=0, atol=1e-10)
@@ -65,7 +65,7 @@ def test_per_sample_penalty_follows_autograd(unit_decoder):
     """mean over samples of |a - â|^2 + penalty * sum|f|, decoder rows brought back to length 1 after each step."""
     data, start, penalty = acts(1), leaky_sae.initial(12, [3]).double(), 0.3
     done = train_sae(data, start=start, steps=30, per="sample", penalty=penalty, unit_decoder=unit_decoder, slope=0.0)
-    at = {name: view[0].clone().requires_grad_() for name, view in leaky_sae.layout(12).views(start).items()}
+    at = {name: view[0].clone().requires_grad_() for name, view in leaky_sae.sae_layout(12).views(start).items()}
     if unit_decoder:
         at["W_dec"].data.div_(at["W_dec"].data.norm(dim=1, keepdim=True))
     adam = torch.optim.Adam(at.values(), lr=1e-3)
@@ -91,7 +91,7 @@ def test_penalties_and_seeds_belong_to_their_rows():
 
 
 def test_starts_are_transposes_of_unit_length_with_small_positive_biases():
-    at = leaky_sae.layout(12).views(leaky_sae.initial(12, range(20)))
+    at = leaky_sae.sae_layout(12).views(leaky_sae.initial(12, range(20)))
     assert torch.equal(at["W_enc"], at["W_dec"])
     torch.testing.assert_close(at["W_dec"].norm(dim=2), torch.ones(20, 16))
     assert at["b_enc"].min() >= 0 and 0.09 < at["b_enc"].max() <= 0.1

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from published_modules import network, train_network
 
 from lib.studies.incidental_polysemanticity import network as mlp
-from lib.studies.incidental_polysemanticity.data import Samples, correlated_groups
-from lib.studies.incidental_polysemanticity.kernels import layout, network_noise
+from lib.studies.incidental_polysemanticity.data import Samples, grouped_samples
+from lib.studies.incidental_polysemanticity.kernels import network_layout, network_noise
 from lib.studies.incidental_polysemanticity.network import PUBLISHED, Cell
 
 MIXED = [
@@ -27,7 +27,7 @@ def small():
 
 
 def test_every_factor_follows_the_plain_loop_in_float64():
-    data = Samples(*(part.double() if part.is_floating_point() else part for part in correlated_groups([3, 5])))
+    data = Samples(*(part.double() if part.is_floating_point() else part for part in grouped_samples([3, 5])))
     start = torch.stack([mlp.initial(cell.init, [3, 5], 12) for cell in MIXED]).double()
     draws = [0.1 * torch.randn(2, 12, 820, generator=torch.Generator().manual_seed(t)).double() for t in range(25)]
     walk = iter(draws)
@@ -41,7 +41,7 @@ def test_every_factor_follows_the_plain_loop_in_float64():
 
 
 def test_what_is_returned_is_the_clean_network(small):
-    data = correlated_groups([2, 5])
+    data = grouped_samples([2, 5])
     for c, s in ((0, 0), (3, 1), (7, 0)):
         net = network(small.theta[c, s], PUBLISHED[c])
         torch.testing.assert_close(small.acts[c, s], net[:-1](data.x[s, :820]))
@@ -70,11 +70,11 @@ def test_cells_that_differ_in_nothing_that_acts_are_equal():
 
 
 def test_starts_have_their_law():
-    orthogonal = layout(12).views(mlp.initial("orthogonal", [0, 1], 12))
+    orthogonal = network_layout(12).views(mlp.initial("orthogonal", [0, 1], 12))
     torch.testing.assert_close(orthogonal["W1"] @ orthogonal["W1"].mT, 2 * torch.eye(12).expand(2, 12, 12))
     torch.testing.assert_close(orthogonal["W0"].mT @ orthogonal["W0"], 2 * torch.eye(8).expand(2, 8, 8))
     assert not orthogonal["b3"].any()
-    uniform = layout(12).views(mlp.initial("random", range(50), 12))
+    uniform = network_layout(12).views(mlp.initial("random", range(50), 12))
     for name, fan_in in (("W0", 8), ("b0", 8), ("W4", 12), ("b4", 12)):
         bound = fan_in**-0.5
         assert 0.98 * bound < uniform[name].abs().max() <= bound
@@ -99,7 +99,7 @@ def test_training_fits_and_noise_of_each_step_differs():
 def test_expected_loss_under_noise_knows_its_variance_and_not_its_law(kind):
     """A linear map and a squared error follow the noise: E loss = clean loss + sigma^2 |W4|^2 / 8 whatever the law."""
     done = mlp.train([Cell(act="gelu")], [0], steps=50)
-    hidden, target = done.acts[0, 0], correlated_groups([0]).y[0, :820]
+    hidden, target = done.acts[0, 0], grouped_samples([0]).y[0, :820]
     W, b = done.weights["W4"][0, 0], done.weights["b4"][0, 0]
     source = network_noise(kind, [0], 0.1, (12, 820), "cpu")
     losses = [F.mse_loss((hidden + source()[0].T) @ W.T + b, target) for _ in range(400)]

@@ -9,8 +9,8 @@ from torch import nn
 
 from lib.studies.incidental_polysemanticity import leaky_sae, published
 from lib.studies.incidental_polysemanticity.data import weighted_targets
-from lib.studies.incidental_polysemanticity.decoder_overlap import interference, macs
-from lib.studies.incidental_polysemanticity.kernels import layout
+from lib.studies.incidental_polysemanticity.decoder_overlap import macs, weighted_overlap
+from lib.studies.incidental_polysemanticity.kernels import network_layout
 from lib.studies.incidental_polysemanticity.network import PUBLISHED
 
 
@@ -48,13 +48,13 @@ def test_every_draw_is_that_of_the_global_generators(global_seed_4):
     bias = nn.init.uniform_(encoder.bias.detach(), 0.0, 0.1)
 
     cells = [PUBLISHED[c] for c in (0, 1, 5)]  # random bipolar, orthogonal bipolar, orthogonal positive kurtosis
-    untrained = published.train_published(cells, [4], steps=0)
-    trained = published.train_published(cells, [4], steps=2)
+    untrained = published.train_published_networks(cells, [4], steps=0)
+    trained = published.train_published_networks(cells, [4], steps=2)
     assert torch.equal(untrained.networks.features[0], features[:820])
     assert torch.equal(untrained.networks.theta[0, 0], random_rows)
-    at = layout(12).views(untrained.networks.theta[1, 0])
+    at = network_layout(12).views(untrained.networks.theta[1, 0])
     assert all(torch.equal(at[f"W{i}"], linear.weight) for i, linear in enumerate(linears))
-    sae = leaky_sae.layout(12).views(trained.sae_start[1, 0])
+    sae = leaky_sae.sae_layout(12).views(trained.sae_start[1, 0])
     assert torch.equal(sae["b_enc"], bias)
     unit = decoder.weight.detach() / (decoder.weight.detach().norm(dim=0, keepdim=True) + 1e-8)
     torch.testing.assert_close(sae["W_dec"], unit.T)
@@ -81,16 +81,16 @@ def test_first_step_is_that_of_the_published_loop(global_seed_4):
         (net[-1](noisy) - weighted_targets(features[:820])).square().mean().backward()
         adam.step()
     plain = torch.cat([p.detach().flatten() for p in net.parameters()])
-    done = published.train_published([PUBLISHED[3]], [4], steps=3)
+    done = published.train_published_networks([PUBLISHED[3]], [4], steps=3)
     torch.testing.assert_close(done.networks.theta[0, 0], plain, rtol=0, atol=2e-6)
 
 
 def test_combination_8_reads_what_the_published_code_reads():
     """For seed 0 it prints Interference 7.7527 untied, 6.1637 tied, MACS .2762 and .2131, errors .0018 and .0096."""
-    replica = published.train_published([PUBLISHED[7]], [0])
+    replica = published.train_published_networks([PUBLISHED[7]], [0])
     assert float(replica.networks.train_mse) == pytest.approx(0.0018, abs=6e-5)
     assert float(replica.networks.val_mse) == pytest.approx(0.0096, abs=6e-5)
     for tied, printed, similarity in (("none", 7.7527, 0.2762), ("storage", 6.1637, 0.2131)):
         D = replica.autoencoders(tied).directions()
-        assert float(interference(D)) == pytest.approx(printed, abs=2e-3)
+        assert float(weighted_overlap(D)) == pytest.approx(printed, abs=2e-3)
         assert float(macs(D)) == pytest.approx(similarity, abs=2e-4)

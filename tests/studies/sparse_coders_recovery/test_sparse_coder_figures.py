@@ -78,6 +78,6 @@ def test_published_arms_show_before_after_and_the_printed_value():
 def test_effects_draw_every_seed_and_survive_a_missing_interval():
     rows = {"a - b": (np.array([0.1, 0.3]), Interval(0.2, 0.1, 0.3)),
             "c - d": (np.array([np.nan, 0.1]), Interval(np.nan, np.nan, np.nan))}
-    one, two = sparse_coders.effects({"SV-1: noise": rows, "SV-2": {"e": rows["a - b"]}}).axes
+    one, two = sparse_coders.paired_differences({"SV-1: noise": rows, "SV-2": {"e": rows["a - b"]}}).axes
     assert one.get_title(loc="left") == "SV-1: noise" and [t.get_text() for t in two.get_yticklabels()] == ["e"]
     assert list(one.lines[0].get_xdata()) == [0.1, 0.3]

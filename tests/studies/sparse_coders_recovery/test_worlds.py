@@ -29,7 +29,7 @@ def test_planted_samples_are_sums_of_their_features():
     x, features, other = world.sample(200, generator(1, "s"), 150)
     assert features.shape == (150, 20) and (features >= 0).all() and (features != 0).any()
     assert torch.allclose(x[:150], features @ world.dictionary, atol=1e-5)
-    assert torch.allclose(other[:150], features @ world.site, atol=1e-5)
+    assert torch.allclose(other[:150], features @ world.view, atol=1e-5)
 
 
 def test_signed_features_take_both_signs_along_the_same_directions():

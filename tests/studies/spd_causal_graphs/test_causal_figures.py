@@ -31,7 +31,7 @@ def graph():
 
 
 def test_places_put_sides_apart_and_untangle(graph):
-    at = causal_graph.places(graph)
+    at = causal_graph.node_positions(graph)
     assert {x for (side, _), (x, _) in at.items() if side == "in"} == {0.0}
     assert all(0 < y < 1 for _, y in at.values()) and len({at[n] for n in graph}) == 5
     assert (at["in", 3][1] < at["in", 5][1]) == (at["out", 2][1] < at["out", 1][1])

@@ -119,7 +119,7 @@ SHAPES = {  # SMALL and three zoo and plane sparsities, two of the others
     "zoo": {"W": (2, 3, 5, 20), "b": (2, 3, 20), "loss": (2, 3, 3), "norm": (2, 3, 20), "D": (2, 3, 20)},
     "plane": {"W": (3, 2, 5), "loss": (3, 3), "D": (3, 5), "sparsity": (3,)},
     "dynamics": {"step": (31,), "loss": (31, 3), "D": (31, 3, 5), "W": (31, 3, 2, 5)},
-    "privileged_basis": {"W": (2, 2, 5, 10), "loss": (2, 2, 6), "concentration": (2, 2)},
+    "privileged_basis": {"W": (2, 2, 5, 10), "loss": (2, 2, 6), "largest_unit_share": (2, 2)},
     "absolute_value": {"W1": (2, 10, 20), "W2": (2, 20, 10), "loss": (2,), "asymmetry": (2, 10), "served": (2, 10)},
     "correlated_pairs": {"W": (3, 5, 3, 2, 4), "loss": (3, 5, 3), "cosine_within": (3, 5, 3)},
     "published_importances": {"W": (7, 4, 5, 20), "importance": (7, 20), "runs": (28, 8)},

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lib.activations.patching import effects
+from lib.activations.patching import patch_effects
 from lib.activations.sites import open_site, other_class_means
 from lib.metrics.discs import matched_disc
 from lib.metrics.topography import disc
@@ -69,7 +69,7 @@ def test_a_disc_carries_what_its_own_units_do_beyond_scattered_equals(gain):
     found = class_units.disc_effects(site, other_class_means(site), scores, 8, (16, 16), 5, rng=rng("disc"))
     row, values = found.iloc[0], other_class_means(site)
     match = matched_disc(scores[0], 8, (16, 16), 5, rng=rng("disc"), tries=50, n_discs=8)
-    own, *apart = effects(site, np.stack([match.disc, *match.scattered]), values, 0)
+    own, *apart = patch_effects(site, np.stack([match.disc, *match.scattered]), values, 0)
     assert row.log_disc == pytest.approx(np.log(own) - np.log(apart).mean())  # the mean of logs
     assert row.scattered >= 8 - 1e-6 and row.log_disc == pytest.approx(np.log(row.disc / row.scattered), abs=0.1)
     if gain == 1:

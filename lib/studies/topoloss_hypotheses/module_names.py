@@ -11,7 +11,7 @@ from lib.activations.hooks import capture, match_modules
 from lib.training import image_tensor, prepare
 
 
-class Places(NamedTuple):
+class ModuleNames(NamedTuple):
     """Names of a model's modules."""
 
     layers: str
@@ -24,25 +24,25 @@ class Places(NamedTuple):
     last: str
 
 
-def places(model: nn.Module) -> Places:
+def module_names(model: nn.Module) -> ModuleNames:
     """Where the sheets, blocks and site of a timm vision transformer or ResNet are."""
     if hasattr(model, "blocks"):
         blocks = tuple(match_modules(model, "blocks.*"))
         site = blocks[len(blocks) // 2]
-        return Places("blocks.*.attn.proj", blocks, site, f"{site}.mlp.act", "norm")
+        return ModuleNames("blocks.*.attn.proj", blocks, site, f"{site}.mlp.act", "norm")
     if not hasattr(model, "layer4"):
-        raise ValueError(f"places knows vision transformers and ResNets, got a {type(model).__name__}")
-    return Places("layer*.*.conv*", ("layer1", "layer2", "layer3", "layer4"), "layer3", "layer3", "layer4")
+        raise ValueError(f"module_names knows vision transformers and ResNets, got a {type(model).__name__}")
+    return ModuleNames("layer*.*.conv*", ("layer1", "layer2", "layer3", "layer4"), "layer3", "layer3", "layer4")
 
 
 @torch.no_grad()
-def features(model: nn.Module, images: np.ndarray, at: Places, image_size: int | None = None) -> dict[str, Tensor]:
+def readings(model: nn.Module, images: np.ndarray, at: ModuleNames, image_size: int | None = None) -> dict[str, Tensor]:
     """What modules say of each image, [n, d] each.
 
     Args:
         model: in eval mode, on any device.
         images: uint8, as `lib.training` takes them.
-        at: of `places(model)`.
+        at: of `module_names(model)`.
         image_size: side of the middle part the model sees; None: all.
     Returns:
         Of every block one token per image, image i's token i mod tokens (one place of a convolution); under "class" the

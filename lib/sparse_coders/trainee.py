@@ -21,7 +21,7 @@ COLUMNS = ("step", "tokens", "lr", "loss", "reconstruction", "penalty", "aux", "
 
 @dataclass(frozen=True)
 class Plan:
-    """Options of `lib.sparse_coders.fit` that shape the run; see there."""
+    """Options of `lib.sparse_coders.fit` that shape the training; see there."""
 
     steps: int
     batch_size: int
@@ -85,7 +85,7 @@ class FitResult:
     metrics: dict[str, float]
 
 
-class Run:
+class Trainee:
     """One coder in training.
 
     Attributes:

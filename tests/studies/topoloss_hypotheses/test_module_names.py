@@ -7,24 +7,24 @@ import torch
 from torch import nn
 
 from lib.models.image_models import image_model
-from lib.studies.topoloss_hypotheses.places import features, places
+from lib.studies.topoloss_hypotheses.module_names import module_names, readings
 from lib.training import prepare
 
 
-def test_places_of_a_transformer_and_of_a_residual_network():
-    vit = places(image_model("tiny_vit", 16, 1, 3, 0, patch=8, depth=4))
+def test_module_names_of_a_transformer_and_of_a_residual_network():
+    vit = module_names(image_model("tiny_vit", 16, 1, 3, 0, patch=8, depth=4))
     assert vit.site == "blocks.2" and vit.codes == "blocks.2.mlp.act" and len(vit.blocks) == 4
     resnet = image_model("resnet18", 16, 3, 3, 0)
-    at = places(resnet)
+    at = module_names(resnet)
     assert at.site == "layer3" and at.blocks == ("layer1", "layer2", "layer3", "layer4")
     with pytest.raises(ValueError, match="got a Linear"):
-        places(nn.Linear(2, 2))
+        module_names(nn.Linear(2, 2))
 
 
-def test_features_are_one_token_per_image_in_turn_and_the_class_token():
+def test_readings_are_one_token_per_image_in_turn_and_the_class_token():
     model, rng = image_model("tiny_vit", 16, 1, 3, 0, patch=8, width=32, depth=2).eval(), np.random.default_rng(0)
     images = rng.integers(0, 256, (7, 16, 16), dtype=np.uint8)
-    found = features(model, images, places(model))
+    found = readings(model, images, module_names(model))
     with torch.no_grad():
         x = model.patch_embed(prepare(torch.from_numpy(images)[:, None]))
         x = model._pos_embed(x)
@@ -36,10 +36,10 @@ def test_features_are_one_token_per_image_in_turn_and_the_class_token():
     assert torch.allclose(found["last"], model.norm(after)[:, 0], atol=1e-5) and found["codes"].shape == (7, 128)
 
 
-def test_features_of_a_convolution_are_places_and_their_mean():
+def test_readings_of_a_convolution_are_places_and_their_mean():
     model = image_model("resnet18", 16, 3, 3, 0).eval()
     images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
-    found = features(model, images, places(model))
+    found = readings(model, images, module_names(model))
     with torch.no_grad():
         x = model.act1(model.bn1(model.conv1(prepare(torch.from_numpy(images).permute(0, 3, 1, 2)))))
         stage = model.layer3(model.layer2(model.layer1(x)))  # [3, 256, 4, 4]

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from lib.studies.incidental_polysemanticity.data import GROUPS, IMPORTANCE, compose, correlated_groups, targets
+from lib.studies.incidental_polysemanticity.data import GROUPS, IMPORTANCE, compose, grouped_samples, targets
 
 
 def test_features_are_the_literal_loop_over_samples_groups_and_members():
@@ -26,14 +26,14 @@ def test_features_are_the_literal_loop_over_samples_groups_and_members():
 
 def test_a_feature_is_active_in_fifteen_samples_of_a_hundred():
     """Group active .6, feature kept .5, value positive .5."""
-    data = correlated_groups(range(40))
+    data = grouped_samples(range(40))
     assert ((data.x > 0).float().mean((0, 1)) - 0.15).abs().max() < 0.01
     assert (data.group_active.float().mean((0, 1)) - 0.6).abs().max() < 0.01
     assert not (data.x > 0)[..., :3][~data.group_active[..., 0]].any()
 
 
 def test_features_go_together_inside_groups_only():
-    x = correlated_groups(range(40)).x.flatten(0, 1)  # [40960, 8]
+    x = grouped_samples(range(40)).x.flatten(0, 1)  # [40960, 8]
     correlation = torch.corrcoef(x.T)
     same = torch.zeros(8, 8, dtype=torch.bool)
     for members in GROUPS:
@@ -50,7 +50,7 @@ def test_targets_at_a_point_worked_out_by_hand():
 
 
 def test_targets_are_weighted_by_importance_and_split_as_published():
-    data = correlated_groups([3])
+    data = grouped_samples([3])
     torch.testing.assert_close(data.y[0, 7], targets(data.x[0, 7]) * torch.tensor(IMPORTANCE))
     fitted, held_out = data.split()
     assert fitted.x.shape == (1, 820, 8) and held_out.y.shape == (1, 204, 8)
@@ -58,12 +58,12 @@ def test_targets_are_weighted_by_importance_and_split_as_published():
 
 
 def test_a_seed_has_its_data_whatever_other_seeds_are_asked_for():
-    assert torch.equal(correlated_groups([4, 9]).x[1], correlated_groups([9]).x[0])
-    assert not torch.equal(correlated_groups([4]).x, correlated_groups([9]).x)
+    assert torch.equal(grouped_samples([4, 9]).x[1], grouped_samples([9]).x[0])
+    assert not torch.equal(grouped_samples([4]).x, grouped_samples([9]).x)
 
 
 def test_wrong_widths_and_probabilities_are_refused():
     with pytest.raises(ValueError, match="8 features"):
         targets(torch.zeros(5, 7))
     with pytest.raises(ValueError, match="density"):
-        correlated_groups([0], density=1.2)
+        grouped_samples([0], density=1.2)
