@@ -5,6 +5,7 @@ them can change without training again.
 """
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -80,11 +81,14 @@ def plan_of(params: Training, world: str, arm: str) -> dict[str, Any]:
     }
 
 
-def coders(params: OneWorld, world: str, arm: str, seed: int, plan: dict[str, Any]) -> dict[str, Any]:
+def coders(
+    params: OneWorld, world: str, arm: str, seed: int, plan: dict[str, Any], checkpoints: Path | None = None
+) -> dict[str, Any]:
     """Train one arm in one world at every setting of its knob, all settings from one start and on the same batches.
 
     Args:
         plan: as `plan_of` makes it.
+        checkpoints: folder in which training continues after a kill; written to at every quarter of it.
     Returns:
         coders: the state of each, by name.
     """
@@ -93,7 +97,8 @@ def coders(params: OneWorld, world: str, arm: str, seed: int, plan: dict[str, An
     made = untrained(params, world, arm, seed, options.pop("settings"), train.shape[1])
     order = stream_seed(params.seed, SLUG, "order", seed)
     with denormals_flushed():
-        fit(made, train, **options, seed=order, held_out=held, lr_decay=0.25, progress=False)
+        fit(made, train, **options, seed=order, held_out=held, lr_decay=0.25, progress=False,
+            checkpoint=checkpoints and checkpoints / "coders.pt", checkpoint_every=max(1, plan["steps"] // 4))
     return {"coders": [{name: as_array(value) for name, value in coder.state_dict().items()} for coder in made]}
 
 
