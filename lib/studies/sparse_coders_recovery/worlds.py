@@ -4,14 +4,40 @@ A world is a trained toy model (its columns are the features, its hidden layer t
 """
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from lib.data import planted as plant
 from lib.data.sparse_features import sparse_features
 from lib.models.toy_superposition import forward
+from lib.params import Params
+from lib.rng import generator
+
+SLUG = "sparse_coders_recovery"
+
+
+class Common(Params):
+    """What every stage of the study reads."""
+
+    seed: int = Field(ge=0, description="root of every random stream")
+    device: str = Field(pattern="^(auto|cpu|cuda)$", description="where toy models and coders are trained")
+
+
+class Law(Common):
+    """The planted law, whatever its dimensions."""
+
+    planted_features: int = Field(ge=21, description="features of the planted dictionary (SynthSAEBench: 16384)")
+    planted_roots: int = Field(ge=1, description="trees in it, of 4 children a node (128)")
+    planted_depth: int = Field(ge=1, le=3, description="levels below a root (3)")
+    planted_rarest: float = Field(gt=0, le=0.4, description="frequency of its rarest feature (0.0005)")
+
+
+def stream(params: Common, *labels: str | int, device: Any = "cpu") -> torch.Generator:
+    """The study's random stream of that name."""
+    return generator(params.seed, SLUG, *labels, device=device)
 
 
 class ToyLaw(NamedTuple):
@@ -107,6 +133,12 @@ def bench_law(n: int, d: int, roots: int, depth: int, rarest: float, rng: torch.
         exclusive=True, scaled=True, factor=plant.low_rank_factor(n, 25, 0.1, rng), mean=torch.linspace(5, 4, n),
         std=std, bias=0.5 * plant.random_directions(1, d, rng)[0],
     )
+
+
+def planted_law(params: Law, d: int, rng: torch.Generator) -> plant.Planted:
+    """`bench_law` of the study's planted features in d dimensions."""
+    shape = params.planted_features, d, params.planted_roots, params.planted_depth, params.planted_rarest
+    return bench_law(*shape, rng)
 
 
 def small_law(n: int, d: int, hierarchy: bool, rng: torch.Generator) -> plant.Planted:
