@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from lib.models.image_models import image_model
-from lib.studies.topoloss_hypotheses.places import features, places
+from lib.studies.topoloss_hypotheses.features import features
+from lib.studies.topoloss_hypotheses.places import places
 from lib.training import prepare
 
 
