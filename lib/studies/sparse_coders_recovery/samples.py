@@ -75,7 +75,7 @@ OneWorld = Toys | Bench | Small
 
 
 class Data(NamedTuple):
-    """Samples of a world: x, features (in training of the first samples only) and the other site."""
+    """Samples of a world: x, features (in training of the first samples only) and their second view."""
 
     train: tuple[Tensor, Tensor, Tensor]
     held: tuple[Tensor, Tensor, Tensor]
@@ -117,8 +117,8 @@ def ground_truth(params: OneWorld, world: str, seed: int) -> World:
     parent = None
     if world == "flat":  # the twin of that seed's hierarchy
         law, parent = flat_twin(law, rng), law.parent.to(device)
-    site = stream(params, world, "site", seed, device=device)
-    return planted_world(law.to(device), site, world == "signed", parent)
+    view = stream(params, world, "site", seed, device=device)
+    return planted_world(law.to(device), view, world == "signed", parent)
 
 
 @functools.lru_cache(maxsize=2)

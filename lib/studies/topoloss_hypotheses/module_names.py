@@ -1,14 +1,11 @@
-"""Where the book reads an image classifier, and what it reads there."""
+"""Where an image classifier is read."""
 from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from lib.activations.hooks import capture, match_modules
-from lib.training import image_tensor, prepare
+from lib.activations.hooks import match_modules
 
 
 class ModuleNames(NamedTuple):
@@ -33,30 +30,3 @@ def module_names(model: nn.Module) -> ModuleNames:
     if not hasattr(model, "layer4"):
         raise ValueError(f"module_names knows vision transformers and ResNets, got a {type(model).__name__}")
     return ModuleNames("layer*.*.conv*", ("layer1", "layer2", "layer3", "layer4"), "layer3", "layer3", "layer4")
-
-
-@torch.no_grad()
-def readings(model: nn.Module, images: np.ndarray, at: ModuleNames, image_size: int | None = None) -> dict[str, Tensor]:
-    """What modules say of each image, [n, d] each.
-
-    Args:
-        model: in eval mode, on any device.
-        images: uint8, as `lib.training` takes them.
-        at: of `module_names(model)`.
-        image_size: side of the middle part the model sees; None: all.
-    Returns:
-        Of every block one token per image, image i's token i mod tokens (one place of a convolution); under "class" the
-        class token after the middle block, and of `at.codes` and `at.last` theirs (the mean over places).
-    """
-    names, parts = tuple(dict.fromkeys([*at.blocks, at.codes, at.last])), []
-    device = next(model.parameters()).device
-    for some in image_tensor(images).split(500):
-        with capture(model, *names) as found:
-            model(prepare(some.to(device), image_size))
-        tokens = {name: a if a.ndim == 3 else a.flatten(2).mT for name, a in found.items()}  # [n, tokens, d]
-        image = torch.arange(len(some), device=device)
-        part = {name: tokens[name][image, image % tokens[name].shape[1]] for name in at.blocks}
-        for key, name in {"class": at.site, "codes": at.codes, "last": at.last}.items():
-            part[key] = tokens[name][:, 0].clone() if found[name].ndim == 3 else tokens[name].mean(1)
-        parts.append(part)
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from lib.models.image_models import image_model
-from lib.studies.topoloss_hypotheses.module_names import module_names, readings
+from lib.studies.topoloss_hypotheses.module_names import module_names
+from lib.studies.topoloss_hypotheses.readings import readings
 from lib.training import prepare
 
 

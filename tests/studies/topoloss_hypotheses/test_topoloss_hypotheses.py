@@ -16,6 +16,8 @@ from lib import files
 from lib.data.registry import DatasetUnavailable
 from lib.files import ROOT
 from lib.params import load
+from lib.press.runs import planned
+from lib.studies.topoloss_hypotheses import data, measure, train
 from lib.studies.topoloss_hypotheses import protocol as study
 from lib.topoloss import TopoLoss
 
@@ -47,9 +49,15 @@ def test_every_point_of_the_sweep_is_a_full_run_with_other_values():
     assert len(points) == 11
 
 
-def test_every_parameter_is_used():
-    used = {node.attr for node in ast.walk(ast.parse(inspect.getsource(study))) if isinstance(node, ast.Attribute)}
-    assert set(study.Params.model_fields) - {"profile"} <= used
+@pytest.mark.parametrize(
+    ("group", "stages"),
+    [(data.Data, [data]), (train.Training, [data, train]), (measure.Measuring, [data, train, measure]),
+     (study.Params, [data, train, measure, study])],
+)
+def test_every_parameter_is_used_by_the_stages_that_take_it(group, stages):
+    nodes = [node for stage in stages for node in ast.walk(ast.parse(inspect.getsource(stage)))]
+    used = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    assert set(group.model_fields) - {"profile"} <= used
 
 
 def test_arms_hold_weights_controls_and_what_the_full_profile_adds():
@@ -63,6 +71,16 @@ def test_arms_hold_weights_controls_and_what_the_full_profile_adds():
     for wrong in ((0.1, 1.0), (0.0, 0.1), (0.0, 1.0, 0.1)):
         with pytest.raises(ValueError, match="alphas must rise"):
             study.arms(params(alphas=wrong))
+
+
+def test_a_model_is_asked_for_by_what_trains_it_alone():
+    def asked(**changes):
+        changed = params().replace(**changes)
+        return planned(train.trained, changed, tuple(study.arms(params())[0]), 0).path
+
+    measuring = {"null_draws": 11, "coder_steps": 7, "patch_images": 1, "coder_images": 50, "scored_images": 20}
+    assert asked(profile="quick", seeds=3, alphas=(0.0, 1.0), **measuring) == asked()
+    assert asked(lr=0.1) != asked() != asked(select_images=150)
 
 
 def test_splits_share_no_image_and_every_class_is_patched():
@@ -82,14 +100,14 @@ def test_without_its_data_a_profile_says_what_gets_it_and_trains_nothing(profile
     monkeypatch.setattr(files, "BUILD", tmp_path)
     monkeypatch.setenv("BOOK_OFFLINE", "1")
     monkeypatch.delenv("BOOK_IMAGENET100", raising=False)
-    monkeypatch.setattr(study, "train", None)  # calling it would fail with another error
-    study.splits.cache_clear()
+    monkeypatch.setattr(train, "train", None)  # calling it would fail with another error
+    data._pool.cache_clear()
     with pytest.raises(DatasetUnavailable, match=f"python -m lib.data.*{named}|{named}.*python -m lib.data"):
-        study.trained(params(profile), tuple(study.arms(params(profile))[0]), 0)
+        train.trained(params(profile), tuple(study.arms(params(profile))[0]), 0)
 
 
 def test_arms_of_a_seed_start_alike_and_seeds_differ():
-    first, second, other = (study.untrained(params(), study.arms(params())[a], s) for a, s in ((0, 0), (3, 0), (0, 1)))
+    first, second, other = (train.untrained(params(), study.arms(params())[a], s) for a, s in ((0, 0), (3, 0), (0, 1)))
     weights = [model.state_dict() for model in (first, second, other)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert not torch.equal(weights[0]["head.weight"], weights[2]["head.weight"])
@@ -98,11 +116,11 @@ def test_arms_of_a_seed_start_alike_and_seeds_differ():
 @cache
 def model_of(name: str, steps: int = 40):
     [arm] = [arm for arm in study.arms(params()) if arm.name == name]
-    return study.trained(params(steps=steps), tuple(arm), 0)
+    return train.trained(params(steps=steps), tuple(arm), 0)
 
 
 def loss_on_sheet(done: dict, permute: int | None = None) -> float:
-    model = study.untrained(params(), study.arms(params())[0], 0)
+    model = train.untrained(params(), study.arms(params())[0], 0)
     model.load_state_dict({name: torch.as_tensor(value) for name, value in done["weights"].items()})
     return float(TopoLoss(model, "blocks.*.attn.proj", params().factor, permute=permute)(model))
 
@@ -116,7 +134,7 @@ def test_the_loss_is_reached_on_the_sheet_it_was_asked_on():
 
 
 def test_training_repeats_exactly():
-    again = study.trained(params(steps=40), tuple(study.arms(params())[2]), 0)
+    again = train.trained(params(steps=40), tuple(study.arms(params())[2]), 0)
     assert all(np.array_equal(again["weights"][name], value) for name, value in model_of("α = 1")["weights"].items())
 
 
@@ -124,7 +142,7 @@ def test_the_earlier_checkpoint_is_the_one_as_accurate_as_the_topographic_model(
     plain, topo = model_of("α = 0"), model_of("α = 1")
     kept = [{**own, "accuracy": value} for own, value in zip(plain["snapshots"], (0.2, 0.5, 0.6), strict=True)]
     told = {"α = 0": {**plain, "accuracy": 0.8, "snapshots": kept}, "α = 1": {**topo, "accuracy": 0.54}}
-    monkeypatch.setattr(study, "reuse", lambda function, p, arm, seed: told[arm[0]])
+    monkeypatch.setattr(measure, "reuse", lambda function, p, arm, seed: told[arm[0]])
     arm = study.arms(params())[-1]
     model, known = study.restored(params(steps=40), arm, 0)
     assert arm.earlier and known["accuracy"] == 0.5 and known["step"] == 28 and not model.training
@@ -143,7 +161,7 @@ def test_a_control_that_is_the_plain_model_itself_is_not_measured_twice(step, mo
         return pd.DataFrame([{**config, **row} for config in configs])
 
     monkeypatch.setattr(study, "collect", collect)
-    monkeypatch.setattr(study, "_matching", lambda *_: {"step": step})
+    monkeypatch.setattr(study, "matching", lambda *_: {"step": step})
     found = study.runs(params())
     assert len(asked) == models and ("earlier checkpoint" in asked) == (step < params().steps)
     assert found["scalars"].groupby("arm").seed.nunique().eq(2).all() and found["scalars"].arm.nunique() == 5
@@ -151,7 +169,7 @@ def test_a_control_that_is_the_plain_model_itself_is_not_measured_twice(step, mo
 
 def test_a_model_is_measured_whole_and_the_same_again():
     arm = study.arms(params())[2]
-    found, again = study.measured(params(), arm, 0), study.measured(params(), arm, 0)
+    found, again = measure.measured(params(), arm, 0), measure.measured(params(), arm, 0)
     assert set(found["scalars"]) >= SCALARS and all(np.isfinite(v) for v in found["scalars"].values())
     assert found["scalars"]["exponent"] == pytest.approx(-1, abs=1e-3)
     assert len(found["classes"]) == 27 and set(found["classes"]) >= CLASSES
@@ -165,7 +183,7 @@ def test_a_model_is_measured_whole_and_the_same_again():
 def test_a_residual_network_goes_through_the_same_measurements():
     small = params(steps=2, coder_steps=2, k=(2, 4), fixed_k=4, coder_images=64, random_sets=2, top_units=2)
     arm = study.Arm("ResNet-18, α = 1", 1.0, 4.0, model="resnet18")
-    found = study.measured(small, arm, 0)
+    found = measure.measured(small, arm, 0)
     assert found["maps"]["contrast"].shape == (27, 256)  # channels of the third stage
     assert set(found["coders"].layer) == {"layer1", "layer2", "layer3", "layer4"}
     assert np.isfinite(found["classes"].log_matched).all()
