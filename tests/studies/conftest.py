@@ -1,0 +1,1 @@
+"""What tests of several studies share lies beside this file, which puts it on their path."""
