@@ -3,13 +3,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lib.rng import generator
-from lib.spd.components import plain
 from lib.training import History, Recipe, train
 
 
@@ -34,7 +34,7 @@ class MLP(nn.Module):
                 nn.init.uniform_(parameter, -bound, bound, generator=rng)
             setattr(self, f"fc{place}", layer)
 
-    def forward(self, x: Tensor, op=plain) -> Tensor:
+    def forward(self, x: Tensor, op=lambda name, module, x: module(x)) -> Tensor:
         """Logits, [B, classes], of `pixels` [B, d_in] in [0, 1] or of images [B, C, H, W] in [-1, 1].
 
         Args:
@@ -54,16 +54,17 @@ def pixels(images: np.ndarray, peak: int) -> Tensor:
 
 def train_mlp(
     images: np.ndarray, labels: np.ndarray, sizes: Sequence[int], seed: int, steps: int, batch: int = 128,
-    lr: float = 1e-3, device: str = "auto",
+    lr: float = 1e-3, **options: Any,
 ) -> tuple[MLP, History]:
     """A trained MLP and its history: Adam, a cosine to 0, no weight decay, no augmentation; one seed, one network.
 
     Args:
         images: uint8, [n, H, W], black 0 and white 255; labels: [n].
         sizes, seed: as in `MLP`; steps, batch, lr: of `lib.training.Recipe`.
+        options: of `lib.training.train`, such as device and checkpoint.
     """
     model = MLP(sizes, seed)
-    history = train(model, images, labels, mlp_recipe(steps, batch, lr), seed, device=device, progress=False)
+    history = train(model, images, labels, mlp_recipe(steps, batch, lr), seed, progress=False, **options)
     return model.eval().requires_grad_(False), history
 
 

@@ -16,8 +16,8 @@ LABELS = (IMAGES.reshape(64, -1)[:, 0] > 127).astype(int)
 CONFIG = SPDConfig(6, steps=5, batch_size=32, warmup_steps=20, divergence="kl", faithfulness=1.0)
 
 
-def trained(config: SPDConfig = CONFIG):
-    return train_joint(IMAGES, LABELS, (16, 8, 2), 0, 5, config, batch=32, device="cpu")
+def trained(config: SPDConfig = CONFIG, **options):
+    return train_joint(IMAGES, LABELS, (16, 8, 2), 0, 5, config, batch=32, device="cpu", **options)
 
 
 def test_the_loss_of_a_living_decomposition_reaches_every_weight_and_that_of_a_frozen_one_none():
@@ -43,6 +43,11 @@ def test_joint_training_repeats_and_differs_from_training_alone():
     assert not torch.equal(network.fc1.weight, alone.fc1.weight)
     assert type(dec) is Decomposition and torch.equal(dec.sites["fc1"].weight, network.fc1.weight)
     assert not any(p.requires_grad for p in network.parameters())
+
+
+def test_a_checkpoint_changes_nothing(tmp_path):
+    (network, _), (kept, _) = trained(), trained(checkpoints=tmp_path)
+    assert torch.equal(network.fc1.weight, kept.fc1.weight) and (tmp_path / "joint").is_file()
 
 
 def test_a_larger_weight_on_faithfulness_leaves_less_over():

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import ast
-import inspect
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch
 
 from lib.files import ROOT
 from lib.params import load
+from lib.studies.spd_causal_graphs import measure, train, train_spd, train_toy
 from lib.studies.spd_causal_graphs import protocol as study
 
 PROFILES = ROOT / "params" / "spd_causal_graphs"
@@ -42,7 +42,9 @@ def test_profile_is_accepted_and_opens_with_its_story(path: Path):
 
 
 def test_every_parameter_is_used():
-    used = {node.attr for node in ast.walk(ast.parse(inspect.getsource(study))) if isinstance(node, ast.Attribute)}
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in Path(study.__file__).parent.glob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    used = {node.attr for node in nodes if isinstance(node.value, ast.Name) and node.value.id == "params"}
     assert set(study.Params.model_fields) - {"profile"} <= used
 
 
@@ -52,26 +54,27 @@ def test_full_profile_has_the_reports_sizes():
 
 
 def test_data_is_split_by_image_and_black_is_zero():
-    own = study.data(params())
+    own = train.data(params())
     assert len(own.held) == params().held_out and len(own.train) + len(own.held) == 1797
     assert own.train.dtype == np.uint8 and own.train.min() == 0 and own.train.max() == 255
-    train, held = own.pixels(torch.device("cpu"))
-    assert train.shape[1] == 64 and 0 <= held.min() and held.max() == 1
+    x, held = own.pixels(torch.device("cpu"))
+    assert x.shape[1] == 64 and 0 <= held.min() and held.max() == 1
     assert len(set(own.held_labels)) == 10  # shuffled: they are stored by writer
 
 
-def test_a_restored_decomposition_is_the_one_that_was_read():
-    network, dec, net = study.restored(tiny(), 0, "noise")
-    own = study.data(tiny())
-    [kept] = study.reuse(study.trained, params=tiny(), seed=0)["noise"]["reading"],
-    assert study.reading(network, dec, own) == pytest.approx(kept)
+def test_a_restored_decomposition_is_the_one_that_was_trained():
+    network, dec, net = measure.restored(tiny(), 0, "noise")
+    own = train.data(tiny())
+    kept = train_spd.decomposed(tiny(), 0, "noise")
+    assert all(np.array_equal(values, kept["decomposition"][name]) for name, values in dec.arrays().items())
+    assert np.array_equal(network.fc1.weight, train.trained(tiny(), 0)["fc1.weight"])
     x = own.pixels(torch.device("cpu"))[1]
     torch.testing.assert_close(net.output(x), network(x), atol=1e-5, rtol=1e-5)  # all components and delta on
 
 
 def test_every_arm_is_read_and_the_importance_loss_lowers_l0():
     rows = study.arms(tiny())
-    assert len(rows) == len(study.ARMS) * tiny().seeds and rows.notna().all().all()
+    assert len(rows) == len(train_spd.ARMS) * tiny().seeds and rows.notna().all().all()
     l0 = rows.groupby("arm").l0_1.mean()
     assert l0["unimportant"] > l0["noise"] > l0["bernoulli"]
     frozen = rows[~rows.arm.str.startswith("joint")]
@@ -113,5 +116,5 @@ def test_bernoulli_masks_have_no_gradient_and_noise_does():
 def test_the_toy_reads_one_number_per_seed():
     found = study.toy(tiny(), "uniform")
     assert found["errors"].shape == found["used"].shape == (tiny().seeds,)
-    one = study.one_feature(torch.Generator().manual_seed(0), 50)
+    one = train_toy.one_feature(torch.Generator().manual_seed(0), 50)
     assert one.shape == (50, 5) and ((one > 0).sum(1) <= 1).all()
