@@ -1,0 +1,29 @@
+"""What the studies' tests share: which parameters a part of a study reads."""
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from lib.params import Params
+
+
+@pytest.fixture
+def reads() -> Callable[..., set[str]]:
+    """reads(part, params, *rest) -> the fields of its group that one call of the part reads."""
+
+    def recorded(part: Callable[..., Any], params: Params, *rest: Any) -> set[str]:
+        group, seen = typing.get_type_hints(part)["params"], set()
+
+        class Recorder(group):
+            def __getattribute__(self, name: str) -> Any:
+                if name in group.model_fields:
+                    seen.add(name)
+                return super().__getattribute__(name)
+
+        part(Recorder.model_construct(**{name: getattr(params, name) for name in group.model_fields}), *rest)
+        return seen
+
+    return recorded
