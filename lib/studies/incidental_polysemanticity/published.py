@@ -10,9 +10,13 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from lib.rng import generator
+from lib.studies.incidental_polysemanticity import decoder_overlap as geometry
 from lib.studies.incidental_polysemanticity import leaky_sae
 from lib.studies.incidental_polysemanticity import network as incidental_mlp
 from lib.studies.incidental_polysemanticity.data import (
@@ -24,7 +28,42 @@ from lib.studies.incidental_polysemanticity.data import (
     compose,
     weighted_targets,
 )
+from lib.studies.incidental_polysemanticity.groups import Root
 from lib.studies.incidental_polysemanticity.network import PUBLISHED, Cell, Trained
+from lib.studies.incidental_polysemanticity.report import published_metrics, table
+from lib.tensors import device_named
+
+
+class Published(Root):
+    """What the published programme takes."""
+
+    published_seeds: int = Field(ge=2, le=100, description="seeds of the published programme, 0 .. (theirs 10)")
+    published_steps: int = Field(ge=1, le=2000, description="steps of its networks (theirs 2000)")
+    published_sae_steps: int = Field(ge=1, le=1000, description="steps of its autoencoders (theirs 1000)")
+
+
+def published_arm(params: Published) -> dict:
+    """The eight published combinations with the published draws, autoencoders untied (as printed) and tied.
+
+    Returns:
+        runs: DataFrame, one row per (storage, combination, seed): storage "untied" or "tied", combination 1..8, the
+            cell's init, noise, reg, act, and train_mse, val_mse, w4, interference, macs, calibrated, null_sd (standard
+            deviation of MACS over 200 column permutations), l0 (share > 0), sae_mse (on z-scored activations, as
+            published), fvu (on the activations it was trained on).
+        decoders: untied decoder columns, [8, seeds, 12, 16].
+    """
+    seeds, device = range(params.published_seeds), device_named(params.device)
+    replica = train_published(PUBLISHED, seeds, params.published_steps, device)
+    network, frames, decoders = replica.networks, [], {}
+    acts, permutations = network.acts.flatten(0, 1), generator(params.seed, "column permutations")
+    own = {"train_mse": network.train_mse, "val_mse": network.val_mse, "w4": geometry.w4(network.weights)}
+    for storage, tied in (("untied", "none"), ("tied", "storage")):
+        sae = replica.autoencoders(tied, params.published_sae_steps)
+        found = {name: values.flatten() for name, values in own.items()} | published_metrics(sae, acts, permutations)
+        rows = table(PUBLISHED, seeds, found)
+        frames.append(rows.assign(storage=storage, combination=np.repeat(np.arange(1, 9), len(seeds))))
+        decoders[storage] = sae.directions().unflatten(0, (8, len(seeds)))
+    return {"runs": pd.concat(frames, ignore_index=True), "decoders": decoders["untied"].cpu().numpy()}
 
 
 class Replica(NamedTuple):

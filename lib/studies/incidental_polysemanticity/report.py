@@ -4,14 +4,18 @@ Rows are C cells x S seeds, cells first.
 """
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from itertools import product
+
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from lib.metrics import recovery
 from lib.studies.incidental_polysemanticity import decoder_overlap as geometry
 from lib.studies.incidental_polysemanticity.leaky_sae import LeakySAE
-from lib.studies.incidental_polysemanticity.network import Trained
+from lib.studies.incidental_polysemanticity.network import Cell, Trained
 
 
 def scaled(acts: Tensor, others: Tensor | None = None) -> Tensor:
@@ -84,3 +88,10 @@ def fvu_rows(x: Tensor, recons: Tensor) -> Tensor:
     """
     total, error = (x - x.mean(1, keepdim=True)).square().sum((1, 2)), (recons - x).square().sum((1, 2))
     return torch.where(total > 1e-6 * x.square().sum((1, 2)), error / total, torch.nan)
+
+
+def table(cells: Sequence[Cell], seeds: Sequence[int], found: Mapping[str, Tensor | np.ndarray]) -> pd.DataFrame:
+    """One row per (cell, seed), columns init, noise, reg, act, penalty, seed and what was found, each [C * S]."""
+    names = ("init", "noise", "reg", "act", "penalty")
+    rows = pd.DataFrame([{n: getattr(c, n) for n in names} | {"seed": s} for c, s in product(cells, seeds)])
+    return rows.assign(**{name: np.asarray(torch.as_tensor(values).cpu()) for name, values in found.items()})
