@@ -32,13 +32,11 @@ class Coders(Networks):
 def coders(params: Coders) -> dict:
     """Library coders on the first networks of `strengths`: JumpReLU, ReLU, ReLU + resampling, TopK, TopK + AuxK.
 
-    Returns:
-        runs: DataFrame, one row per (arm, setting, seed): l0, fvu, dead, recovery, interference.
+    runs: DataFrame, one row per (arm, setting, seed): l0, fvu, dead, recovery, interference.
     """
-    seeds = params.first(params.coder_seeds)
+    seeds, rows = params.first(params.coder_seeds), []
     network = train([PUBLISHED[7]], seeds, params.steps, device_named(params.device), params.lr)
     acts, val = scaled(network.acts), scaled(network.acts, network.val_acts)
-    rows = []
     for s, seed in enumerate(seeds):
         dictionary = geometry.feature_directions(network.features[s], acts[0, s]).cpu().numpy()
         for arm, setting, coder in _trained_coders(params, acts[0, s], val[0, s], seed):
@@ -55,8 +53,7 @@ def _trained_coders(params: Coders, acts: Tensor, val: Tensor, seed: int) -> lis
     arms += [("TopK + AuxK", k, {"rule": "topk", "k": k}) for k in params.ks]
     made = [(arm, float(value), SparseCoder(12, 16, seed=seed, device=acts.device, **own)) for arm, value, own in arms]
     fit([coder for _, _, coder in made], acts, **options)
-    often = max(1, params.coder_steps // 4)
-    strongest = params.relu_penalties[-1]
+    strongest, often = params.relu_penalties[-1], max(1, params.coder_steps // 4)
     coder = SparseCoder(12, 16, rule="relu", l1=strongest, seed=seed, device=acts.device)
     fit(coder, acts, resample_every=often, **options)
     return [*made, ("ReLU + resampling", float(strongest), coder)]

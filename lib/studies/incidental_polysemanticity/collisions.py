@@ -35,14 +35,8 @@ class Collisions(Root):
     collision_penalty: float = Field(gt=0, description="its L1 penalty")
 
 
-
 class Ensemble(NamedTuple):
-    """Trained instances.
-
-    Attributes:
-        W: one row per feature, one column per unit, [I, n, m]; start: the same before training.
-        steps: the T logged steps; history: W at those, [T, I, n, m].
-    """
+    """Trained instances W [I, n, m], one row per feature, and their start; history: W at the T logged steps."""
 
     W: Tensor
     start: Tensor
@@ -68,9 +62,7 @@ def train(
     rng = generator(seed, "collisions", "noise", noise, device=device)
 
     def hidden(W: Tensor) -> Tensor:
-        if noise == "none":
-            return W
-        return W + SIGMA * unit_noise(noise, (instances, 1, m), rng)
+        return W if noise == "none" else W + SIGMA * unit_noise(noise, (instances, 1, m), rng)
 
     if sgd is not None:
         return _descend(start, steps, sgd, hidden, penalty, {*log_at, steps})
@@ -78,11 +70,7 @@ def train(
 
 
 def loss_and_gradient(W: Tensor, hidden: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
-    """Sum of squared errors plus penalty [I], and its gradient [I, n, m].
-
-    Args:
-        W: [I, n, m]; hidden: what the units hold for each basis vector, W itself or W plus noise, [I, n, m].
-    """
+    """Sum of squared errors plus penalty [I], and its gradient [I, n, m]; hidden: W or W plus noise, [I, n, m]."""
     pre = torch.bmm(hidden, W.mT)  # [I, n, n]
     error = pre.clamp_min(0)
     error.diagonal(dim1=1, dim2=2).sub_(1)
@@ -91,10 +79,7 @@ def loss_and_gradient(W: Tensor, hidden: Tensor, penalty: float) -> tuple[Tensor
     return loss, torch.bmm(d, W).baddbmm_(d.mT, hidden).add_(W.sign(), alpha=penalty)
 
 
-Hidden = Callable[[Tensor], Tensor]
-
-
-def _adamw(start: Tensor, steps: int, hidden: Hidden, penalty: float, log_at: Iterable[int]) -> Ensemble:
+def _adamw(start: Tensor, steps: int, hidden: Callable, penalty: float, log_at: Iterable[int]) -> Ensemble:
     names, lr = Layout(W=tuple(start.shape[1:])), 1e-3
 
     def step(theta: Tensor, grad: Tensor) -> Tensor:
@@ -109,7 +94,7 @@ def _adamw(start: Tensor, steps: int, hidden: Hidden, penalty: float, log_at: It
 
 
 @torch.no_grad()
-def _descend(start: Tensor, steps: int, lr: float, hidden: Hidden, penalty: float, keep: set[int]) -> Ensemble:
+def _descend(start: Tensor, steps: int, lr: float, hidden: Callable, penalty: float, keep: set[int]) -> Ensemble:
     W, history = start.clone(), []
     with denormals_flushed():
         for step in range(1, steps + 1):
@@ -122,10 +107,7 @@ def _descend(start: Tensor, steps: int, lr: float, hidden: Hidden, penalty: floa
 
 
 def expected_collisions(n: int, m: int) -> float:
-    """Published expectation of polysemantic units, n^2/4m: half the n^2/2m pairs that share their largest unit.
-
-    Source: Lecomte et al. 2023.
-    """
+    """Published expectation of polysemantic units, n^2/4m: half the n^2/2m pairs that share their largest unit."""
     return n * n / (4 * m)
 
 
@@ -152,8 +134,7 @@ def collision_counts(params: Collisions) -> dict:
         W = train(n, *size, device=device_named(params.device)).W.cpu()
         found = {"polysemantic": polysemantic_units(W).numpy(), "instance": np.arange(len(W)),
                  "represented": represented(W).any(2).double().mean(1).numpy()}
-        expected = {"n": n, "expected": expected_collisions(n, m),
-                    "expected_units": expected_shared_units(n, m)}
+        expected = {"n": n, "expected": expected_collisions(n, m), "expected_units": expected_shared_units(n, m)}
         frames.append(pd.DataFrame(found | expected))
         opposite.append(float(opposite_sign_share(W)))
     return {"runs": pd.concat(frames, ignore_index=True), "opposite": np.array(opposite)}

@@ -66,6 +66,10 @@ class Clipping(Penalised):
     clip: float = Field(gt=0, description="largest gradient norm of the clipped networks")
 
 
+class Judged(Factorial, Nothing, Strengths, Widths, Clipping):
+    """What the stages of this file take together."""
+
+
 def factorial(params: Factorial) -> dict:
     """The full factorial init x noise x reg x act, each cell at every penalty of its regularisation.
 
@@ -74,41 +78,34 @@ def factorial(params: Factorial) -> dict:
             `judged` measures, and polysemantic: share of first-layer units with two weights or more in [.8, 1.2].
     """
     sweeps = {"L1": params.l1_penalties, "L2": params.l2_penalties}
-    cells = [
-        Cell(init, noise, reg, act, penalty)
-        for init, noise, (reg, penalties), act in product(INITS, NOISES, sweeps.items(), ACTS)
-        for penalty in penalties
-    ]
+    factors = product(INITS, NOISES, sweeps.items(), ACTS)
+    cells = [Cell(init, noise, reg, act, level) for init, noise, (reg, levels), act in factors for level in levels]
     return {"runs": _runs(params, cells, params.first(params.seeds))}
 
 
 def nothing(params: Nothing) -> dict:
     """What the metrics read where there is nothing: random directions, untrained networks, shuffled activations.
 
-    Shuffled: each unit's activations in an order of their own, which keeps every unit and no relation between them.
-
     Returns:
         interference, macs: of 16 random directions in R^12, [draws].
-        untrained, shuffled: DataFrames as `factorial` has them; shuffled ones judged on the true activations.
+        untrained, shuffled: DataFrames as `factorial` has them. Shuffled: each unit's activations in an order of their
+            own, which keeps every unit and no relation between them; judged on the true activations.
         recovery: mean matched cosine of 16 random directions with the features of a trained network, [draws].
     """
     seeds, rng = params.first(params.seeds), numpy_generator(params.seed, "random directions")
     random = {
-        metric.__name__: geometry.random_direction_null(metric, params.null_draws, rng=rng)
-        for metric in (geometry.interference, geometry.macs)
+        name: geometry.random_direction_null(metric, params.null_draws, rng=rng)
+        for name, metric in (("interference", geometry.interference), ("macs", geometry.macs))
     }
-    blank = [Cell(init, act=act) for init, act in product(INITS, ACTS)]
-    network = _train(params, [PUBLISHED[0], PUBLISHED[7]], seeds)
+    cells, blank = [PUBLISHED[0], PUBLISHED[7]], [Cell(init, act=act) for init, act in product(INITS, ACTS)]
+    network = _train(params, cells, seeds)
     acts = scaled(network.acts)
     order = torch.rand(acts.shape, generator=generator(params.seed, "shuffle")).argsort(2).to(acts.device)
     sae = _autoencoders(params, acts.gather(2, order), seeds, params.sae_penalty)
-    judgements = judged(sae, network, acts)
     dictionary = geometry.feature_directions(network.features, acts)[0, 0].cpu().numpy()
     draws = recovery.random_dictionary_null(dictionary, 16, rng, params.null_draws, matched_cosine)
-    return random | {
-        "untrained": _runs(params, blank, seeds, steps=0), "recovery": draws,
-        "shuffled": table([PUBLISHED[0], PUBLISHED[7]], seeds, judgements),
-    }
+    shuffled, untrained = table(cells, seeds, judged(sae, network, acts)), _runs(params, blank, seeds, steps=0)
+    return random | {"untrained": untrained, "recovery": draws, "shuffled": shuffled}
 
 
 def strengths(params: Strengths) -> dict:
@@ -118,8 +115,9 @@ def strengths(params: Strengths) -> dict:
         runs: DataFrame, one row per (slope, bias, penalty, seed) as `judged` has it, and dead_before: share of latents
             that never exceed 0 before training.
     """
-    seeds, network = params.first(params.seeds), _train(params, [PUBLISHED[7]], params.first(params.seeds))
-    acts, frames = scaled(network.acts), []
+    seeds, frames = params.first(params.seeds), []
+    network = _train(params, [PUBLISHED[7]], seeds)
+    acts = scaled(network.acts)
     for slope, bias, penalty in product((0.01, 0.0), (0.1, 0.0), params.sae_penalties):
         sae = _autoencoders(params, acts, seeds, penalty, slope, bias)
         before = LeakySAE(**layout(12).views(initial(12, seeds, bias).to(acts)), slope=slope, loss=sae.loss)
@@ -150,8 +148,8 @@ def clipping(params: Clipping) -> dict:
         runs: DataFrame, one row per (clipped, cell, seed): val_mse, what `judged` measures, and sae_mse, the error on
             z-scored activations, which the source reports.
     """
-    heavy, frames = [cell for cell in PUBLISHED if cell.noise == "positive_kurtosis"], []
-    seeds = params.first(params.seeds)
+    seeds, frames = params.first(params.seeds), []
+    heavy = [cell for cell in PUBLISHED if cell.noise == "positive_kurtosis"]
     for clip in (None, params.clip):
         network = _train(params, [replace(cell, clip=clip) for cell in heavy], seeds)
         acts = scaled(network.acts)
@@ -179,8 +177,5 @@ def _autoencoders(
     params: Autoencoders, acts: Tensor, seeds: range, penalty: float, slope: float = 0.01, bias: float = 0.1
 ) -> LeakySAE:
     """One rigorous autoencoder per network, acts [C, S, n, d]; equal seeds start alike."""
-    start = initial(acts.shape[-1], list(seeds) * len(acts), bias)
-    return train_sae(
-        acts.flatten(0, 1), start, params.sae_steps, penalty=penalty, per="sample", unit_decoder=True, slope=slope,
-        lr=params.sae_lr,
-    )
+    start, own = initial(acts.shape[-1], list(seeds) * len(acts), bias), {"per": "sample", "unit_decoder": True}
+    return train_sae(acts.flatten(0, 1), start, params.sae_steps, "none", penalty, slope=slope, lr=params.sae_lr, **own)

@@ -39,23 +39,13 @@ def linear_cost(W: Tensor, noise: Tensor) -> Tensor:
     """Extra squared error of a linear readout, mean over draws of |W xi|^2: its expectation is sigma^2 |W|_F^2.
 
     With y = W h + b and squared error, E|W (h + xi) + b - t|^2 = |W h + b - t|^2 + sum_k sigma_k^2 |W_.k|^2 for every
-    law of independent noise of mean 0: only the variance counts.
-
-    Args:
-        W: readout weights, one column per unit, [I, n, m].
-        noise: [draws, m].
+    law of independent noise of mean 0: only the variance counts. W: readout weights, one column per unit.
     """
     return (W @ noise.T).square().sum(1).mean(1)
 
 
 def tied_relu_cost(W: Tensor, noise: Tensor) -> Tensor:
-    """Extra squared error of y = ReLU(W (W^T x + xi)) on the n basis vectors, mean over draws.
-
-    Args:
-        W: one row per feature, [I, n, m].
-        noise: [draws, m].
-    Source: Lecomte et al. 2023 (the model).
-    """
+    """Extra squared error of y = ReLU(W (W^T x + xi)) on the n basis vectors, mean over draws; one row per feature."""
     overlap, target = W @ W.mT, torch.eye(W.shape[1], dtype=W.dtype, device=W.device)
     clean = (overlap.relu() - target).square().sum((1, 2))  # [I]
     pushed = overlap[:, None] + (noise @ W.mT)[:, :, None]  # [I, draws, n inputs, n outputs]
@@ -66,15 +56,7 @@ def turning_cost(W: Tensor, noise: Tensor, cost: Cost, turns: int, rng: torch.Ge
     """Relative change of the noise's cost when the units are turned at random, mean_Q cost(W Q) / cost(W) - 1.
 
     Above 0 the model's units are better for this noise than arbitrary directions of the same layer; 0 for any W if
-    noise is Gaussian or the readout linear.
-
-    Args:
-        W: [I, n, m].
-        noise: draws of one law, [draws, m]; the same for all turns.
-        cost: `linear_cost` or `tied_relu_cost`.
-        turns: random orthogonal Q.
-    Returns:
-        [I].
+    noise is Gaussian or the readout linear. The draws are the same for all turns; W [I, n, m], result [I].
     """
     m = W.shape[-1]
     turned = [cost(W @ _orthogonal(m, rng).to(W), noise) for _ in range(turns)]
@@ -91,8 +73,7 @@ def kurtosis(params: Kurtosis) -> dict:
     """The tied model (n=8, m=16, SGD) under noise of five laws and equal variance, and what turning its units costs.
 
     Returns:
-        law: [5], "none" and the first four of `LAWS` (t(3) diverges); step [T]; concentration [5, T, I], mean over
-            features.
+        law: [5], "none" and the first four of `LAWS` (t(3) diverges); step [T]; concentration [5, T, I].
         tied, readout: relative change of the noise's expected cost when units are turned at random, [5, I] for the tied
             model trained under bipolar noise and [5, seeds] for the readout of the network, published combination 8.
     """

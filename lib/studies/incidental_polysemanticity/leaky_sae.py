@@ -23,8 +23,7 @@ class LeakySAE(NamedTuple):
 
     Attributes:
         W_enc, W_dec: one row per latent, [I, n_latents, d]; b_enc: [I, n_latents].
-        slope: of the leaky ReLU below 0; 0 is a ReLU.
-        loss: training loss of each row at its last step, [I].
+        slope: of the leaky ReLU below 0; 0 is a ReLU. loss: of each row in its last step of training, [I].
     """
 
     W_enc: Tensor
@@ -79,8 +78,7 @@ def train_sae(
     so that the penalty grows with the batch. per="sample": mean over samples of |a - â|^2 + penalty * sum |f|.
 
     Args:
-        acts: one set of activations per row, [I, n, d].
-        start: one starting row per row, [I, P], as `initial` gives them.
+        acts: one set of activations per row, [I, n, d]; start: as `initial` gives them, [I, P].
         tied: `storage` keeps the encoder the decoder's transpose and adds both Adam updates to it, as the published
             module does on a CPU; `none` trains both, as it does once copied.
         penalty: one number, or one per row [I].
@@ -106,10 +104,7 @@ def train_sae(
 
 
 class _Step:
-    """Loss and gradient of a table of autoencoders; settles ties and unit lengths before it reads the table.
-
-    scale is the weight of one squared error and of one |f|.
-    """
+    """Loss and gradient of a table, ties and unit lengths settled first; scale: weights of error and |f|."""
 
     def __init__(
         self, names: Layout, acts: Tensor, penalty: Tensor, scale: tuple[float, float], slope: float, tied: str,
@@ -123,13 +118,11 @@ class _Step:
         """The table after the constraints: both updates on the shared storage, decoder rows of unit length."""
         at = self.names.views(theta)
         if self.tied and self.seen is not None:
-            shared = at["W_dec"].add_(at["W_enc"] - self.before)
-            at["W_enc"].copy_(shared)
+            at["W_dec"].add_(at["W_enc"] - self.before)
         if self.unit_decoder:
             at["W_dec"].div_(at["W_dec"].norm(dim=2, keepdim=True).clamp_min(1e-12))
-            if self.tied:
-                at["W_enc"].copy_(at["W_dec"])
         if self.tied:
+            at["W_enc"].copy_(at["W_dec"])
             self.before = at["W_dec"].clone()
         return theta
 

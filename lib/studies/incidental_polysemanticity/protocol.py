@@ -10,18 +10,7 @@ from pydantic import Field, model_validator
 
 from lib.studies.incidental_polysemanticity.coders import Coders, coders
 from lib.studies.incidental_polysemanticity.collisions import Collisions, collision_counts
-from lib.studies.incidental_polysemanticity.factorial import (
-    Clipping,
-    Factorial,
-    Nothing,
-    Strengths,
-    Widths,
-    clipping,
-    factorial,
-    nothing,
-    strengths,
-    widths,
-)
+from lib.studies.incidental_polysemanticity.factorial import Judged, clipping, factorial, nothing, strengths, widths
 from lib.studies.incidental_polysemanticity.kurtosis import LAWS as LAWS
 from lib.studies.incidental_polysemanticity.kurtosis import Kurtosis, kurtosis
 from lib.studies.incidental_polysemanticity.network import PUBLISHED as PUBLISHED
@@ -33,7 +22,7 @@ LEVEL = 1e-4
 """The published penalty of both L1 and L2, always among those swept."""
 
 
-class Params(Published, Factorial, Nothing, Strengths, Coders, Widths, Clipping, Collisions, Kurtosis):
+class Params(Published, Judged, Coders, Collisions, Kurtosis):
     """Every knob of the study; the values per profile stand in params/incidental_polysemanticity."""
 
     profile: str = Field(pattern="^(smoke|quick|full)$", description="which parameter file these values come from")

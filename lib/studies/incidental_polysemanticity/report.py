@@ -1,7 +1,4 @@
-"""Everything the small leaky autoencoders are judged by, as published and against the known features.
-
-Rows are C cells x S seeds, cells first.
-"""
+"""What the small leaky autoencoders are judged by, as published and by the known features; rows: cells x seeds."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -25,13 +22,10 @@ def scaled(acts: Tensor, others: Tensor | None = None) -> Tensor:
 
 
 def published_metrics(sae: LeakySAE, acts: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
-    """The source's metrics of one autoencoder per row, each [I].
+    """The source's metrics of one autoencoder per row, each [I]; acts: what they were trained on, [I, n, d].
 
-    Args:
-        acts: what they were trained on, [I, n, d].
-        rng: of the 200 column permutations.
     Returns:
-        interference, macs, calibrated (see `decoder_geometry`); null_sd: standard deviation of the permuted MACS; l0
+        interference, macs, calibrated (see `decoder_overlap`); null_sd: standard deviation of the permuted MACS; l0
         (share of latents > 0) and sae_mse, both on z-scored activations, which no autoencoder has seen in training;
         fvu on acts.
     Source: ngugi_taming, utils.py and main.py.
@@ -51,11 +45,8 @@ def z_scored(acts: Tensor) -> Tensor:
 
 
 def judged(sae: LeakySAE, network: Trained, acts: Tensor) -> dict[str, Tensor | np.ndarray]:
-    """Decoder geometry, cost and recovery of autoencoders of scaled activations, each [C * S].
+    """Decoder geometry, cost and recovery of autoencoders of scaled activations acts [C, S, n, d], each [C * S].
 
-    Args:
-        sae: one row per network.
-        acts: `scaled(network.acts)`, [C, S, n, d].
     Returns:
         interference, unweighted, macs of the decoder. On held-out samples: l0 (latents > 0), fvu, dead (share of them
         never > 0) and silent (never different from 0). recovery: mean cosine of the features' directions in the layer
