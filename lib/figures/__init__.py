@@ -4,6 +4,5 @@
     spd                components beside the weights they should be, importances, V and U
     topoloss           what the operator of the loss reads and hides, how the loss pulls, what it does alone
     statistics         what repeated experiments report, and how often their intervals hold the truth
-    geometry_explorer  features in hidden space under a sparsity slider (plotly)
     contact_sheet      what a data set looks like
 """

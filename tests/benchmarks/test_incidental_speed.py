@@ -44,7 +44,7 @@ def seconds(call, clock=time.process_time) -> float:
 def batched(device: str, seeds=SEEDS) -> None:
     done = mlp.train(PUBLISHED, seeds, STEPS, device)
     rows = [seed for _ in PUBLISHED for seed in seeds]
-    leaky_sae.train_sae(done.acts.flatten(0, 1), rows, steps=STEPS // 2)
+    leaky_sae.train_sae(done.acts.flatten(0, 1), leaky_sae.initial(12, rows), STEPS // 2)
 
 
 def plain_run(cell: mlp.Cell, seed: int, device: str) -> None:

@@ -6,27 +6,37 @@ leaves each feature one unit; features that choose the same unit collide, althou
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
+import numpy as np
+import pandas as pd
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from lib.ensembles import Layout, train_ensemble
 from lib.rng import generator
+from lib.studies.incidental_polysemanticity.groups import Root
 from lib.studies.incidental_polysemanticity.noise import unit_noise
-from lib.tensors import denormals_flushed
+from lib.studies.incidental_polysemanticity.units import opposite_sign_share, polysemantic_units, represented
+from lib.tensors import denormals_flushed, device_named
 
-UNIT_WEIGHT = (0.8, 1.2)
-"""|W| of a feature that a unit represents."""
+SIGMA = 0.15
+"""Standard deviation of the noise."""
+
+
+class Collisions(Root):
+    """What the count of collisions takes."""
+
+    collision_features: tuple[Annotated[int, Field(ge=4)], ...] = Field(min_length=2, description="n of the tied model")
+    collision_units: int = Field(ge=8, description="its m")
+    collision_runs: int = Field(ge=2, description="instances per n")
+    collision_steps: int = Field(ge=1, description="AdamW steps of each")
+    collision_penalty: float = Field(gt=0, description="its L1 penalty")
 
 
 class Ensemble(NamedTuple):
-    """Trained instances.
-
-    Attributes:
-        W: one row per feature, one column per unit, [I, n, m]; start: the same before training.
-        steps: the T logged steps; history: W at those, [T, I, n, m].
-    """
+    """Trained instances W [I, n, m], one row per feature, and their start; history: W at the T logged steps."""
 
     W: Tensor
     start: Tensor
@@ -36,41 +46,31 @@ class Ensemble(NamedTuple):
 
 def train(
     n: int, m: int, instances: int, steps: int, seed: int = 0, penalty: float = 0.0, noise: str = "none",
-    sigma: float = 0.15, optimiser: Literal["adamw", "sgd"] = "adamw", lr: float | None = None,
-    log_at: Iterable[int] = (), device: str | torch.device = "cpu",
+    sgd: float | None = None, log_at: Iterable[int] = (), device: str | torch.device = "cpu",
 ) -> Ensemble:
     """Train from W ~ N(0, 1/m) on all n basis vectors at once: sum of squared errors + penalty * sum|W|.
 
     Starts come from the stream (seed, "collisions", "init") whatever the noise, so that laws of noise are paired.
 
     Args:
-        noise: a law of `noise`, or none; one draw [m] per step and instance, shared by the n inputs.
-        sigma: its standard deviation.
-        optimiser: `adamw` with decay .01 (lr .001 by default), or plain `sgd` (lr .02).
+        noise: a law of `noise`, or none; one draw [m] of size SIGMA per step and instance, shared by the n inputs.
+        sgd: rate of plain gradient descent; None: AdamW at rate .001 with decay .01.
         log_at: steps whose W is kept; the last is always.
     Source: Lecomte et al. 2023, arXiv 2312.03096.
     """
-    if optimiser not in ("adamw", "sgd"):
-        raise ValueError(f"optimiser {optimiser!r} is not adamw or sgd")
     start = torch.randn(instances, n, m, generator=generator(seed, "collisions", "init")).div(m**0.5).to(device)
     rng = generator(seed, "collisions", "noise", noise, device=device)
 
     def hidden(W: Tensor) -> Tensor:
-        if noise == "none":
-            return W
-        return W + sigma * unit_noise(noise, (instances, 1, m), rng)
+        return W if noise == "none" else W + SIGMA * unit_noise(noise, (instances, 1, m), rng)
 
-    if optimiser == "sgd":
-        return _descend(start, steps, lr or 0.02, hidden, penalty, {*log_at, steps})
-    return _adamw(start, steps, lr or 1e-3, hidden, penalty, log_at)
+    if sgd is not None:
+        return _descend(start, steps, sgd, hidden, penalty, {*log_at, steps})
+    return _adamw(start, steps, hidden, penalty, log_at)
 
 
 def loss_and_gradient(W: Tensor, hidden: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
-    """Sum of squared errors plus penalty [I], and its gradient [I, n, m].
-
-    Args:
-        W: [I, n, m]; hidden: what the units hold for each basis vector, W itself or W plus noise, [I, n, m].
-    """
+    """Sum of squared errors plus penalty [I], and its gradient [I, n, m]; hidden: W or W plus noise, [I, n, m]."""
     pre = torch.bmm(hidden, W.mT)  # [I, n, n]
     error = pre.clamp_min(0)
     error.diagonal(dim1=1, dim2=2).sub_(1)
@@ -79,11 +79,8 @@ def loss_and_gradient(W: Tensor, hidden: Tensor, penalty: float) -> tuple[Tensor
     return loss, torch.bmm(d, W).baddbmm_(d.mT, hidden).add_(W.sign(), alpha=penalty)
 
 
-Hidden = Callable[[Tensor], Tensor]
-
-
-def _adamw(start: Tensor, steps: int, lr: float, hidden: Hidden, penalty: float, log_at: Iterable[int]) -> Ensemble:
-    names = Layout(W=tuple(start.shape[1:]))
+def _adamw(start: Tensor, steps: int, hidden: Callable, penalty: float, log_at: Iterable[int]) -> Ensemble:
+    names, lr = Layout(W=tuple(start.shape[1:])), 1e-3
 
     def step(theta: Tensor, grad: Tensor) -> Tensor:
         W = names.views(theta)["W"]
@@ -97,7 +94,7 @@ def _adamw(start: Tensor, steps: int, lr: float, hidden: Hidden, penalty: float,
 
 
 @torch.no_grad()
-def _descend(start: Tensor, steps: int, lr: float, hidden: Hidden, penalty: float, keep: set[int]) -> Ensemble:
+def _descend(start: Tensor, steps: int, lr: float, hidden: Callable, penalty: float, keep: set[int]) -> Ensemble:
     W, history = start.clone(), []
     with denormals_flushed():
         for step in range(1, steps + 1):
@@ -109,46 +106,9 @@ def _descend(start: Tensor, steps: int, lr: float, hidden: Hidden, penalty: floa
     return Ensemble(W, start, sorted(keep), torch.stack(history))
 
 
-def represented(W: Tensor, bounds: tuple[float, float] = UNIT_WEIGHT) -> Tensor:
-    """Which unit represents which feature, |W| within bounds; [..., n, m] bool."""
-    return (W.abs() >= bounds[0]) & (W.abs() <= bounds[1])
-
-
-def polysemantic_units(W: Tensor, bounds: tuple[float, float] = UNIT_WEIGHT) -> Tensor:
-    """Number of units that represent two features or more.
-
-    Args:
-        W: one row per feature, one column per unit, [..., n, m].
-    Returns:
-        int64, [...].
-    Source: Lecomte et al. 2023.
-    """
-    return (represented(W, bounds).sum(-2) >= 2).sum(-1)
-
-
-def opposite_sign_share(W: Tensor, bounds: tuple[float, float] = UNIT_WEIGHT) -> Tensor:
-    """Among units of all instances that represent exactly two features, the share whose two weights differ in sign.
-
-    ReLU hides a negative overlap, so a pair of opposite signs costs nothing and stays; equal signs repel.
-
-    Args:
-        W: [..., n, m].
-    Returns:
-        A number in [0, 1]; nan where no unit represents two.
-    """
-    held = represented(W, bounds)
-    pairs = held.sum(-2) == 2  # [..., m]
-    return torch.where(held, W.sign(), 0.0).sum(-2)[pairs].eq(0).double().mean()
-
-
-def expected_collisions(n: int, m: int, any_sign: bool = False) -> float:
-    """Published expectation of polysemantic units, n^2/4m: half the n^2/2m pairs that share their largest unit.
-
-    Args:
-        any_sign: count all pairs, n^2/2m.
-    Source: Lecomte et al. 2023.
-    """
-    return n * n / ((2 if any_sign else 4) * m)
+def expected_collisions(n: int, m: int) -> float:
+    """Published expectation of polysemantic units, n^2/4m: half the n^2/2m pairs that share their largest unit."""
+    return n * n / (4 * m)
 
 
 def expected_shared_units(n: int, m: int) -> float:
@@ -156,20 +116,25 @@ def expected_shared_units(n: int, m: int) -> float:
 
     A unit chosen by three features counts once here and as up to two pairs in n^2/4m, which this tends to for n << m.
     Features that lose a unit to one of their own sign choose again, which is left out.
-
     """
     return m * (1 - 2 * (1 - 0.5 / m) ** n + (1 - 1 / m) ** n)
 
 
-def concentration(W: Tensor) -> Tensor:
-    """How few units a feature uses, |W_i|_4^4 / |W_i|_2^4: 1 on one unit, 1/m spread evenly, 3/(m + 2) at random.
+def collision_counts(params: Collisions) -> dict:
+    """The tied model y = ReLU(W Wᵀ x) under L1: units that represent two features, against n^2/4m.
 
-    The value for N(0, 1/m) starts is exact, because direction and length of a Gaussian vector are independent.
-
-    Args:
-        W: [..., n, m].
     Returns:
-        [..., n].
-    Source: Lecomte et al. 2023, noise in the hidden layer.
+        runs: DataFrame, one row per (n, instance): polysemantic units, expected (n^2/4m), expected_units (units chosen
+            with both signs at finite n and m), and represented, the share of features with a unit.
+        opposite: share of two-feature units whose weights differ in sign, [n]; nan where there is none.
     """
-    return W.pow(4).sum(-1) / W.square().sum(-1).square()
+    m, frames, opposite = params.collision_units, [], []
+    for n in params.collision_features:
+        size = m, params.collision_runs, params.collision_steps, params.seed, params.collision_penalty
+        W = train(n, *size, device=device_named(params.device)).W.cpu()
+        found = {"polysemantic": polysemantic_units(W).numpy(), "instance": np.arange(len(W)),
+                 "represented": represented(W).any(2).double().mean(1).numpy()}
+        expected = {"n": n, "expected": expected_collisions(n, m), "expected_units": expected_shared_units(n, m)}
+        frames.append(pd.DataFrame(found | expected))
+        opposite.append(float(opposite_sign_share(W)))
+    return {"runs": pd.concat(frames, ignore_index=True), "opposite": np.array(opposite)}

@@ -23,12 +23,9 @@ _GROUP_OF = [next(g for g, members in enumerate(GROUPS) if i in members) for i i
 
 
 class Samples(NamedTuple):
-    """One data set per seed.
+    """One data set per seed: features x >= 0 and their targets y, weighted by importance, both [seeds, n, 8].
 
-    Attributes:
-        x: features, non-negative, [seeds, n, 8].
-        y: targets of x, weighted by importance, [seeds, n, 8].
-        group_active: whether each group is active, [seeds, n, 3] bool.
+    group_active: whether each group is active, [seeds, n, 3] bool.
     """
 
     x: Tensor
@@ -40,45 +37,33 @@ class Samples(NamedTuple):
         return Samples(*(part[:, :at] for part in self)), Samples(*(part[:, at:] for part in self))
 
 
-def grouped_samples(
-    seeds: Sequence[int], samples: int = SAMPLES, device: str | torch.device = "cpu", density: float = 0.6,
-    kept: float = 0.5,
-) -> Samples:
+def grouped_samples(seeds: Sequence[int], device: str | torch.device = "cpu") -> Samples:
     """Groups with a shared component: x_i = relu(k_i a_g (s_g c_g + (1 - s_g) e_i)), s_g = .5 + .5 U.
 
-    a_g ~ Bernoulli(density) and c_g ~ N(0, 1) belong to the group g of feature i; k_i ~ Bernoulli(kept) and
-    e_i ~ N(0, 1) to the feature. Every seed draws from its own stream, whatever other seeds are asked for.
+    a_g ~ Bernoulli(.6) and c_g ~ N(0, 1) belong to the group g of feature i; k_i ~ Bernoulli(.5) and e_i ~ N(0, 1) to
+    the feature. Every seed has one data set from its own stream, (seed, "data"), drawn on the CPU.
 
-    Args:
-        seeds: one data set each, from the stream (seed, "data").
-        samples: n, per seed.
-        device: of the result; draws are made on the CPU, so they are the same everywhere.
-        density: P(a group is active); kept: P(a feature of it is not masked).
     Source: ngugi_taming, utils.py.
     """
-    if not (0 <= density <= 1 and 0 <= kept <= 1):
-        raise ValueError(f"density and kept must lie in [0, 1], got {density:g} and {kept:g}")
-    x, active = zip(*(_draw(generator(seed, "data"), samples, density, kept) for seed in seeds), strict=True)
-    features = torch.stack(x).to(device)  # [seeds, n, 8]
+    x, active = zip(*(_draw(generator(seed, "data")) for seed in seeds), strict=True)
+    features = torch.stack(x).to(device)  # [seeds, 1024, 8]
     return Samples(features, weighted_targets(features), torch.stack(active).to(device))
 
 
-def _draw(rng: torch.Generator, n: int, density: float, kept: float) -> tuple[Tensor, Tensor]:
-    active = torch.rand(n, len(GROUPS), generator=rng) < density
-    strength = 0.5 + 0.5 * torch.rand(n, len(GROUPS), generator=rng)
-    common = torch.randn(n, len(GROUPS), generator=rng)
-    own = torch.randn(n, N_FEATURES, generator=rng)
-    mask = torch.rand(n, N_FEATURES, generator=rng) < kept
+def _draw(rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    active = torch.rand(SAMPLES, len(GROUPS), generator=rng) < 0.6
+    strength = 0.5 + 0.5 * torch.rand(SAMPLES, len(GROUPS), generator=rng)
+    common = torch.randn(SAMPLES, len(GROUPS), generator=rng)
+    own = torch.randn(SAMPLES, N_FEATURES, generator=rng)
+    mask = torch.rand(SAMPLES, N_FEATURES, generator=rng) < 0.5
     return compose(active, strength, common, own, mask), active
 
 
 def compose(active: Tensor, strength: Tensor, common: Tensor, own: Tensor, mask: Tensor) -> Tensor:
-    """Features from their parts, relu(k a (s c + (1 - s) e)).
+    """Features from their parts, x = relu(k a (s c + (1 - s) e)), [..., 8].
 
     Args:
         active: a [..., 3] bool; strength: s [..., 3]; common: c [..., 3]; own: e [..., 8]; mask: k [..., 8] bool.
-    Returns:
-        x, [..., 8].
     """
     s = strength[..., _GROUP_OF]  # [..., 8]
     value = s * common[..., _GROUP_OF] + (1 - s) * own
@@ -89,12 +74,8 @@ def targets(x: Tensor) -> Tensor:
     """The eight targets: products, powers and saturations of features of one group, two of them across groups.
 
     y0 = x0 x1 + x2/2, y1 = sin(x0 + x2) + x1, y2 = x0^2 + x1 x2, y3 = x3 x4 + .3 x5, y4 = tanh(x3 + x4),
-    y5 = x5 x6 x7, y6 = x5 + .7 x7, y7 = x6^2 + x5 x7.
+    y5 = x5 x6 x7, y6 = x5 + .7 x7, y7 = x6^2 + x5 x7; x [..., 8], y [..., 8], not weighted.
 
-    Args:
-        x: [..., 8].
-    Returns:
-        y, [..., 8], not weighted.
     Source: ngugi_taming, utils.py.
     """
     if x.shape[-1] != N_FEATURES:

@@ -1,7 +1,8 @@
 """How entangled the directions of a decoder are, by their cosines; all batched over leading dimensions.
 
-Directions are columns, [..., d, n]. The published metrics read them as they stand; what they read on random directions
-is their null, and how latents are numbered is no part of any question, although `weighted_overlap` depends on it.
+Directions are columns, D [..., d, n]. The published metrics read them as they stand; what they read on random
+directions is their null, and how latents are numbered is no part of any question, although `weighted_overlap` depends
+on it. Source of the metrics: ngugi_taming, utils.py.
 """
 from __future__ import annotations
 
@@ -14,18 +15,9 @@ from torch import Tensor
 from lib.metrics.nulls import null_distribution
 from lib.rng import checked_generator
 
-N_IMPORTANCE = 8
-"""Latent i is weighted by .9^(i mod 8), the importance of target i mod 8."""
-
 
 def column_cosines(D: Tensor) -> Tensor:
-    """Cosines of all pairs of columns, C = D̂ᵀ D̂, with the published 1e-8 added to each length.
-
-    Args:
-        D: directions, [..., d, n].
-    Returns:
-        C, [..., n, n].
-    """
+    """Cosines of all pairs of columns, C = D̂ᵀ D̂ [..., n, n], with the published 1e-8 added to each length."""
     if D.ndim < 2:
         raise ValueError(f"directions are columns of [..., d, n], got shape {tuple(D.shape)}")
     unit = D / (torch.linalg.vector_norm(D, dim=-2, keepdim=True) + 1e-8)
@@ -35,11 +27,7 @@ def column_cosines(D: Tensor) -> Tensor:
 def macs(D: Tensor) -> Tensor:
     """Mean absolute cosine similarity, mean over all n^2 entries of |C - I|; the zero diagonal is counted.
 
-    Args:
-        D: [..., d, n].
-    Returns:
-        [...], from 0 (orthogonal) to (n-1)/n (parallel).
-    Source: ngugi_taming, utils.py.
+    [...], from 0 (orthogonal) to (n-1)/n (parallel).
     """
     C = column_cosines(D)
     return (C - torch.eye(C.shape[-1], dtype=C.dtype, device=C.device)).abs().mean((-2, -1))
@@ -48,43 +36,33 @@ def macs(D: Tensor) -> Tensor:
 def weighted_overlap(D: Tensor) -> Tensor:
     """Weighted squared cosines, sum_{i<j} C_ij^2 I_{i mod 8} I_{j mod 8} with I_i = .9^i.
 
-    The source calls it Interference. Latents have no order, so the weights are arbitrary; they are kept because the
-    published numbers have them.
-
-    Args:
-        D: [..., d, n].
-    Returns:
-        [...].
-    Source: ngugi_taming, utils.py.
+    Latents have no order, so the weights are arbitrary; they are kept because the published numbers have them. [...].
     """
     return _weighted(D, 0.9)
 
 
 def unweighted_overlap(D: Tensor) -> Tensor:
-    """Squared cosines of all pairs, sum_{i<j} C_ij^2, which does not depend on the order of latents; D [..., d, n]."""
+    """Squared cosines of all pairs, sum_{i<j} C_ij^2, which does not depend on the order of latents; [...]."""
     return _weighted(D, 1.0)
 
 
 def _weighted(D: Tensor, base: float) -> Tensor:
     squared = column_cosines(D).square()
-    importance = base ** (torch.arange(D.shape[-1], device=D.device) % N_IMPORTANCE).to(D)  # [n]
+    importance = base ** (torch.arange(D.shape[-1], device=D.device) % 8).to(D)  # [n], that of target i mod 8
     squared.diagonal(dim1=-2, dim2=-1).zero_()
     return (squared @ importance * importance).sum(-1) / 2
 
 
 def aligned_pairs(D: Tensor, above: float = 0.6) -> Tensor:
-    """Number of pairs of columns whose |cosine| exceeds `above`; D [..., d, n], result int64 [...]."""
+    """Number of pairs of columns whose |cosine| exceeds `above`; int64 [...]."""
     return (column_cosines(D).abs() > above).triu(1).sum((-2, -1))
 
 
 def w4(weights: Mapping[str, Tensor]) -> Tensor:
-    """Mean fourth power of a network's weights, biases left out, |w|_4^4 / count.
+    """Mean fourth power of a network's weights, biases left out, |w|_4^4 / count; [*batch].
 
     Args:
         weights: named parameters [*batch, *shape]; matrices are those whose name begins with W.
-    Returns:
-        [*batch].
-    Source: ngugi_taming, utils.py.
     """
     matrices = [value.flatten(-2) for name, value in weights.items() if name.startswith("W")]
     if not matrices:
@@ -96,9 +74,6 @@ def permuted_macs(D: Tensor, draws: int, rng: torch.Generator) -> Tensor:
     """The published null: MACS after permuting the columns, `draws` times; [draws, ...].
 
     Permuting columns permutes rows and columns of C together, so every draw reads the same but for rounding.
-
-    Args:
-        D: [..., d, n]; rng: on the CPU.
     """
     n = D.shape[-1]
     orders = torch.stack([torch.randperm(n, generator=rng) for _ in range(draws)]).to(D.device)
@@ -106,50 +81,34 @@ def permuted_macs(D: Tensor, draws: int, rng: torch.Generator) -> Tensor:
 
 
 def calibrated_macs(D: Tensor, rng: torch.Generator, draws: int = 200) -> Tensor:
-    """The published calibration, sigmoid((MACS - null mean) / (null standard deviation + 1e-8)).
+    """The published calibration, sigmoid((MACS - null mean) / (null standard deviation + 1e-8)); [...], in [0, 1].
 
     The null cannot move, so what is divided is rounding noise; see `permuted_macs`.
-
-    Args:
-        D: [..., d, n].
-        draws: permutations; theirs 200.
-    Returns:
-        [...], in [0, 1].
-    Source: ngugi_taming, utils.py.
     """
     null = permuted_macs(D, draws, rng).double()
     z = (macs(D).double() - null.mean(0)) / (null.std(0, correction=0) + 1e-8)
     return torch.sigmoid(z)
 
 
-def permutation_null(D: Tensor, metric=macs, draws: int = 200, *, rng: np.random.Generator) -> np.ndarray:
-    """A metric of one decoder under permuted columns, [draws], through the check every null passes.
+def permutation_null(D: Tensor, draws: int = 200, *, rng: np.random.Generator) -> np.ndarray:
+    """MACS of one decoder [d, n] under permuted columns, [draws], through the check every null passes.
 
-    Args:
-        D: [d, n].
-        metric: maps [d, n] to a number.
     Raises:
-        NullCannotMove: the metric does not depend on the order of columns, as MACS does not.
+        NullCannotMove: always, for MACS does not depend on the order of columns.
     """
 
     def draw(rng: np.random.Generator) -> Tensor:
         return D[:, torch.from_numpy(rng.permutation(D.shape[1])).to(D.device)]
 
-    return null_distribution(metric, draw, draws, rng)
+    return null_distribution(macs, draw, draws, rng)
 
 
 def random_direction_null(
     metric=weighted_overlap, draws: int = 1000, d: int = 12, n: int = 16, *, rng: np.random.Generator
 ) -> np.ndarray:
-    """What a metric reads on n independent uniform directions in R^d, [draws].
+    """What a metric of columns [d, n] reads on n independent uniform directions in R^d, [draws].
 
-    Args:
-        metric: maps columns [d, n] to a number.
-        rng: source of the directions.
-    Returns:
-        [draws]; 16 in R^12 read a weighted overlap of 5.05 and MACS .22 on average.
-    Raises:
-        NullCannotMove: as `lib.metrics.nulls.null_distribution`.
+    16 in R^12 read interference 5.05 and MACS .22 on average.
     """
     checked_generator(rng)
 
@@ -162,11 +121,8 @@ def random_direction_null(
 def feature_directions(features: Tensor, acts: Tensor) -> Tensor:
     """Where each true feature lies in a layer: rows of the least-squares map from features to activations.
 
-    acts ≈ features @ directions + constant.
+    acts ≈ features @ directions + constant, for true features [..., n, f] and a layer's activations acts [..., n, d].
 
-    Args:
-        features: true features, [..., n, f]; broadcasts against the leading dimensions of acts.
-        acts: a layer's activations, [..., n, d].
     Returns:
         [..., f, d], one row per feature, as `lib.metrics.recovery` takes a dictionary.
     """

@@ -19,12 +19,10 @@ def pairs_at_equal_cost(
     interpolated.
 
     Args:
-        runs: columns seed, `by`, `value`, `others` and what the queries name.
-        a, b: pandas queries, which also name the columns of the result.
-        by: the cost.
-        anchor: query of the run of b whose cost is wanted.
+        runs: columns seed, `by` (the cost), `value`, `others` and what the queries name.
+        a, b, anchor: pandas queries of the two kinds, and of the run of b whose cost is wanted.
     Returns:
-        One row per pair: columns `a`, `b` (nan where they reach no common cost), `at` (the cost) and `seed`.
+        One row per pair: columns named `a`, `b` (nan where they reach no common cost), `at` (the cost) and `seed`.
     """
     both = pd.concat([runs.query(query).assign(arm=query) for query in (a, b)])
     pair = both.groupby([*others, "seed"]).ngroup()
@@ -45,10 +43,7 @@ def relative_change(pairs: pd.DataFrame, a: str, b: str) -> pd.Series:
 def partial_rank_correlation(table: np.ndarray) -> float:
     """Rank correlation of two measures while a third is held fixed: correlation of what a line in its ranks leaves.
 
-    Args:
-        table: [..., 3], columns x, y and what is held fixed; all runs are ranked together.
-    Returns:
-        A number in [-1, 1].
+    table: [..., 3], columns x, y and what is held fixed; all runs are ranked together.
     """
     x, y, given = rankdata(table.reshape(-1, 3), axis=0).T
     x, y = (ranks - np.polyval(np.polyfit(given, ranks, 1), given) for ranks in (x, y))

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
+from numpy.typing import ArrayLike
 from scipy.stats import gaussian_kde
 
 from lib.figures import style
@@ -18,19 +19,21 @@ Effects = Mapping[str, tuple[Sequence[float], Interval]]
 """Label -> one value per seed, and the interval of their mean."""
 
 
+def _dots(ax: Axes, x: ArrayLike, y: ArrayLike, colour: str = style.BLUE, alpha: float = 0.35, size: float = 3.5):
+    ax.plot(x, y, "o", color=colour, alpha=alpha, markersize=size, markeredgewidth=0)
+
+
 def matched_fit(paths: pd.DataFrame, at: float, null: tuple[float, float], effects: Effects, claimed: float) -> Figure:
     """Left: interference over validation error as each penalty grows. Right: L2 against L1, compared in three ways.
 
     Args:
         paths: one row per (reg, penalty, seed), columns val_mse and interference, averaged over the other factors.
-        at: validation error at which the two are compared.
-        null: 95 % of random directions.
-        effects: relative changes, drawn from the top.
-        claimed: the printed relative change.
+        at: validation error at which the two are compared; null: 95 % of random directions.
+        effects: relative changes, drawn from the top; claimed: the printed one.
     """
     fig, (left, right) = style.figure(aspect=0.46, cols=2, width_ratios=[1, 1.12])
     for reg, rows in paths.groupby("reg"):
-        left.plot(rows.val_mse, rows.interference, "o", color=REGS[reg], alpha=0.25, markersize=3, markeredgewidth=0)
+        _dots(left, rows.val_mse, rows.interference, REGS[reg], 0.25, 3)
         mean = rows.groupby("penalty")[["val_mse", "interference"]].mean()
         left.plot(mean.val_mse, mean.interference, "-o", color=REGS[reg])
         for penalty, row in mean.iterrows():
@@ -55,8 +58,7 @@ def effect_rows(ax: Axes, effects: Effects) -> None:
     """One line per effect: every seed a dot, the interval of the mean a bar, its label above, 0 in grey."""
     ax.axvline(0, color=style.NULL, zorder=0)
     for place, (values, interval) in enumerate(effects.values()):
-        ax.plot(values, np.full(len(values), -place), "o", color=style.BLUE, alpha=0.35, markersize=3.5,
-                markeredgewidth=0)
+        _dots(ax, values, np.full(len(values), -place))
         ax.plot(interval[1:], [-place - 0.17] * 2, color=style.INK, linewidth=2.2)
         ax.plot(interval.estimate, -place - 0.17, "o", color=style.INK)
     for place, label in enumerate(effects):
@@ -73,8 +75,7 @@ def readings_of_nothing(
     Args:
         null: interference and macs of random directions, [draws] each.
         runs: label -> interference of single runs, drawn as ticks under the density.
-        published: columns macs and calibrated.
-        permuted: MACS of one decoder under column permutations, [draws].
+        published: columns macs and calibrated; permuted: MACS of one decoder under column permutations, [draws].
     """
     fig, (left, middle, right) = style.figure(aspect=0.42, cols=3, width_ratios=[1.6, 1, 1])
     top = _density(left, null["interference"])
@@ -87,20 +88,19 @@ def readings_of_nothing(
     middle.plot([permuted.mean()] * 2, [0, 1.25 * peak], color=style.ORANGE)
     style.direct_label(middle, permuted.mean(), 1.25 * peak, "columns\npermuted", style.ORANGE, "above")
     middle.set(yticks=[], xlabel="MACS", ylim=(0, 1.6 * peak))
-    right.plot(published.macs, published.calibrated, "o", color=style.BLUE, alpha=0.5, markeredgewidth=0)
+    _dots(right, published.macs, published.calibrated, style.BLUE, 0.5, 4.5)
     right.axhline(0.5, color=style.NULL, zorder=0)
     right.set(xlabel="MACS", ylabel="calibrated MACS", ylim=(-0.02, 1.02))
-    for ax in (left, middle):
-        ax.spines["left"].set_visible(False)
     return fig
 
 
 def _density(ax: Axes, values: np.ndarray) -> float:
-    """A filled grey density; returns its height."""
+    """A filled grey density without an axis; returns its height."""
     axis = np.linspace(values.min(), values.max(), 200)
     height = gaussian_kde(values)(axis)
     ax.fill_between(axis, height, color=style.NULL, alpha=0.35, linewidth=0)
     style.direct_label(ax, axis[height.argmax()], height.max(), "random\ndirections", style.NULL, "above")
+    ax.spines["left"].set_visible(False)
     return float(height.max())
 
 
@@ -112,23 +112,19 @@ def published_combinations(
 
     Args:
         runs: columns storage (untied, tied), combination, reg, seed, interference.
-        labels: of the combinations.
-        printed: the range printed for each combination.
-        exact: the combination whose own value is printed, and that value.
-        null: 95 % of random directions.
+        labels, printed: of each combination, its name and the range printed.
+        exact: the combination whose own value is printed, and that value; null: 95 % of random directions.
     """
     fig, ax = style.figure(aspect=0.55)
     style.null_band(ax, *null, label=None)
     for place, (low, high) in enumerate(printed):
-        ax.fill_between([place - 0.42, place + 0.42], low, high, facecolor="none", edgecolor=style.BLACK, linewidth=0.9,
-                        linestyle=(0, (4, 2.5)))
+        edge = {"facecolor": "none", "edgecolor": style.BLACK, "linewidth": 0.9, "linestyle": (0, (4, 2.5))}
+        ax.fill_between([place - 0.42, place + 0.42], low, high, **edge)
     for (storage, combination), rows in runs.groupby(["storage", "combination"]):
-        colour, shift = REGS[rows.reg.iloc[0]], -0.17 if storage == "untied" else 0.2
-        fill = "full" if storage == "untied" else "none"
-        ax.plot(np.full(len(rows), combination - 1 + shift), rows.interference, "o", color=colour, fillstyle=fill,
-                markersize=3.8, alpha=0.75)
-        mean = rows.interference.mean()
-        ax.hlines(mean, combination - 1 + shift - 0.16, combination - 1 + shift + 0.16, color=style.INK, linewidth=2)
+        shift, fill = (-0.17, "full") if storage == "untied" else (0.2, "none")
+        at, look = combination - 1 + shift, {"fillstyle": fill, "markersize": 3.8, "alpha": 0.75}
+        ax.plot(np.full(len(rows), at), rows.interference, "o", color=REGS[rows.reg.iloc[0]], **look)
+        ax.hlines(rows.interference.mean(), at - 0.16, at + 0.16, color=style.INK, linewidth=2)
     ax.plot(exact[0] - 1.17, exact[1], "D", color=style.BLACK, fillstyle="none", markersize=8)
     ax.set_xticks(range(len(labels)), labels)
     ax.set(ylabel="interference", ylim=(0, None), xlim=(-0.6, len(labels) - 0.4))
@@ -153,8 +149,7 @@ def ablation_forest(runs: pd.DataFrame, null: tuple[float, float]) -> Figure:
     for place, (_, rows) in enumerate(cells):
         colour = REGS[rows.reg.iloc[0]]
         for ax, column in ((left, "interference"), (right, "val_mse")):
-            ax.plot(rows[column], np.full(len(rows), -place), "o", color=colour, alpha=0.3, markersize=3,
-                    markeredgewidth=0)
+            _dots(ax, rows[column], np.full(len(rows), -place), colour, 0.3, 3)
             ax.plot(rows[column].median(), -place, "|", color=style.INK, markersize=9, markeredgewidth=1.8)
         left.plot([rows.low.iloc[0], rows.high.iloc[0]], [-place] * 2, color=style.INK)
     said = {"none": "no noise", "positive_kurtosis": "heavy-tailed", "relu": "ReLU", "gelu": "GELU"}
@@ -167,11 +162,7 @@ def ablation_forest(runs: pd.DataFrame, null: tuple[float, float]) -> Figure:
 
 
 def overlaps(cosines: Mapping[str, np.ndarray]) -> Figure:
-    """Signed cosines of all pairs of decoder directions, one panel per decoder.
-
-    Args:
-        cosines: label -> [n_latents, n_latents].
-    """
+    """Signed cosines of all pairs of decoder directions, one panel per decoder, label -> [n_latents, n_latents]."""
     fig, axes = style.figure(aspect=0.4, cols=len(cosines), sharey=True, squeeze=False)
     for ax, (label, values) in zip(axes[0], cosines.items(), strict=True):
         image = ax.imshow(values - np.diag(values.diagonal()), cmap=style.DIVERGING, vmin=-1, vmax=1)
@@ -190,29 +181,25 @@ def penalty_strength(
     """What the autoencoder's own penalty does to interference and recovery, and the dead latents of each variant.
 
     Args:
-        runs: columns sae_penalty, seed, l0, interference, recovery.
+        runs: columns sae_penalty, seed, l0, interference, recovery; null: of the last two, random directions.
         cells: lowest and highest mean interference of the factorial's cells.
-        null: of random directions, for interference and recovery.
-        dead: variant -> dead fraction per seed.
-        before: dead fraction per seed before training.
+        dead: variant -> dead fraction per seed; before: the same before training.
     """
     fig, (left, middle, right) = style.figure(aspect=0.46, cols=3, width_ratios=[1, 1, 1.05])
+    mean = runs.groupby("sae_penalty")[["l0", "interference", "recovery"]].mean()
     for ax, column in ((left, "interference"), (middle, "recovery")):
         style.null_band(ax, *null[column], label="random directions" if ax is middle else None)
-        ax.plot(runs.l0, runs[column], "o", color=style.BLUE, alpha=0.35, markersize=3.5, markeredgewidth=0)
-        mean = runs.groupby("sae_penalty")[["l0", column]].mean()
+        _dots(ax, runs.l0, runs[column])
         ax.plot(mean.l0, mean[column], "-o", color=style.INK, markersize=4)
         ax.set(xlabel="active latents (l0)", ylabel=column)
-    for penalty, row in runs.groupby("sae_penalty")[["l0", "interference"]].mean().iterrows():
+    for penalty, row in mean.iterrows():
         style.direct_label(left, row.l0, row.interference, f" {penalty:g}", style.INK)
     edge = left.get_xlim()[1]
     left.plot([edge] * 2, cells, color=style.ORANGE, linewidth=4, clip_on=False, solid_capstyle="butt")
     style.direct_label(left, edge, cells[1], "all 24 cells", style.ORANGE, "above").set_ha("right")
     middle.set_ylabel("recovery of known features")
     for place, values in enumerate([before, *dead.values()]):
-        colour = style.BLUE if place else style.NULL
-        right.plot(values, -place + np.linspace(-0.2, 0.2, len(values)), "o", color=colour, alpha=0.5, markersize=3.5,
-                   markeredgewidth=0)
+        _dots(right, values, -place + np.linspace(-0.2, 0.2, len(values)), style.BLUE if place else style.NULL, 0.5)
         right.plot(np.mean(values), -place, "|", color=style.INK, markersize=14, markeredgewidth=1.8)
     right.set_yticks([-place for place in range(len(dead) + 1)], ["untrained", *dead])
     right.set(xlabel="dead latents (share)", xlim=(-0.03, None))
@@ -225,16 +212,13 @@ def predictions(
     """Three predictions: clipping against spread, a boundary in width, fidelity of a learned threshold.
 
     Args:
-        clipping: columns clipped, seed, sae_mse.
-        widths: columns width, seed, interference.
-        null: interference of random directions, [widths, draws].
-        coders: columns arm, setting, seed, l0, fvu.
+        clipping: columns clipped, seed, sae_mse; coders: columns arm, setting, seed, l0, fvu.
+        widths: columns width, seed, interference; null: the same of random directions, [widths, draws].
         boundary: the claimed width.
     """
     fig, (left, middle, right) = style.figure(aspect=0.46, cols=3, width_ratios=[0.8, 1.15, 1.15])
     for place, (_, rows) in enumerate(clipping.groupby("clipped")):
-        across = place + np.linspace(-0.25, 0.25, len(rows))
-        left.plot(across, rows.sae_mse, "o", color=style.BLUE, alpha=0.5, markersize=3.2, markeredgewidth=0)
+        _dots(left, place + np.linspace(-0.25, 0.25, len(rows)), rows.sae_mse, style.BLUE, 0.5, 3.2)
     left.set_xticks([0, 1], ["not\nclipped", "clipped"])
     left.yaxis.set_minor_formatter(NullFormatter())
     left.set(ylabel="autoencoder's error, z-scored input", yscale="log", xlim=(-0.5, 1.5))
@@ -244,7 +228,7 @@ def predictions(
     low, high = np.quantile(null, [0.025, 0.975], axis=1)
     style.null_band(middle, low, high, axis, label=None)
     style.direct_label(middle, axis[0], low[-1], "random directions", style.NULL).set_va("bottom")
-    middle.plot(widths.width, widths.interference, "o", color=style.BLUE, alpha=0.35, markersize=3, markeredgewidth=0)
+    _dots(middle, widths.width, widths.interference, size=3)
     middle.plot(axis, widths.groupby("width").interference.mean(), color=style.BLUE)
     middle.axvline(boundary, **style.PUBLISHED)
     middle.set(xlabel="hidden units", ylabel="interference")
@@ -256,7 +240,7 @@ def predictions(
 def _fidelity(ax: Axes, coders: pd.DataFrame) -> None:
     colours = dict(zip(coders.arm.unique(), style.LINES, strict=False))
     for arm, rows in coders.groupby("arm", sort=False):
-        ax.plot(rows.l0, rows.fvu, "o", color=colours[arm], alpha=0.3, markersize=3, markeredgewidth=0)
+        _dots(ax, rows.l0, rows.fvu, colours[arm], 0.3, 3)
         mean = rows.groupby("setting")[["l0", "fvu"]].mean().sort_values("l0")
         ax.plot(mean.l0, mean.fvu, "-o", color=colours[arm], markersize=3.5)
     for row, (arm, colour) in enumerate(colours.items()):
@@ -272,15 +256,13 @@ def one_layer(
 
     Args:
         counts: columns n, polysemantic, expected (n^2/4m), expected_units (at finite n and m), one row per instance.
-        courses: law -> concentration [T, I] at the steps; the first three get colours, the rest is grey.
-        turned: model -> relative change of the noise's cost when units are turned, [laws, I].
-        laws: of `turned`, by rising kurtosis.
+        courses: law -> concentration [T, I] at the steps.
+        turned: model -> relative change of the noise's cost when units are turned, [laws, I]; laws by rising kurtosis.
     """
     fig, (left, middle, right) = style.figure(aspect=0.48, cols=3, width_ratios=[1, 1.1, 1.15])
     means = counts.groupby("n")[["polysemantic", "expected", "expected_units"]].mean()
     jitter = np.resize(np.linspace(-0.08, 0.08, 9), len(counts))
-    left.plot(counts.expected + jitter, counts.polysemantic, "o", color=style.BLUE, alpha=0.2, markersize=3.2,
-              markeredgewidth=0)
+    _dots(left, counts.expected + jitter, counts.polysemantic, style.BLUE, 0.2, 3.2)
     left.plot(means.expected, means.polysemantic, "o", color=style.INK)
     line = np.array([0, means.expected.max()])
     left.plot(line, line, color=style.GREEN, linewidth=1.2, zorder=0)
@@ -299,8 +281,8 @@ def one_layer(
         style.direct_label(middle, step[-1], course[-1].mean(), law, colours[law], side).set_ha("right")
     middle.set(xlabel="step", ylabel=r"concentration $\|W_i\|_4^4 / \|W_i\|_2^4$", ylim=(0, None))
     for values, colour in zip(turned.values(), (style.BLUE, style.ORANGE), strict=True):
-        right.plot(np.arange(len(laws))[:, None] + np.linspace(-0.15, 0.15, values.shape[1]), values, "o", color=colour,
-                   alpha=0.3, markersize=2.8, markeredgewidth=0)
+        across = np.arange(len(laws))[:, None] + np.linspace(-0.15, 0.15, values.shape[1])
+        _dots(right, across, values, colour, 0.3, 2.8)
         right.plot(range(len(laws)), values.mean(1), "-o", color=colour)
     right.axhline(0, color=style.NULL, zorder=0)
     right.set_xticks(range(len(laws)), laws, rotation=40, ha="right")

@@ -42,9 +42,7 @@ class Penalties(NamedTuple):
 class Tile(NamedTuple):
     """Neighbouring rows of the table that share activation and noise: some seeds of one cell, or all of several.
 
-    Attributes:
-        act: `relu` or `gelu`; source: of the noise, or `none`.
-        rows: of the table; seeds: which of the data sets they walk through, in turn.
+    Their data sets are those of `seeds`, in turn; source: of the noise, or `none`.
     """
 
     act: str
@@ -54,20 +52,18 @@ class Tile(NamedTuple):
 
 
 def tiles(cells: Sequence[tuple[str, str]], n_seeds: int, at_most: int) -> list[Tile]:
-    """Cut a table [cells, seeds] into tiles of at most `at_most` rows, so that one tile's work fits the cache.
+    """Cut a table [cells, seeds] into tiles of at most `at_most` rows, whose work fits the cache.
 
-    Args:
-        cells: (act, source of noise) of each cell, equal ones next to each other.
+    cells: (act, source of noise) of each cell, equal ones next to each other.
     """
     found, first = [], 0
     for (act, source), members in groupby(cells):
         last = first + len(list(members))
         together = max(1, at_most // n_seeds)  # cells whose seeds all fit
-        width = n_seeds if n_seeds <= at_most else at_most
         for cell in range(first, last, together):
             end = min(cell + together, last)
-            for seed in range(0, n_seeds, width):
-                seeds = slice(seed, min(seed + width, n_seeds))
+            for seed in range(0, n_seeds, at_most):
+                seeds = slice(seed, min(seed + at_most, n_seeds))
                 rows = slice(cell * n_seeds + seeds.start, (end - 1) * n_seeds + seeds.stop)
                 found.append(Tile(act, source, rows, seeds))
         first = last
@@ -80,8 +76,7 @@ class Gradient:
     The order is torch's: the L1 term is part of the loss, the gradient is clipped, and Adam's decay is added last.
 
     Args:
-        x, y: one data set per seed, [S, 8, n].
-        work: the tiles that make up the table, in its order.
+        x, y: one data set per seed, [S, 8, n]; work: the tiles that make up the table, in its order.
         noise: each source's draws, [S, hidden_dim, n] a step; one draw serves all cells of a seed.
     """
 
@@ -115,13 +110,8 @@ class Workspace:
 
     def __init__(self, hidden_dim: int, x: Tensor, rows: int):
         shape = (rows, hidden_dim, x.shape[2])
-        self.out, self.pre, self.back = ([x.new_empty(shape) for _ in range(k)] for k in (5, 4, 2))
+        self.out, self.pre, self.back = ([x.new_empty(shape) for _ in range(k)] for k in (5, 4, 2))  # fifth: with noise
         self.residual = x.new_empty(rows, N_FEATURES, x.shape[2])
-
-    def first(self, rows: int) -> tuple[list[Tensor], list[Tensor], list[Tensor], Tensor]:
-        """Outputs (the fifth under noise), pre-activations, gradients and residual of that many rows."""
-        out, pre, back = ([buffer[:rows] for buffer in buffers] for buffers in (self.out, self.pre, self.back))
-        return out, pre, back, self.residual[:rows]
 
 
 class TilePass:
@@ -132,7 +122,8 @@ class TilePass:
         self.tile, self.seeds, self.relu = tile, seeds, tile.act == "relu"
         self.x, self.y = (part[tile.seeds].repeat(rows // seeds, 1, 1) if rows > seeds else part[tile.seeds]
                           for part in (x, y))
-        self.out, self.pre, self.back, self.residual = space.first(rows)
+        buffers, self.residual = (space.out, space.pre, space.back), space.residual[:rows]
+        self.out, self.pre, self.back = ([buffer[:rows] for buffer in kind] for kind in buffers)
 
     def bind(self, at: dict[str, Tensor], into: dict[str, Tensor]) -> None:
         """Parameters to read and gradients to fill, views of the tile's rows."""
@@ -183,11 +174,9 @@ def hidden_and_output(theta: Tensor, hidden_dim: int, x: Tensor, act: str) -> tu
 def network_noise(
     kind: str, seeds: Sequence[int], sigma: float, shape: tuple[int, int], device: str | torch.device
 ) -> NoiseStream:
-    """A source of noise for each step, of standard deviation sigma, each seed from its own stream.
+    """A source of noise for each step, of standard deviation sigma and shape (hidden_dim, samples).
 
-    Args:
-        kind: `bipolar`, or `positive_kurtosis` (Student's t with 3 degrees of freedom).
-        shape: (hidden_dim, samples).
+    Each seed has its own stream, (seed, "noise", kind); `positive_kurtosis` is Student's t with 3 degrees of freedom.
     """
     if kind not in ("bipolar", "positive_kurtosis"):
         raise ValueError(f"noise {kind!r} is not bipolar or positive_kurtosis")

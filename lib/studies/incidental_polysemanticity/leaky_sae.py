@@ -23,8 +23,7 @@ class LeakySAE(NamedTuple):
 
     Attributes:
         W_enc, W_dec: one row per latent, [I, n_latents, d]; b_enc: [I, n_latents].
-        slope: of the leaky ReLU below 0; 0 is a ReLU.
-        loss: training loss of each row at its last step, [I].
+        slope: of the leaky ReLU below 0; 0 is a ReLU. loss: of each row in its last step of training, [I].
     """
 
     W_enc: Tensor
@@ -46,33 +45,32 @@ class LeakySAE(NamedTuple):
         return self.W_dec.mT
 
 
-def sae_layout(d: int, n_latents: int = N_LATENTS) -> Layout:
+def sae_layout(d: int) -> Layout:
     """W_enc, b_enc, W_dec, in the order torch's own parameters come in; W_dec has one row per latent."""
-    return Layout(W_enc=(n_latents, d), b_enc=(n_latents,), W_dec=(n_latents, d))
+    return Layout(W_enc=(N_LATENTS, d), b_enc=(N_LATENTS,), W_dec=(N_LATENTS, d))
 
 
-def initial_row(d: int, rng: torch.Generator, n_latents: int = N_LATENTS, bias: float = 0.1) -> Tensor:
-    """One starting row [P]: decoder U(±1/sqrt(n_latents)) scaled to unit norm, encoder its transpose, bias U(0, bias).
+def initial_row(d: int, rng: torch.Generator, bias: float = 0.1) -> Tensor:
+    """One starting row [P]: decoder U(±1/4) scaled to unit norm, encoder its transpose, bias U(0, bias).
 
     Drawn as torch draws the two Linear layers, whose own encoder is thrown away.
     """
-    torch.empty(n_latents * d + n_latents).uniform_(generator=rng)
-    decoder = torch.empty(d, n_latents).uniform_(-(n_latents**-0.5), n_latents**-0.5, generator=rng)
-    rows = decoder.div_(decoder.norm(dim=0, keepdim=True) + 1e-8).T.contiguous()  # [n_latents, d]
-    b_enc = torch.empty(n_latents).uniform_(0, bias, generator=rng)
-    return sae_layout(d, n_latents).pack(W_enc=rows, b_enc=b_enc, W_dec=rows)
+    torch.empty(N_LATENTS * d + N_LATENTS).uniform_(generator=rng)
+    decoder = torch.empty(d, N_LATENTS).uniform_(-(N_LATENTS**-0.5), N_LATENTS**-0.5, generator=rng)
+    rows = decoder.div_(decoder.norm(dim=0, keepdim=True) + 1e-8).T.contiguous()  # [N_LATENTS, d]
+    b_enc = torch.empty(N_LATENTS).uniform_(0, bias, generator=rng)
+    return sae_layout(d).pack(W_enc=rows, b_enc=b_enc, W_dec=rows)
 
 
-def initial(d: int, seeds: Sequence[int], n_latents: int = N_LATENTS, bias: float = 0.1) -> Tensor:
-    """Starting rows [S, P], each from the stream (seed, "sae")."""
-    return torch.stack([initial_row(d, generator(seed, "sae"), n_latents, bias) for seed in seeds])
+def initial(d: int, seeds: Sequence[int], bias: float = 0.1) -> Tensor:
+    """Starting rows [S, P], each from the stream (seed, "sae"), so that equal seeds start alike and rows are paired."""
+    return torch.stack([initial_row(d, generator(seed, "sae"), bias) for seed in seeds])
 
 
 def train_sae(
-    acts: Tensor, seeds: Sequence[int] | None = None, start: Tensor | None = None, steps: int = 1000,
-    tied: Literal["storage", "none"] = "none", penalty: float | Tensor = 1e-4,
-    per: Literal["batch", "sample"] = "batch", unit_decoder: bool = False, slope: float = 0.01, lr: float = 1e-3,
-    n_latents: int = N_LATENTS, bias: float = 0.1, rows_at_once: int | None = None,
+    acts: Tensor, start: Tensor, steps: int = 1000, tied: Literal["storage", "none"] = "none",
+    penalty: float | Tensor = 1e-4, per: Literal["batch", "sample"] = "batch", unit_decoder: bool = False,
+    slope: float = 0.01, lr: float = 1e-3,
 ) -> LeakySAE:
     """Train one autoencoder per row by full-batch Adam.
 
@@ -80,30 +78,22 @@ def train_sae(
     so that the penalty grows with the batch. per="sample": mean over samples of |a - â|^2 + penalty * sum |f|.
 
     Args:
-        acts: one set of activations per row, [I, n, d].
-        seeds: names each row's start, one per row; equal seeds give equal starts, so rows can be paired.
-        start: starting rows [I, P] in place of `seeds`.
+        acts: one set of activations per row, [I, n, d]; start: as `initial` gives them, [I, P].
         tied: `storage` keeps the encoder the decoder's transpose and adds both Adam updates to it, as the published
             module does on a CPU; `none` trains both, as it does once copied.
         penalty: one number, or one per row [I].
         unit_decoder: bring each latent's decoder row back to unit length after every step.
         slope: of the leaky ReLU below 0; 0 for a ReLU.
-        rows_at_once: rows in the working set; None: 16 on a CPU, all elsewhere.
     Source: ngugi_taming, models.py and main.py.
     """
     rows, n, d = acts.shape
-    if (seeds is None) == (start is None):
-        raise ValueError("train_sae needs seeds or start, and not both")
     if tied not in ("storage", "none") or per not in ("batch", "sample"):
         raise ValueError(f"tied {tied!r} and per {per!r}: tied is storage or none, per is batch or sample")
-    table = initial(d, seeds, n_latents, bias) if start is None else start
-    if len(table) != rows:
-        raise ValueError(f"{len(table)} starts for {rows} rows of activations")
-    table, names = table.to(acts), sae_layout(d, n_latents)
+    if len(start) != rows:
+        raise ValueError(f"{len(start)} starts for {rows} rows of activations")
+    table, names, done, losses = start.to(acts), sae_layout(d), [], []
     weight = torch.as_tensor(penalty, dtype=acts.dtype, device=acts.device).expand(rows)
-    chunk = rows_at_once or (16 if acts.device.type == "cpu" else rows)
-    done, losses = [], []
-    for part in torch.arange(rows).split(chunk):
+    for part in torch.arange(rows).split(16 if acts.device.type == "cpu" else rows):  # what fits a CPU's cache
         scale = (1 / (n * d), 1.0) if per == "batch" else (1 / n, 1 / n)
         step = _Step(names, acts[part].mT.contiguous(), weight[part], scale, slope, tied, unit_decoder)
         result = train_ensemble(step, table[part], steps, lr)
@@ -114,10 +104,7 @@ def train_sae(
 
 
 class _Step:
-    """Loss and gradient of a table of autoencoders; settles ties and unit lengths before it reads the table.
-
-    scale is the weight of one squared error and of one |f|.
-    """
+    """Loss and gradient of a table, ties and unit lengths settled first; scale: weights of error and |f|."""
 
     def __init__(
         self, names: Layout, acts: Tensor, penalty: Tensor, scale: tuple[float, float], slope: float, tied: str,
@@ -131,13 +118,11 @@ class _Step:
         """The table after the constraints: both updates on the shared storage, decoder rows of unit length."""
         at = self.names.views(theta)
         if self.tied and self.seen is not None:
-            shared = at["W_dec"].add_(at["W_enc"] - self.before)
-            at["W_enc"].copy_(shared)
+            at["W_dec"].add_(at["W_enc"] - self.before)
         if self.unit_decoder:
             at["W_dec"].div_(at["W_dec"].norm(dim=2, keepdim=True).clamp_min(1e-12))
-            if self.tied:
-                at["W_enc"].copy_(at["W_dec"])
         if self.tied:
+            at["W_enc"].copy_(at["W_dec"])
             self.before = at["W_dec"].clone()
         return theta
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -15,16 +14,9 @@ from torch import Tensor
 
 from lib.ensembles import train_ensemble
 from lib.rng import generator
+from lib.studies.incidental_polysemanticity import kernels
 from lib.studies.incidental_polysemanticity.data import TRAIN, Samples, grouped_samples
-from lib.studies.incidental_polysemanticity.kernels import (
-    Gradient,
-    NoiseStream,
-    Penalties,
-    hidden_and_output,
-    network_layout,
-    network_noise,
-    tiles,
-)
+from lib.studies.incidental_polysemanticity.kernels import network_layout
 
 Init = Literal["random", "orthogonal"]
 Noise = Literal["none", "bipolar", "positive_kurtosis"]
@@ -80,8 +72,7 @@ class Trained(NamedTuple):
         weights: W0 .. W4 [C, S, out, in] and b0 .. b4 [C, S, out].
         train_mse, val_mse: mean squared error without noise or penalty, [C, S].
         acts, val_acts: last hidden layer without noise on the train and validation samples, [C, S, n, hidden_dim].
-        features, val_features: the samples' true features, [S, n, 8].
-        theta: the same weights as one row per model, [C, S, P].
+        features, val_features: the samples' true features, [S, n, 8]. theta: the weights, a row per model, [C, S, P].
     """
 
     weights: dict[str, Tensor]
@@ -96,42 +87,39 @@ class Trained(NamedTuple):
 
 def train(
     cells: Sequence[Cell], seeds: Sequence[int], steps: int = 2000, device: str | torch.device = "cpu",
-    lr: float = 1e-3, sigma: float = 0.1, tile_rows: int | None = None,
+    lr: float = 1e-3, tile_rows: int | None = None,
 ) -> Trained:
     """Train every cell on every seed by full-batch Adam, mean squared error on the first 820 of 1024 samples.
 
-    Data, starts and noise come from the streams (seed, "data"), (seed, "init", init) and (seed, "noise", noise): a
-    model's draws depend on its seed and its own factors only, not on what else is trained.
+    Data, starts and noise (of size .1) come from the streams (seed, "data"), (seed, "init", init) and (seed, "noise",
+    noise): a model's draws depend on its seed and its own factors only, not on what else is trained.
 
     Args:
-        cells: all of one hidden_dim.
-        seeds: distinct.
-        steps: Adam updates; 0 gives the untrained networks.
-        sigma: standard deviation of the noise.
-        tile_rows: models whose work is done together within a step. None: 16 on a CPU, whose cache is small, and all
-            elsewhere.
+        cells: all of one hidden_dim; seeds: distinct; steps: Adam updates, 0 gives the untrained networks.
+        tile_rows: models whose work is done together within a step; by default 16 on a CPU, whose cache is small.
     Source: ngugi_taming, main.py and models.py.
     """
-    width = _one_width(cells, seeds)
-    data = grouped_samples(seeds, device=device)
+    widths = {cell.hidden_dim for cell in cells}
+    if len(widths) != 1 or not seeds or len(set(seeds)) != len(seeds):
+        raise ValueError(f"train needs cells of one hidden_dim and distinct seeds, got {sorted(widths)}, {list(seeds)}")
+    data, width = grouped_samples(seeds, device=device), widths.pop()
     start = torch.stack([initial(cell.init, seeds, width) for cell in cells]).to(device)  # [C, S, P]
     kinds = sorted({cell.noise for cell in cells} - {"none"})
-    noise = {kind: network_noise(kind, seeds, sigma, (width, TRAIN), device) for kind in kinds}
+    noise = {kind: kernels.network_noise(kind, seeds, 0.1, (width, TRAIN), device) for kind in kinds}
     return train_rows(cells, start, data, noise, steps, lr, tile_rows=tile_rows)
 
 
 def train_rows(
-    cells: Sequence[Cell], start: Tensor, data: Samples, noise: dict[str, NoiseStream], steps: int, lr: float = 1e-3,
-    sources: Sequence[str] | None = None, tile_rows: int | None = None,
+    cells: Sequence[Cell], start: Tensor, data: Samples, noise: dict[str, kernels.NoiseStream], steps: int,
+    lr: float = 1e-3, sources: Sequence[str] | None = None, tile_rows: int | None = None,
 ) -> Trained:
     """Train given starts on given data with given noise.
 
     Args:
-        start: [C, S, P], rows as in `kernels.network_layout`.
-        data: one data set per seed, whose first 820 samples are trained on.
+        start: [C, S, P], rows as in `kernels.network_layout`; data: one data set per seed, its first 820 samples trained
+            on.
         noise: for each source but `none`, what gives one step's draws, [S, hidden_dim, 820].
         sources: each cell's source, a key of `noise` or `none`; by default its kind of noise.
-        tile_rows: as in `train`.
     """
     (n_cells, n_seeds), width = start.shape[:2], cells[0].hidden_dim
     sources = sources or [cell.noise for cell in cells]
@@ -141,19 +129,15 @@ def train_rows(
     theta = start[order].flatten(0, 1)  # [C*S, P]
     if steps:
         x, y = (part.mT.contiguous() for part in (fitted.x, fitted.y))  # [S, 8, n]
-        work = tiles([(cells[c].act, sources[c]) for c in order], n_seeds, tile_rows or _tile_rows(theta))
-        gradient = Gradient(width, x, y, _penalties(sorted_cells, n_seeds, theta), work, noise)
+        at_once = tile_rows or (16 if theta.device.type == "cpu" else len(theta))
+        work = kernels.tiles([(cells[c].act, sources[c]) for c in order], n_seeds, at_once)
+        gradient = kernels.Gradient(width, x, y, _penalties(sorted_cells, n_seeds, theta), work, noise)
         theta = train_ensemble(gradient, theta, steps, lr).theta
+    (acts, error), (val_acts, val_error) = (_evaluated(theta, sorted_cells, part) for part in (fitted, held_out))
     back = torch.tensor(order).argsort().to(theta.device)
-    shaped = partial(_cells_first, n_seeds=n_seeds, back=back)
-    (acts, error), (val_acts, val_error) = (
-        _evaluated(theta, sorted_cells, part) for part in (fitted, held_out)
-    )
-    table = shaped(theta)
-    return Trained(
-        network_layout(width).views(table), shaped(error), shaped(val_error), shaped(acts), shaped(val_acts),
-        fitted.x, held_out.x, table,
-    )
+    rows = error, val_error, acts, val_acts, theta
+    *measured, table = (row.unflatten(0, (-1, n_seeds))[back] for row in rows)  # [C, S, ...]
+    return Trained(network_layout(width).views(table), *measured, fitted.x, held_out.x, table)
 
 
 def initial(init: Init, seeds: Sequence[int], hidden_dim: int) -> Tensor:
@@ -176,38 +160,21 @@ def initial_row(init: Init, hidden_dim: int, rng: torch.Generator) -> Tensor:
     return network_layout(hidden_dim).pack(**at)
 
 
-def _one_width(cells: Sequence[Cell], seeds: Sequence[int]) -> int:
-    widths = {cell.hidden_dim for cell in cells}
-    if len(widths) != 1 or not seeds or len(set(seeds)) != len(seeds):
-        raise ValueError(f"train needs cells of one hidden_dim and distinct seeds, got {sorted(widths)}, {list(seeds)}")
-    return widths.pop()
-
-
-def _tile_rows(theta: Tensor) -> int:
-    """Rows whose work fits a CPU's cache; elsewhere few large steps are faster."""
-    return 16 if theta.device.type == "cpu" else len(theta)
-
-
-def _penalties(cells: Sequence[Cell], n_seeds: int, like: Tensor) -> Penalties:
+def _penalties(cells: Sequence[Cell], n_seeds: int, like: Tensor) -> kernels.Penalties:
     def column(values: list[float]) -> Tensor:
         return like.new_tensor(values).repeat_interleave(n_seeds)[:, None]  # [C*S, 1]
 
     l1 = column([cell.penalty if cell.reg == "L1" else 0.0 for cell in cells])
     l2 = column([cell.penalty if cell.reg == "L2" else 0.0 for cell in cells])
-    clipped = any(cell.clip is not None for cell in cells)
-    clip = column([torch.inf if cell.clip is None else cell.clip for cell in cells]) if clipped else None
-    return Penalties(l1, l2, clip)
-
-
-def _cells_first(rows: Tensor, n_seeds: int, back: Tensor) -> Tensor:
-    return rows.unflatten(0, (-1, n_seeds))[back]  # [C, S, ...]
+    clip = column([cell.clip or torch.inf for cell in cells]) if any(cell.clip for cell in cells) else None
+    return kernels.Penalties(l1, l2, clip)
 
 
 def _evaluated(theta: Tensor, cells: Sequence[Cell], data: Samples) -> tuple[Tensor, Tensor]:
     """Clean last hidden layer [C*S, n, width] and mean squared error [C*S], one cell at a time."""
     acts, errors = [], []
     for cell, rows in zip(cells, theta.split(len(data.x)), strict=True):
-        hidden, output = hidden_and_output(rows, cell.hidden_dim, data.x.mT, cell.act)
+        hidden, output = kernels.hidden_and_output(rows, cell.hidden_dim, data.x.mT, cell.act)
         acts.append(hidden.mT)
         errors.append((output - data.y.mT).square().mean((1, 2)))
     return torch.cat(acts), torch.cat(errors)

@@ -9,29 +9,15 @@ from torch import Tensor
 
 
 def unit_noise(law: str, shape: Sequence[int], rng: torch.Generator) -> Tensor:
-    """Independent draws of mean 0 and variance 1.
-
-    Args:
-        law: a name in `EXCESS_KURTOSIS`.
-    Returns:
-        float32, of the given shape, on the generator's device.
-    """
+    """Independent draws of mean 0 and variance 1, by a law of `EXCESS_KURTOSIS`, float32 on the generator's device."""
     if law not in _LAWS:
         raise ValueError(f"noise {law!r} is not one of {sorted(_LAWS)}")
     return _LAWS[law](tuple(shape), rng)
 
 
-def _uniform(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
-    return _unit_interval(shape, rng).sub_(0.5).mul_(math.sqrt(12))
-
-
 def _bipolar(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
     """±1 with equal probability."""
     return _unit_interval(shape, rng).mul_(2).floor_().mul_(2).sub_(1)
-
-
-def _gaussian(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
-    return torch.randn(shape, generator=rng, device=rng.device)
 
 
 def _laplace(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
@@ -54,7 +40,10 @@ def _unit_interval(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
     return torch.rand(shape, generator=rng, device=rng.device)  # [0, 1)
 
 
-_LAWS = {"bipolar": _bipolar, "uniform": _uniform, "gaussian": _gaussian, "laplace": _laplace,
-         "positive_kurtosis": _student_3}
+_LAWS = {
+    "bipolar": _bipolar, "uniform": lambda shape, rng: _unit_interval(shape, rng).sub_(0.5).mul_(math.sqrt(12)),
+    "gaussian": lambda shape, rng: torch.randn(shape, generator=rng, device=rng.device), "laplace": _laplace,
+    "positive_kurtosis": _student_3,
+}
 EXCESS_KURTOSIS = {"bipolar": -2.0, "uniform": -1.2, "gaussian": 0.0, "laplace": 3.0, "positive_kurtosis": math.inf}
 """E x^4 - 3 of each law; `positive_kurtosis` is Student's t with 3 degrees of freedom, whose fourth moment diverges."""

@@ -1,17 +1,18 @@
-"""Everything the small leaky autoencoders are judged by, as published and against the known features.
-
-Rows are C cells x S seeds, cells first.
-"""
+"""What the small leaky autoencoders are judged by, as published and by the known features; rows: cells x seeds."""
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from itertools import product
+
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from lib.metrics import recovery
 from lib.studies.incidental_polysemanticity import decoder_overlap as geometry
 from lib.studies.incidental_polysemanticity.leaky_sae import LeakySAE
-from lib.studies.incidental_polysemanticity.network import Trained
+from lib.studies.incidental_polysemanticity.network import Cell, Trained
 
 
 def scaled(acts: Tensor, others: Tensor | None = None) -> Tensor:
@@ -21,11 +22,8 @@ def scaled(acts: Tensor, others: Tensor | None = None) -> Tensor:
 
 
 def published_metrics(sae: LeakySAE, acts: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
-    """The source's metrics of one autoencoder per row, each [I].
+    """The source's metrics of one autoencoder per row, each [I]; acts: what they were trained on, [I, n, d].
 
-    Args:
-        acts: what they were trained on, [I, n, d].
-        rng: of the 200 column permutations.
     Returns:
         interference, macs, calibrated (see `decoder_overlap`); null_sd: standard deviation of the permuted MACS; l0
         (share of latents > 0) and sae_mse, both on z-scored activations, which no autoencoder has seen in training;
@@ -47,11 +45,8 @@ def z_scored(acts: Tensor) -> Tensor:
 
 
 def judged(sae: LeakySAE, network: Trained, acts: Tensor) -> dict[str, Tensor | np.ndarray]:
-    """Decoder geometry, cost and recovery of autoencoders of scaled activations, each [C * S].
+    """Decoder geometry, cost and recovery of autoencoders of scaled activations acts [C, S, n, d], each [C * S].
 
-    Args:
-        sae: one row per network.
-        acts: `scaled(network.acts)`, [C, S, n, d].
     Returns:
         interference, unweighted, macs of the decoder. On held-out samples: l0 (latents > 0), fvu, dead (share of them
         never > 0) and silent (never different from 0). recovery: mean cosine of the features' directions in the layer
@@ -84,3 +79,10 @@ def fvu_rows(x: Tensor, recons: Tensor) -> Tensor:
     """
     total, error = (x - x.mean(1, keepdim=True)).square().sum((1, 2)), (recons - x).square().sum((1, 2))
     return torch.where(total > 1e-6 * x.square().sum((1, 2)), error / total, torch.nan)
+
+
+def table(cells: Sequence[Cell], seeds: Sequence[int], found: Mapping[str, Tensor | np.ndarray]) -> pd.DataFrame:
+    """One row per (cell, seed), columns init, noise, reg, act, penalty, seed and what was found, each [C * S]."""
+    names = ("init", "noise", "reg", "act", "penalty")
+    rows = pd.DataFrame([{n: getattr(c, n) for n in names} | {"seed": s} for c, s in product(cells, seeds)])
+    return rows.assign(**{name: np.asarray(torch.as_tensor(values).cpu()) for name, values in found.items()})

@@ -62,8 +62,6 @@ def test_a_seed_has_its_data_whatever_other_seeds_are_asked_for():
     assert not torch.equal(grouped_samples([4]).x, grouped_samples([9]).x)
 
 
-def test_wrong_widths_and_probabilities_are_refused():
+def test_wrong_widths_are_refused():
     with pytest.raises(ValueError, match="8 features"):
         targets(torch.zeros(5, 7))
-    with pytest.raises(ValueError, match="density"):
-        grouped_samples([0], density=1.2)

@@ -1,8 +1,7 @@
 """The study's oracles, that every part returns what its docstring promises, and that the sweep's points are sound."""
 from __future__ import annotations
 
-import ast
-import inspect
+import typing
 from functools import cache
 from itertools import product
 
@@ -15,8 +14,11 @@ import yaml
 from lib.files import ROOT
 from lib.metrics.frontier import matched_pair
 from lib.params import ParameterError, check, load, read_yaml
+from lib.press.keys import PRESS, source_closure
+from lib.press.runs import planned
 from lib.studies.incidental_polysemanticity import protocol as study
 from lib.studies.incidental_polysemanticity.decoder_overlap import weighted_overlap
+from lib.studies.incidental_polysemanticity.factorial import ACTS, INITS, NOISES
 
 PROFILES = ROOT / "params" / "incidental_polysemanticity"
 
@@ -41,9 +43,62 @@ def test_what_no_verdict_could_use_is_refused_at_the_door(name, value, message):
         params("smoke", **{name: value})
 
 
+def group(stage) -> type:
+    """The parameters a stage takes."""
+    return typing.get_type_hints(stage)["params"]
+
+
+@pytest.mark.parametrize("stage", study.STAGES, ids=lambda stage: stage.__name__)
+def test_stage_takes_the_parameters_it_reads_and_no_others(stage, reads):
+    assert reads(stage, params()) == set(group(stage).model_fields)
+
+
 def test_every_parameter_is_used():
-    used = {node.attr for node in ast.walk(ast.parse(inspect.getsource(study))) if isinstance(node, ast.Attribute)}
-    assert set(study.Params.model_fields) - used == {"profile"}  # which the chapter reads
+    used = {name for stage in study.STAGES for name in group(stage).model_fields}
+    assert set(study.Params.model_fields) - used == {"profile", "source_penalty"}  # which the chapter reads
+
+
+ALL = {stage.__name__ for stage in study.STAGES}
+JUDGED = {"factorial", "nothing", "strengths", "widths", "clipping"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "stages"),
+    [
+        ("profile", "quick", set()),
+        ("source_penalty", 3.0, set()),
+        ("turn_draws", 600, {"kurtosis"}),
+        ("collision_penalty", 0.004, {"collision_counts"}),
+        ("published_steps", 50, {"published_arm"}),
+        ("clip", 0.2, {"clipping"}),
+        ("null_draws", 200, {"nothing", "widths"}),
+        ("seeds", 5, JUDGED - {"widths"} | {"kurtosis"}),
+        ("sae_penalty", 0.4, JUDGED - {"strengths"}),
+        ("sae_lr", 0.004, JUDGED | {"coders"}),
+        ("lr", 0.004, JUDGED | {"coders", "kurtosis"}),
+        ("seed", 1, ALL),
+    ],
+)
+def test_a_parameter_reruns_the_stages_that_use_it_and_no_others(name, value, stages):
+    before, after = params(), params().replace(**{name: value})
+    assert {s.__name__ for s in study.STAGES if planned(s, before).path != planned(s, after).path} == stages
+
+
+@pytest.mark.parametrize(
+    ("stage", "apart"),
+    [
+        ("collision_counts", {"decoder_overlap", "network", "leaky_sae", "report"}),
+        ("kurtosis", {"decoder_overlap", "leaky_sae", "report", "published"}),
+        ("factorial", {"collisions", "kurtosis", "published", "coders"}),
+        ("published_arm", {"collisions", "kurtosis", "factorial", "coders"}),
+        ("coders", {"collisions", "kurtosis", "factorial", "published"}),
+    ],
+)
+def test_a_stage_depends_on_what_makes_it_and_on_no_figure(stage, apart):
+    files = source_closure(f"import {getattr(study, stage).__module__}", without=PRESS)
+    room = {path.stem for path in files if path.parent.name == "incidental_polysemanticity"}
+    assert not room & (apart | {"figures", "equal_fit", "protocol"})
+    assert stage == "coders" or not any("sparse_coders" in path.parts for path in files)
 
 
 def points(sweep: dict) -> list[dict]:
@@ -85,7 +140,7 @@ def test_published_rows_are_those_of_their_decoders():
 
 def test_factorial_has_every_cell_at_every_penalty_on_the_same_seeds():
     runs = study.factorial(params())["runs"]
-    factors = [study.INITS, study.NOISES, ("L1", "L2"), study.ACTS]
+    factors = [INITS, NOISES, ("L1", "L2"), ACTS]
     assert len(runs) == 24 * 2 * params().seeds
     cells = set(runs[["init", "noise", "reg", "act"]].itertuples(index=False, name=None))
     assert cells == set(product(*factors))

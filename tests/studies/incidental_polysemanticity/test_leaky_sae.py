@@ -83,11 +83,14 @@ def test_per_sample_penalty_follows_autograd(unit_decoder):
 
 
 def test_penalties_and_seeds_belong_to_their_rows():
-    data = acts(1).expand(3, -1, -1)
-    done = train_sae(data, seeds=[4, 4, 5], penalty=torch.tensor([1e-4, 1e-2, 1e-4]), steps=20, rows_at_once=2)
-    alone = train_sae(data[:1], seeds=[4], penalty=1e-2, steps=20)
-    torch.testing.assert_close(done.W_dec[1], alone.W_dec[0])
-    assert not torch.allclose(done.W_dec[0], done.W_dec[1]) and not torch.allclose(done.W_dec[0], done.W_dec[2])
+    """Rows beyond the sixteenth are trained in a second working set."""
+    data, start = acts(1).expand(18, -1, -1), leaky_sae.initial(12, [4] * 17 + [5])
+    done = train_sae(data, start, 20, penalty=torch.tensor([1e-4, 1e-2] * 9))
+    alone = train_sae(data[:1], leaky_sae.initial(12, [4]), 20, penalty=1e-2)
+    for row in range(1, 17, 2):
+        torch.testing.assert_close(done.W_dec[row], alone.W_dec[0])
+    torch.testing.assert_close(done.W_dec[16], done.W_dec[0])
+    assert not torch.allclose(done.W_dec[0], done.W_dec[1]) and not torch.allclose(done.W_dec[1], done.W_dec[17])
 
 
 def test_starts_are_transposes_of_unit_length_with_small_positive_biases():
@@ -99,7 +102,7 @@ def test_starts_are_transposes_of_unit_length_with_small_positive_biases():
 
 def test_codes_and_reconstructions_have_the_published_form():
     data = acts(1)
-    sae = train_sae(data, seeds=[0], steps=3)
+    sae = train_sae(data, leaky_sae.initial(12, [0]), steps=3)
     pre = data[0] @ sae.W_enc[0].T + sae.b_enc[0]
     expected = torch.where(pre > 0, pre, 0.01 * pre)
     torch.testing.assert_close(sae.encode(data)[0], expected)
@@ -108,9 +111,7 @@ def test_codes_and_reconstructions_have_the_published_form():
 
 
 def test_wrong_names_and_counts_are_refused():
-    with pytest.raises(ValueError, match="seeds or start"):
-        train_sae(acts())
     with pytest.raises(ValueError, match="storage or none"):
-        train_sae(acts(), seeds=[0, 1], tied="weights")
+        train_sae(acts(), leaky_sae.initial(12, [0, 1]), tied="weights")
     with pytest.raises(ValueError, match="3 starts for 2 rows"):
-        train_sae(acts(), seeds=[0, 1, 2])
+        train_sae(acts(), leaky_sae.initial(12, [0, 1, 2]))

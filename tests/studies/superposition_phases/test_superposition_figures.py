@@ -3,9 +3,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.figures.geometry_explorer import geometry_explorer
 from lib.metrics.statistics import Interval
 from lib.studies.superposition_phases import figures as superposition
+from lib.studies.superposition_phases.explorer import geometry_explorer
 
 RNG = np.random.default_rng(0)
 

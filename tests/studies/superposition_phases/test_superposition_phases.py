@@ -1,15 +1,16 @@
 """The study's oracles, and that every part returns what its docstring promises."""
 from __future__ import annotations
 
-import ast
-import inspect
+import typing
 from functools import cache
 
 import numpy as np
 import pytest
 
-from lib.files import ROOT
+from lib.files import PACKAGE, ROOT
 from lib.params import ParameterError, load
+from lib.press.keys import PRESS, source_closure
+from lib.press.runs import planned
 from lib.studies.superposition_phases import protocol as study
 
 PROFILES = ROOT / "params" / "superposition_phases"
@@ -34,9 +35,57 @@ def test_what_no_verdict_could_use_is_refused_at_the_door(name, value, message):
         params("smoke", **{name: value})
 
 
+def group(part) -> type:
+    """The parameters a part takes."""
+    return typing.get_type_hints(part)["params"]
+
+
+@pytest.mark.parametrize("part", study.PARTS, ids=lambda part: part.__name__)
+def test_part_takes_the_parameters_it_reads_and_no_others(part, reads):
+    rest = [study.staircase(params())] if part is study.adversarial else []
+    assert reads(part, params(), *rest) == set(group(part).model_fields)
+
+
 def test_every_parameter_is_used():
-    used = {node.attr for node in ast.walk(ast.parse(inspect.getsource(study))) if isinstance(node, ast.Attribute)}
+    used = {name for part in study.PARTS for name in group(part).model_fields}
     assert set(study.Params.model_fields) - used == {"profile"}  # which the chapter reads
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "parts"),
+    [
+        ("profile", "quick", set()),
+        ("attack_norm", 0.5, {"adversarial"}),
+        ("seeds", 5, {"published_sweep", "trained_sweep"}),
+        ("trained_steps", 700, {"trained_sweep"}),
+        ("plane_sparsities", (0.0, 0.9), {"plane"}),
+        ("batch", 32, {"zoo", "plane", "correlated_pairs", "staircase"}),
+        ("steps", 400, {"zoo", "plane", "correlated_pairs", "varied_feature", "dynamics"}),
+        ("seed", 1, {part.__name__ for part in study.PARTS} - {"varied_feature"}),
+    ],
+)
+def test_a_parameter_reruns_the_parts_that_use_it_and_no_others(name, value, parts):
+    def places(params) -> dict:
+        rest = {study.adversarial: [{}]}
+        return {part.__name__: planned(part, params, *rest.get(part, [])).path for part in study.PARTS}
+
+    before, after = places(params()), places(params().replace(**{name: value}))
+    assert {part for part in before if before[part] != after[part]} == parts
+
+
+@pytest.mark.parametrize(
+    ("part", "apart"),
+    [
+        ("phase_diagram", {"models/toy_training.py", "models/published_toy.py", "metrics/polytopes.py"}),
+        ("trained_sweep", {"models/published_toy.py", "metrics/polytopes.py", "models/motifs.py"}),
+        ("published_sweep", {"metrics/polytopes.py", "models/motifs.py", "metrics/superposition_theory.py"}),
+        ("staircase", {"models/motifs.py", "models/published_toy.py"}),
+    ],
+)
+def test_a_part_depends_on_what_makes_it_and_on_no_figure(part, apart):
+    files = source_closure(f"import {getattr(study, part).__module__}", without=PRESS)
+    assert not {str(path.relative_to(PACKAGE)) for path in files} & (apart | {"figures/style.py"})
+    assert all((PACKAGE / name).is_file() for name in apart)
 
 
 def test_phase_diagram_agrees_with_theory():

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from lib.rng import generator
+from lib.studies.incidental_polysemanticity.kurtosis import linear_cost, tied_relu_cost, turning_cost
 from lib.studies.incidental_polysemanticity.noise import unit_noise
-from lib.studies.incidental_polysemanticity.noise_cost import linear_cost, tied_relu_cost, turning_cost
 
 
 def test_linear_cost_by_hand():

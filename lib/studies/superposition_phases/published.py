@@ -1,0 +1,83 @@
+"""The published programme, replicated: batch-1 Adam on one data set per seed; plain data out."""
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from lib.models import published_toy as published
+from lib.studies.superposition_phases.common import Root, Seeds, Sparsities, Swept
+from lib.studies.superposition_phases.tables import described
+from lib.tensors import as_array, device_named
+
+
+class Published(Root):
+    """What the published sweep takes."""
+
+    sparsities: Swept
+    seeds: Seeds
+    published_samples: int = Field(ge=100, le=10000, description="samples of the published data set (theirs 10000)")
+    published_epochs: int = Field(ge=1, le=10, description="passes over them (theirs 10)")
+
+
+class Variants(Root):
+    """What its other architectures and importances take."""
+
+    sparsities: Swept
+    variant_samples: int = Field(ge=100, le=10000, description="samples for the other architectures and importances")
+    variant_epochs: int = Field(ge=1, le=10, description="passes in those")
+
+
+def published_sweep(params: Published, sparsities: Sparsities | None = None, seeds: range | None = None) -> dict:
+    """The published programme as it stands: batch-1 Adam at lr .01, n=20, k=5, I_i = .7^i; model and data seed equal.
+
+    Args:
+        sparsities: default params.sparsities (the published single-seed sweeps are (.1, .3, .7) and (.82, .85, .87)).
+        seeds: legacy NumPy seeds, default range(params.seeds).
+    Returns:
+        runs: DataFrame, one row per (sparsity, seed) in that order, columns sparsity, seed, last_epoch_loss (training,
+            as printed), heldout_loss (fresh data), zero_loss (sum(I)(1-S)/3), n_learned (features with |W_i| > .5),
+            n_missed (of the k most important, those not learned).
+        W [runs, k, n], b [runs, n]; importance [n]; epoch_loss [runs, epochs].
+    """
+    cells = list(product(sparsities or params.sparsities, seeds or range(params.seeds)))
+    return _published(params, cells, 5, 0.7 ** np.arange(20), params.published_samples, params.published_epochs)
+
+
+def published_architectures(params: Variants, architectures: tuple = published.ARCHITECTURES) -> dict:
+    """The published n-k-n models at every params.sparsities, seed 0, their training shortened to params.variant_*.
+
+    Returns:
+        runs: DataFrame as in `published_sweep` plus n_features, n_hidden; weights: "n-k-n" -> W [S, k, n].
+    """
+    cells, frames, weights = [(sparsity, 0) for sparsity in params.sparsities], [], {}
+    for n, k in architectures:
+        found = _published(params, cells, k, 0.7 ** np.arange(n), params.variant_samples, params.variant_epochs)
+        frames.append(found["runs"].assign(n_features=n, n_hidden=k))
+        weights[f"{n}-{k}-{n}"] = found["W"]
+    return {"runs": pd.concat(frames, ignore_index=True), "weights": weights}
+
+
+def published_importances(params: Variants, patterns: tuple[str, ...] = published.IMPORTANCES) -> dict:
+    """The published importance patterns, n=20, k=5, seed 0, their training shortened to params.variant_*.
+
+    Returns:
+        runs: DataFrame as in `published_sweep` plus pattern; W [patterns, S, k, n]; importance [patterns, n].
+    """
+    cells = [(sparsity, 0) for sparsity in params.sparsities]
+    importance = np.stack([published.importance(pattern, 20) for pattern in patterns])
+    rows = importance.repeat(len(cells), axis=0)
+    found = _published(params, cells * len(patterns), 5, rows, params.variant_samples, params.variant_epochs)
+    runs = found["runs"].assign(pattern=np.repeat(patterns, len(cells)))
+    return {"runs": runs, "W": found["W"].reshape(len(patterns), -1, 5, 20), "importance": importance}
+
+
+def _published(params: Root, cells: list, k: int, importance: np.ndarray, samples: int, epochs: int) -> dict:
+    """Train (sparsity, seed) cells as published; importance is [n] or one row per cell."""
+    device = device_named(params.device)
+    done = published.train_published_toy(cells, importance.shape[-1], k, importance, samples, epochs, device)
+    found = described(params, cells, done.W, done.b, importance)
+    found["runs"].insert(2, "last_epoch_loss", as_array(done.epoch_loss[-1]))
+    return found | {"epoch_loss": as_array(done.epoch_loss.T)}
