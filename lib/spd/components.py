@@ -220,7 +220,7 @@ class Embedding(Linear):
         raise ValueError('an embedding reads tokens, not vectors: use gate "mlp" or "linear"')
 
 
-def site(name: str, module: nn.Module) -> Linear:
+def site_of(name: str, module: nn.Module) -> Linear:
     """The site of a module: a convolution, an embedding, or anything else with a weight [d_out, d_in]."""
     if isinstance(module, nn.Conv2d):
         return Conv2d(module)

@@ -116,8 +116,7 @@ def train_rows(
     """Train given starts on given data with given noise.
 
     Args:
-        start: [C, S, P], rows as in `kernels.network_layout`; data: one data set per seed, its first 820 samples trained
-            on.
+        start: [C, S, P], rows as in `kernels.network_layout`; data: one data set per seed, its first 820 for training.
         noise: for each source but `none`, what gives one step's draws, [S, hidden_dim, 820].
         sources: each cell's source, a key of `noise` or `none`; by default its kind of noise.
     """
