@@ -14,6 +14,7 @@ import yaml
 
 from lib import params
 from lib.press.claims import STUDIES
+from lib.press.keys import source_closure
 
 PROFILES = ("smoke", "quick", "full")
 ROOMS = {
@@ -300,6 +301,48 @@ def _library_imports(path: Path) -> set[str]:
             continue
         found |= {name.removeprefix("lib.") for name in names if name.startswith("lib.")}
     return found
+
+
+FOR_STRANGERS = (
+    "activations.patching", "metrics.monosemanticity", "metrics.polytopes", "metrics.selectivity",
+    "metrics.superposition_theory", "models.image_models", "models.motifs", "models.published_toy", "models.robustness",
+    "models.toy_exact", "sparse_coders.interchange", "sparse_coders.report",
+)
+"""Modules of the library that one study at most uses today and that stay, because anybody might: at most twelve. A
+recipe of the README imports each; every other module has two studies, an instrument page, or one of these to serve."""
+
+
+def lone_modules(root: Path) -> list[str]:
+    """Modules of the library that should stand in a study's room, and entries of the list that should not be there."""
+    pages, lib = sorted((root / "book").glob("*/*.md")), root / "lib"
+    studies = [_reached(_imports_of(page)) for page in pages if page.parent.name == "studies"]
+    instruments = _reached("\n".join(_imports_of(page) for page in pages if page.parent.name == "instruments"))
+    listed = _reached("\n".join(f"import lib.{name}" for name in FOR_STRANGERS))
+    lone = {path for path in library_files(root) if path.relative_to(lib).parts[0] not in ("studies", "press")
+            and path.name not in ("__init__.py", "__main__.py") and path not in instruments
+            and sum(path in study for study in studies) < 2}
+    problems = [f"lib/{path.relative_to(lib)}: one study at most uses it: it belongs in that study's room"
+                for path in sorted(lone - listed)]
+    recipes = _imports_of(root / "README.md").split()
+    for name in FOR_STRANGERS:
+        if lib / f"{name.replace('.', '/')}.py" not in lone:
+            problems.append(f"lib.{name} is for strangers no longer: take it off the list")
+        if f"lib.{name}" not in recipes:
+            problems.append(f"lib.{name} is for strangers, but no recipe of the README imports it")
+    return problems
+
+
+def _imports_of(page: Path) -> str:
+    """`import lib.x` lines for whatever the Python blocks of a page or of the README import."""
+    text = page.read_text(encoding="utf-8")
+    cells = re.findall(r"^```(?:\{code-cell\}[^\n]*|python)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    found = re.findall(r"^from (lib[\w.]*) import (\([^)]*\)|[^\n]*)", "\n".join(cells), re.MULTILINE)
+    names = {f"{module}.{name}" for module, names in found for name in re.findall(r"(\w+)(?: as \w+)?", names)}
+    return "\n".join(f"import {name}" for name in sorted(names | {module for module, _ in found}))
+
+
+def _reached(code: str) -> set[Path]:
+    return set(source_closure(code))
 
 
 def namesakes(root: Path) -> list[str]:

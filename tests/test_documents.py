@@ -13,6 +13,7 @@ from lib.press.claims import STUDIES
 
 DOCUMENTS = ("README.md", "CONTRIBUTING.md")
 README = (ROOT / "README.md").read_text()
+RECIPES = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
 def broken_links(text, root):
@@ -84,11 +85,22 @@ def test_landed_studies_are_in_the_table_and_the_others_are_planned():
 
 
 def test_example_prints_what_is_said_of_it():
-    [example] = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    out = run(RECIPES[0], ROOT)
+    common, rare = (sorted(map(float, row.split(","))) for row in re.findall(r"\[([\d., ]+)\]", out))
+    assert common == [0, 0, 0.5, 0.5, 0.5, 0.5] and rare == [0, 0.4, 0.4, 0.4, 0.4, 0.4]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", RECIPES[1:], ids=lambda text: re.search(r"from lib\.([\w.]+)", text)[1])
+def test_recipes_run(recipe, tmp_path):
+    assert run(recipe, tmp_path)
+
+
+def run(code, folder):
+    """What code prints that is run in a folder, with this checkout's library."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-c", example], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    common, rare = (sorted(map(float, row.split(","))) for row in re.findall(r"\[([\d., ]+)\]", done.stdout))
-    assert common == [0, 0, 0.5, 0.5, 0.5, 0.5] and rare == [0, 0.4, 0.4, 0.4, 0.4, 0.4]
+    return done.stdout

@@ -65,6 +65,15 @@ def test_imports_go_down():
     assert layout.climbing_imports(ROOT) == []
 
 
+def test_every_module_of_the_library_has_somebody_to_serve(monkeypatch):
+    assert layout.lone_modules(ROOT) == [] and len(layout.FOR_STRANGERS) <= 12
+    monkeypatch.setattr(layout, "FOR_STRANGERS", ("metrics.statistics", *layout.FOR_STRANGERS[1:]))
+    problems = "\n".join(layout.lone_modules(ROOT))
+    assert "lib/activations/patching.py: one study at most uses it" in problems
+    assert "lib.metrics.statistics is for strangers no longer" in problems
+    assert "lib.metrics.statistics is for strangers, but no recipe" in problems
+
+
 def test_wings_are_within_their_bounds():
     assert sizes.too_large(ROOT) == []
 

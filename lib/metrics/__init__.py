@@ -14,5 +14,4 @@
     selectivity           how much a unit prefers one class
     monosemanticity       whether the samples a latent fires on look alike
     topography            where things lie on a cortical sheet
-    discs                 contiguous discs of a sheet beside scattered units as selective
 """

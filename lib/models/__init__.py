@@ -5,6 +5,5 @@
     toy_exact          tiny ones on their exact expected loss: phase diagram, minima followed, dynamics
     published_toy      the published training of the same model, to the bit where floats allow
     motifs             privileged bases, circuits, and how easily superposition is attacked
-    published_sae      a published sparse autoencoder as it stands
     image_models       classifiers by name: vision transformers and a residual network (timm)
 """

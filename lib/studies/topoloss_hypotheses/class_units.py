@@ -9,9 +9,9 @@ from torch import Tensor
 
 from lib.activations.patching import contrast, patch_effects, top_sets
 from lib.activations.sites import Site, unit_activity
-from lib.metrics.discs import NoMatch, matched_disc, share_reaching
 from lib.metrics.selectivity import class_means
 from lib.metrics.topography import Sheet, mean_pairwise_distance, random_sets
+from lib.studies.topoloss_hypotheses.discs import NoMatch, matched_disc, share_reaching
 from lib.tensors import as_array
 
 

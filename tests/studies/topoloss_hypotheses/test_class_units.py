@@ -6,10 +6,10 @@ from torch import nn
 
 from lib.activations.patching import patch_effects
 from lib.activations.sites import open_site, other_class_means
-from lib.metrics.discs import matched_disc
 from lib.metrics.topography import disc
 from lib.rng import numpy_generator
 from lib.studies.topoloss_hypotheses import class_units
+from lib.studies.topoloss_hypotheses.discs import matched_disc
 
 LABELS = torch.tensor([0, 0, 1, 1])
 
