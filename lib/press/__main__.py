@@ -93,6 +93,9 @@ def plan(requests: list[Request], force: bool) -> list[Job]:
     values = [{} if changed == [] else request.checked_values() for request, changed in asked]
     jobs = []
     for (request, changed), checked in zip(asked, values, strict=True):
+        if changed and "values" in changed and checked == request.stored()["metadata"]["book"]["params"]:
+            changed.remove("values")  # written otherwise, 1 for 1.0
+            changed = changed or ["page"]
         if changed not in ([], ["page"]):
             jobs.append(Job(request, checked))
             continue

@@ -212,7 +212,7 @@ def test_what_a_kill_leaves_is_never_used(folders, monkeypatch):
 def test_images_of_a_decoded_copy_are_fetched_as_stored(folders):
     train = loaded("train", folders)
     images, labels = labelled(train.images, train.labels)
-    batches = ImageBatches(images, labels, Recipe(steps=1, batch=64), 0, torch.device("cpu"), 0, 1, resident=False)
+    batches = ImageBatches(images, labels, Recipe(steps=1, batch=64), 0, torch.device("cpu"), resident=False)
     fetched, its_labels, index = batches._fetch(0)
     assert torch.equal(fetched, images[index]) and fetched.stride() == images[index].stride()
     assert torch.equal(fetched[:, 0, 4, 4].long(), its_labels)
@@ -329,7 +329,7 @@ def test_class_sorted_shards_reach_training_shuffled(tmp_path):
     train = loaded("train", write_shards(tmp_path / "shards", list(NAMES)))
     assert train.labels.tolist() == sorted(train.labels)
     images, labels = labelled(train.images, train.labels)
-    batches = ImageBatches(images, labels, Recipe(steps=6, batch=50), 0, torch.device("cpu"), 0, 1, resident=True)
+    batches = ImageBatches(images, labels, Recipe(steps=6, batch=50), 0, torch.device("cpu"), resident=True)
     first = [batches[step][1] for step in range(4)]  # an epoch
     assert all(len(set(batch.tolist())) > 30 for batch in first)  # in stored order a batch would hold 25 classes
     assert sorted(torch.cat(first).tolist()) == train.labels.tolist()

@@ -14,7 +14,7 @@ def test_run_stores_a_whole_notebook_and_its_results(checkout):
     book = checkout.notebook()["metadata"]["book"]
     assert book["params"] == {"profile": "quick", "seeds": 2, "rate": 0.5, "mode": "plain", "pause": 0.0}
     assert json.loads(checkout.results.read_text()) == {"answer": 4} == book["results"]
-    assert book["environment"]["torch"] and book["seconds"] > 0
+    assert book["facts"]["environment"]["torch"] and book["seconds"] > 0
     assert not list(checkout.root.glob("_build/partial/**/*.ipynb"))
     last = checkout.notebook()["cells"][-1]
     assert last["outputs"][0]["text"] == ["answer 4\n"]

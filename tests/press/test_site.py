@@ -52,7 +52,7 @@ def notebook(prose: str = "The gain is {glue:text}`gain`.") -> dict:
         code("glue", {"text/plain": "0.83"}, scrapbook={"name": "gain", "mime_prefix": ""}),
     ]
     book = {"profile": "quick", "seconds": 12.345, "finished": "2026-01-02T03:04:05+00:00",
-            "processor": "One, 2 cores", "environment": {"python": "3.11", "timm": None, "device": "cpu"}}
+            "processor": "One, 2 cores", "facts": {"environment": {"python": "3.11", "timm": None, "device": "cpu"}}}
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     return {"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": kernel, "book": book}, "cells": cells}
 

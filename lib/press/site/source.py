@@ -131,7 +131,7 @@ def executions_table(site: Site) -> str:
     for page, path in site.notebooks().items():
         book = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("book", {})
         finished = str(book.get("finished", "unknown"))[:16].replace("T", " ")
-        used = dict(book.get("environment", {}))
+        used = dict(book.get("facts", {}).get("environment", {}))
         machine = [used.pop("device", "cpu"), book.get("processor", "unknown")]
         versions_used = ", ".join(f"{name} {number}" for name, number in used.items() if number)
         seconds = f"{book['seconds']:.1f}" if "seconds" in book else "unknown"

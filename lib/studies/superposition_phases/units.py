@@ -58,7 +58,7 @@ def privileged_basis(params: Basis, sparsities: Sparsities | None = None) -> Arr
 
     Returns:
         sparsity [S]; the rest with first axis (linear hidden, ReLU hidden): W [2, S, m, n], b [2, S, n] best of
-        restarts; loss [2, S, R], over zero; norm, D, interference [2, S, n]; concentration [2, S], mean over
+        restarts; loss [2, S, R], over zero; norm, D, interference [2, S, n]; largest_unit_share [2, S], mean over
         represented features of max_unit W^2 / sum W^2 (1 = one unit per feature).
     """
     axis = sparsities or params.basis_sparsities
@@ -67,7 +67,7 @@ def privileged_basis(params: Basis, sparsities: Sparsities | None = None) -> Arr
     kinds = "relu", "privileged"
     grids = [train_grid(density, importance, *size, stream(params, f"basis {kind}"), kind, lr=0.03) for kind in kinds]
     found = stacked([best(grid) for grid in grids], axis)
-    return found | {"concentration": as_array(motifs.largest_unit_share(torch.from_numpy(found["W"])))}
+    return found | {"largest_unit_share": as_array(motifs.largest_unit_share(torch.from_numpy(found["W"])))}
 
 
 def absolute_value(params: Absolute, sparsities: Sparsities | None = None) -> Arrays:

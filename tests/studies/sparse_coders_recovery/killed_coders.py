@@ -7,8 +7,8 @@ from collections.abc import Callable
 from lib.files import ROOT
 from lib.params import load
 from lib.press.runs import reuse
-from lib.sparse_coders.run import Run
 from lib.sparse_coders.table import Table
+from lib.sparse_coders.trainee import Trainee
 from lib.studies.sparse_coders_recovery import measure
 from lib.studies.sparse_coders_recovery import protocol as study
 
@@ -24,7 +24,7 @@ def arguments(arm: str) -> dict:
 
 def before_each_step(tell: Callable[[int], None], put: Callable = setattr) -> None:
     """Have `tell` called with the number of every training step, before it is made."""
-    for kind in (Run, Table):
+    for kind in (Trainee, Table):
         def step(self, number, *batch, made=kind.step):
             tell(number)
             made(self, number, *batch)
