@@ -46,15 +46,16 @@ class Run(NamedTuple):
     """A call and the place of its result."""
 
     function: Function
-    arguments: dict[str, Any]
-    """By name, defaults included, parameters narrowed to what the function takes."""
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    """Both with defaults included and parameters narrowed to what the function takes."""
     path: Path
 
     def make(self) -> None:
         """Compute the result and put it in place."""
         folder = self.path.with_suffix(f".{CHECKPOINTS}")
         own = {CHECKPOINTS: folder} if CHECKPOINTS in inspect.signature(self.function).parameters else {}
-        result = self.function(**self.arguments, **own)
+        result = self.function(*self.args, **self.kwargs, **own)
         write_atomically(self.path, lambda p: _write(p, result))
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -128,11 +129,12 @@ def planned(function: Function, *args: Any, **kwargs: Any) -> Run:
         raise TypeError(f"{module}.{name}: only a module-level function of `{PACKAGE.name}` can be cached")
     bound = inspect.signature(function).bind(*args, **kwargs)
     bound.apply_defaults()
+    bound.arguments.pop(CHECKPOINTS, None)
     takes = typing.get_type_hints(function)
-    arguments = {k: _narrowed(v, takes.get(k)) for k, v in bound.arguments.items() if k != CHECKPOINTS}
+    bound.arguments |= {name: _narrowed(value, takes.get(name)) for name, value in bound.arguments.items()}
     library = closure_digest(f"import {module}", without=PRESS)
-    key = digest(_name(function), library, _plain(arguments), provenance.environment())
-    return Run(function, arguments, BUILD / "runs" / _name(function) / f"{key[:32]}.npz")
+    key = digest(_name(function), library, _plain(bound.args), _plain(bound.kwargs), provenance.environment())
+    return Run(function, bound.args, bound.kwargs, BUILD / "runs" / _name(function) / f"{key[:32]}.npz")
 
 
 def _narrowed(value: Any, group: Any) -> Any:

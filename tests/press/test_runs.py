@@ -152,6 +152,12 @@ def outer(params: Knobs):
     return {"sum": 10 * reuse(part, params)["sum"]}
 
 
+def variadic(x, *more, sign=1, **named):
+    with open(MADE, "a") as file:
+        file.write("x\\n")
+    return {"sum": sign * (x + sum(more) + sum(named.values()))}
+
+
 def counts(n: int, checkpoints: Path | None = None):
     checkpoints.mkdir(parents=True, exist_ok=True)
     done = sorted(int(p.name) for p in checkpoints.iterdir())
@@ -201,6 +207,13 @@ def test_a_killed_run_finds_its_checkpoints_again_and_leaves_none(project):
     [folder] = project.root.glob("_build/runs/counted.counts/*.checkpoints")
     assert len(list(folder.iterdir())) == 3
     assert project("print(reuse(counted.counts, 5)['resumed_at'])").stdout.strip() == "3" and not folder.exists()
+
+
+def test_arguments_that_a_signature_gathers_are_handed_on(project):
+    (project.root / "lib/counted.py").write_text(MODULE + PARAMS)
+    calls = ("1", "x=1, sign=1", "1, 2, 3, sign=-1, a=4", "1, a=4, b=5", "1, b=5, a=4")
+    done = project("print(*[" + ", ".join(f"reuse(counted.variadic, {call})['sum']" for call in calls) + "])")
+    assert done.stdout.split() == ["1", "1", "-10", "10", "10"] and len(project.made()) == 3
 
 
 def test_prose_and_the_press_are_in_no_key(project):
