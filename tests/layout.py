@@ -274,7 +274,7 @@ def climbing_imports(root: Path) -> list[str]:
                 if rest and rest[0] != inside[1]:
                     problems.append(f"{path.relative_to(root)}: study {inside[1]} imports study {rest[0]}")
             elif own == "studies" and room == "press":
-                if not module.startswith(OPEN_TO_STUDIES):
+                if not f"{module}.".startswith(tuple(f"{name}." for name in OPEN_TO_STUDIES)):
                     problems.append(f"{path.relative_to(root)}: a study imports lib.{module} of the press")
             elif own != room and floor[room] >= floor[own]:
                 problems.append(f"{path.relative_to(root)}: {own} (floor {floor[own]}) imports lib.{module} "
@@ -290,17 +290,17 @@ def library_files(root: Path) -> list[Path]:
 
 
 def _library_imports(path: Path) -> set[str]:
-    """Dotted names under `lib` a file imports anywhere, without the `lib.`; `from lib import a` counts as a."""
+    """Dotted names under `lib` a file imports anywhere, without the `lib.`: `from lib import a` counts as a, a text
+    that is such a name as if it were imported, and a relative import as one of everything."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and not node.level and node.module:
-            names = {f"{node.module}.{alias.name}" for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} if not node.level else {"lib.(relative)"}
         elif isinstance(node, ast.Import):
-            names = {alias.name for alias in node.names}
-        else:
-            continue
-        found |= {name.removeprefix("lib.") for name in names if name.startswith("lib.")}
-    return found
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found |= {node.value} if re.fullmatch(r"lib(\.\w+)+", node.value) else set()
+    return {name.removeprefix("lib.") for name in found if name.startswith("lib.")}
 
 
 FOR_STRANGERS = (

@@ -193,6 +193,9 @@ def test_a_library_habit_broken_is_named(tree, line, problem):
         ("lib/press/x.py", "from lib.studies.penguins import protocol", "press (floor 8) imports lib.studies.penguins"),
         ("lib/studies/emus/x.py", "from lib.studies.penguins import protocol", "study emus imports study penguins"),
         ("lib/studies/emus/x.py", "from lib.press.jobs import Press", "a study imports lib.press.jobs.Press"),
+        ("lib/metrics/x.py", "from ..figures import style", "(relative) stands on no floor"),
+        ("lib/metrics/x.py", "load('lib.press.jobs')", "metrics (floor 3) imports lib.press.jobs (floor 8)"),
+        ("lib/studies/emus/x.py", "from lib.press.runs_too import x", "a study imports lib.press.runs_too.x"),
         ("lib/attic/x.py", "from lib.files import ROOT", "attic stands on no floor"),
     ],
 )

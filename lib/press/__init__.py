@@ -12,6 +12,7 @@ previous execution in place and no kernel behind. Unchanged pages are kept; chan
     worker        one page executed by papermill in a process of its own
     keys          the library files that code reaches, and a digest of what they do
     runs          runs computed once, by content; resumable; collected into one table
+    lock          one process at a time
     claims        the claims and the verdicts chapters reach
     prose         numbers the prose quotes
     provenance    versions, device and processor of a result

@@ -94,9 +94,8 @@ def plan(requests: list[Request], force: bool) -> list[Job]:
     jobs = []
     for (request, changed), checked in zip(asked, values, strict=True):
         if changed and "values" in changed and checked == request.stored()["metadata"]["book"]["params"]:
-            changed.remove("values")  # written otherwise, 1 for 1.0
-            changed = changed or ["page"]
-        if changed not in ([], ["page"]):
+            changed = [*(name for name in changed if name != "values"), "spelling"]  # of a value: 1 for 1.0
+        if changed is None or set(changed) - {"page", "spelling"}:
             jobs.append(Job(request, checked))
             continue
         if changed:
@@ -105,7 +104,8 @@ def plan(requests: list[Request], force: bool) -> list[Job]:
             refresh(request)
         else:
             request.write_results(request.stored()["metadata"]["book"])
-        print(f"{request.page.name} [{request.label}]: kept{', with its new prose' if changed else ''}")
+        renewed = ", with its new prose" if "page" in changed else ""
+        print(f"{request.page.name} [{request.label}]: kept{renewed}")
     return jobs
 
 

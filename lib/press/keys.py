@@ -17,8 +17,8 @@ PRESS = "press"
 def source_closure(code: str, without: str | None = None) -> list[Path]:
     """Files of this package that Python `code` can reach through its imports, sorted.
 
-    Follows absolute and relative imports from module to module. Beside each module reached in a subpackage, the
-    subpackage's non-Python files (such as `data/registry.toml`) belong to the closure.
+    Follows absolute and relative imports from module to module. A data file belongs to the module of its name
+    (`data/registry.toml` to `data/registry.py`).
 
     Args:
         without: a folder of the package whose files are left out and not followed.
@@ -30,8 +30,7 @@ def source_closure(code: str, without: str | None = None) -> list[Path]:
             if path not in found and path.relative_to(PACKAGE).parts[0] != without:
                 found.add(path)
                 todo += _imports_of_file(path, path.stat().st_mtime_ns)
-                if path.parent != PACKAGE:
-                    found |= {p for p in path.parent.iterdir() if p.suffix in (".toml", ".yml", ".json")}
+                found |= {p for p in map(path.with_suffix, (".toml", ".yml", ".json")) if p.is_file()}
     return sorted(found)
 
 

@@ -166,26 +166,27 @@ class Request:
             PageError: a cell is not Python; ParameterError: no such parameter file, or not readable.
         """
         page, stored = file_digest(self.page.source), self.stored()
-        if stored is not None and stored["metadata"]["book"]["facts"]["page"] == page:
-            cells = stored["cells"]  # the same bytes: what jupytext would read is known
-        else:
-            cells = read_page(self.page.source)["cells"]
-        code = [cell for cell in cells if cell["cell_type"] == "code" and "injected-parameters" not in _tags(cell)]
-        sources = ["".join(cell["source"]) for cell in code]
-        marks = [[tag for tag in RUNNING_TAGS if tag in _tags(cell)] for cell in code]
+        then = stored["metadata"]["book"]["facts"] if stored else {}
+        code = _code(stored) if then.get("page") == page else None  # what jupytext would read is known, if untouched
+        if code is None or digest(code) != then["code"]:
+            code = _code(read_page(self.page.source))
         return {
-            "page": page, "code": digest(sources, marks), "values": digest(self.raw_values),
-            "library": closure_digest(without_magics(sources)), "claims": digest(self.page.claims()),
+            "page": page, "code": digest(code), "values": digest(self.raw_values),
+            "library": closure_digest(without_magics(code[0])), "claims": digest(self.page.claims()),
             "environment": provenance.environment(),
         }
 
     def changed(self) -> list[str] | None:
-        """Names of the facts in which the last execution differs from now; None if there is none."""
+        """Names of the facts in which the last execution differs from now; None if there is none.
+
+        `execution` stands for code cells of the stored notebook that are not those it was made from.
+        """
         stored = self.stored()
         if stored is None:
             return None
         then = stored["metadata"]["book"]["facts"]
-        return [name for name, fact in self.facts.items() if then.get(name) != fact]
+        changed = [name for name, fact in self.facts.items() if then.get(name) != fact]
+        return changed + ["execution"] * (digest(_code(stored)) != then.get("code"))
 
     def write_results(self, book: dict[str, Any]) -> None:
         """Lay the verdict records kept inside the executed notebook beside it, if they are not there already."""
@@ -245,8 +246,11 @@ def _syntax_error(cell: str) -> SyntaxError | None:
     return None
 
 
-def _tags(cell: Any) -> list[str]:
-    return cell["metadata"].get("tags", [])
+def _code(notebook: Any) -> tuple[list[str], list[list[str]]]:
+    """Sources of the code cells a chapter has, without those papermill put in, and the tags of each that matter."""
+    cells = [(cell, cell["metadata"].get("tags", [])) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    own = [("".join(cell["source"]), tags) for cell, tags in cells if "injected-parameters" not in tags]
+    return [source for source, _ in own], [[tag for tag in RUNNING_TAGS if tag in tags] for _, tags in own]
 
 
 def _read_json(path: Path) -> Any:

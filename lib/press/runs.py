@@ -36,6 +36,7 @@ from lib.files import BUILD, PACKAGE, digest, write_atomically
 from lib.live import Progress
 from lib.press import provenance
 from lib.press.keys import PRESS, closure_digest
+from lib.press.lock import only_one
 
 Function = Callable[..., Mapping[str, Any]]
 CHECKPOINTS = "checkpoints"
@@ -51,13 +52,28 @@ class Run(NamedTuple):
     """Both with defaults included and parameters narrowed to what the function takes."""
     path: Path
 
+    @property
+    def checkpoints(self) -> Path:
+        """The folder beside the result that a function with an argument of that name is given."""
+        return self.path.with_suffix(f".{CHECKPOINTS}")
+
+    def stored(self) -> dict[str, Any] | None:
+        """The result, if it is there and whole; what a kill left of its checkpoints is swept away."""
+        result = _read(self.path)
+        if result is not None and self.checkpoints.is_dir():
+            shutil.rmtree(self.checkpoints, ignore_errors=True)
+        return result
+
     def make(self) -> None:
-        """Compute the result and put it in place."""
-        folder = self.path.with_suffix(f".{CHECKPOINTS}")
-        own = {CHECKPOINTS: folder} if CHECKPOINTS in inspect.signature(self.function).parameters else {}
-        result = self.function(*self.args, **self.kwargs, **own)
-        write_atomically(self.path, lambda p: _write(p, result))
-        shutil.rmtree(folder, ignore_errors=True)
+        """Compute the result and put it in place, unless another process does so meanwhile: that one is waited for."""
+        own = {CHECKPOINTS: self.checkpoints} if CHECKPOINTS in inspect.signature(self.function).parameters else {}
+        lock = self.path.with_suffix(".lock")
+        with only_one(lock):
+            if self.stored() is None:
+                result = self.function(*self.args, **self.kwargs, **own)
+                write_atomically(self.path, lambda p: _write(p, result))
+                shutil.rmtree(self.checkpoints, ignore_errors=True)
+            lock.unlink(missing_ok=True)
 
 
 def reuse(function: Function, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -72,18 +88,19 @@ def reuse(function: Function, *args: Any, **kwargs: Any) -> dict[str, Any]:
     Raises:
         TypeError: the function is not the library's, or an argument or result has no plain form.
     """
-    start, run = time.monotonic(), planned(function, *args, **kwargs)
-    result = _read(run.path)
-    _calls.append((_name(function), start, result is not None))
-    if result is None:
+    start, before, run = time.monotonic(), len(_calls), planned(function, *args, **kwargs)
+    result = run.stored()
+    is_reused = result is not None
+    if not is_reused:
         run.make()
         result = _read(run.path)  # what is written is what is returned, so a first and a second call cannot differ
-    _calls[-1] = (_calls[-1][0], time.monotonic() - start, _calls[-1][2])
+    inner = sum(seconds for _, seconds, _ in _calls[before:])
+    _calls.append((_name(function), time.monotonic() - start - inner, is_reused))
     return result
 
 
 def calls() -> pd.DataFrame:
-    """What `reuse` did in this process, in order: columns run, seconds, reused."""
+    """What `reuse` did in this process, as runs ended: columns run, seconds (without those of runs inside), reused."""
     return pd.DataFrame(_calls, columns=["run", "seconds", "reused"])
 
 
@@ -106,7 +123,7 @@ def collect(
     configs = [dict(config) for config in configs]
     jobs = jobs or int(os.environ.get("BOOK_CORES", "1"))
     runs = [planned(function, **config) for config in configs]
-    results = [_read(run.path) for run in runs]
+    results = [run.stored() for run in runs]
     missing = [i for i, result in enumerate(results) if result is None]
     with Progress(len(configs), label, done=len(configs) - len(missing)) as progress:
         for _ in _made([runs[i] for i in missing], min(jobs, len(missing))):
@@ -125,8 +142,9 @@ def planned(function: Function, *args: Any, **kwargs: Any) -> Run:
         TypeError: as `reuse`.
     """
     module, name = function.__module__, function.__qualname__
-    if module.split(".")[0] != PACKAGE.name or "<" in name:
-        raise TypeError(f"{module}.{name}: only a module-level function of `{PACKAGE.name}` can be cached")
+    if module.split(".")[0] != PACKAGE.name or "<" in name or module.startswith(f"{PACKAGE.name}.{PRESS}."):
+        raise TypeError(f"{module}.{name}: only a module-level function of `{PACKAGE.name}`, the press apart, can be "
+                        "cached")
     bound = inspect.signature(function).bind(*args, **kwargs)
     bound.apply_defaults()
     bound.arguments.pop(CHECKPOINTS, None)

@@ -16,7 +16,8 @@ def package(tmp_path, monkeypatch):
         "sub/__init__.py": "",
         "sub/leaf.py": "from . import sibling\nfrom ..other import thing\n",
         "sub/sibling.py": "from .deep.bottom import x\n",
-        "sub/table.toml": "",
+        "sub/late.toml": "",
+        "sub/unread.toml": "",
         "sub/unread.py": "",
         "sub/deep/__init__.py": "from .. import late\n",
         "sub/deep/bottom.py": "def f():\n    import lib.lazy\n",
@@ -38,7 +39,7 @@ def closure(root, code):
 
 def test_closure_follows_absolute_relative_and_late_imports(package):
     expected = {"__init__.py", "top.py", "other.py", "lazy.py", "sub/__init__.py", "sub/leaf.py", "sub/sibling.py",
-                "sub/table.toml", "sub/deep/__init__.py", "sub/deep/bottom.py", "sub/late.py"}
+                "sub/late.toml", "sub/deep/__init__.py", "sub/deep/bottom.py", "sub/late.py"}
     assert closure(package, "from lib.top import anything") == expected
     assert closure(package, "import lib.alone as a") == {"__init__.py", "alone.py"}
     assert closure(package, "import numpy, lib2") == set()
@@ -76,5 +77,5 @@ def test_only_what_a_file_does_counts(package, text, is_same):
 def test_data_beside_code_counts_to_the_byte(package):
     before = closure_digest("import lib.sub.late")
     keys._meaning.cache_clear()
-    (package / "sub/table.toml").write_text("# a comment\n")
+    (package / "sub/late.toml").write_text("# a comment\n")
     assert closure_digest("import lib.sub.late") != before

@@ -187,9 +187,20 @@ def test_a_missing_room_is_named(checkout, fault):
     assert refused.returncode == 2 and room in refused.stderr and "Traceback" not in refused.stderr
 
 
-def test_an_executed_notebook_that_is_none_is_stale(executed):
-    executed.output.write_text('{"metadata": {"book": {"key": "x"}}}')
+@pytest.mark.parametrize("text", ['{"metadata": {"book": {"key": "x"}}}', '{"metadata": {"book": {"facts": {}}}}'])
+def test_an_executed_notebook_that_is_none_is_stale(executed, text):
+    executed.output.write_text(text)
     assert "done" in executed.run().stdout
+
+
+@pytest.mark.parametrize("source", ["x = 1", "not Python"])
+def test_an_execution_edited_by_hand_is_stale_and_once_remade_stands(executed, source):
+    notebook = executed.notebook()
+    [cell] = [cell for cell in notebook["cells"] if "time.sleep" in "".join(cell["source"])]
+    cell["source"] = [source]
+    executed.output.write_text(json.dumps(notebook))
+    assert "stale (execution)" in executed.press("status").stdout
+    assert "done" in executed.run().stdout and executed.run().stdout == "tiny [quick]: kept\n"
 
 
 def test_status_goes_on_past_a_broken_page(executed):

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib.files import digest
 from lib.press import runs
 
 MODULE = '''\
@@ -97,7 +98,7 @@ def test_failing_run_raises_and_stores_nothing(project):
 
 
 def test_arguments_of_different_types_do_not_share_a_run():
-    paths = {runs.planned(runs.planned, value).path for value in (1, 1.0, "1", True, None, [1], np.array([1]))}
+    paths = {runs.planned(digest, value).path for value in (1, 1.0, "1", True, None, [1], np.array([1]))}
     assert len(paths) == 7
 
 
@@ -121,7 +122,9 @@ def test_only_the_librarys_module_level_functions_are_cached():
     with pytest.raises(TypeError, match="module-level"):
         runs.reuse(lambda: {})
     with pytest.raises(TypeError, match="plain data"):
-        runs.reuse(runs.planned, object())
+        runs.reuse(digest, object())
+    with pytest.raises(TypeError, match="the press apart"):
+        runs.reuse(runs.planned, 1)
 
 
 PARAMS = '''\
@@ -148,8 +151,18 @@ def whole(params: Knobs):
 
 
 def outer(params: Knobs):
+    import time
     from lib.press.runs import reuse
+    time.sleep(0.3)
     return {"sum": 10 * reuse(part, params)["sum"]}
+
+
+def slow(x):
+    import time
+    time.sleep(1.0)
+    with open(MADE, "a") as file:
+        file.write("x\\n")
+    return {}
 
 
 def variadic(x, *more, sign=1, **named):
@@ -186,7 +199,7 @@ def test_a_collection_counts_the_same_parameters(project):
     code = "print(list(collect(counted.part, [dict(params=counted.Knobs(c=c)) for c in (3, 4)])['sum']))"
     assert project(code).stdout.strip() == "[3, 3]"
     assert project("print(reuse(counted.part, counted.Knobs(c=8))['sum'])").stdout.strip() == "3"
-    assert len(project.made()) == 2  # the two of the collection were planned before either was there
+    assert len(project.made()) == 1  # the second run of the collection is the first
 
 
 def test_a_run_that_takes_its_parameters_whole_depends_on_them_all(project):
@@ -199,6 +212,38 @@ def test_a_run_may_call_another_with_its_parameters(project):
     (project.root / "lib/counted.py").write_text(MODULE + PARAMS)
     done = project("print(*[reuse(counted.outer, counted.Knobs(c=c))['sum'] for c in (1, 2, 1)])")
     assert done.stdout.split() == ["30", "30", "30"] and len(project.made()) == 1
+
+
+def test_seconds_of_a_run_are_its_own(project):
+    (project.root / "lib/counted.py").write_text(MODULE + PARAMS)
+    code = """
+        from lib.press.runs import calls
+        reuse(counted.outer, counted.Knobs(c=1))
+        print(calls().to_csv(index=False))
+    """
+    rows = [line.split(",") for line in project(code).stdout.split()[1:]]
+    assert [row[0] for row in rows] == ["counted.part", "counted.outer"]
+    assert float(rows[0][1]) < 0.25 < float(rows[1][1]) < 5
+
+
+def test_two_processes_make_a_run_once(project):
+    (project.root / "lib/counted.py").write_text(MODULE + PARAMS)
+    code = """
+        import subprocess, sys
+        one = "from lib.press.runs import reuse; from lib import counted; reuse(counted.slow, 1)"
+        both = [subprocess.Popen([sys.executable, "-c", one]) for _ in range(2)]
+        print([process.wait() for process in both])
+    """
+    assert project(code).stdout.strip() == "[0, 0]" and len(project.made()) == 1
+    assert [p.suffix for p in (project.root / "_build/runs/counted.slow").iterdir()] == [".npz"]
+
+
+def test_checkpoints_a_kill_left_behind_a_result_are_swept(project):
+    project("reuse(counted.square, 2)")
+    [path] = project.root.glob("_build/runs/**/*.npz")
+    path.with_suffix(".checkpoints").mkdir()
+    project("reuse(counted.square, 2)")
+    assert not path.with_suffix(".checkpoints").exists() and len(project.made()) == 1
 
 
 def test_a_killed_run_finds_its_checkpoints_again_and_leaves_none(project):

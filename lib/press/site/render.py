@@ -1,18 +1,16 @@
 """From `_build/src` to `_build/html`: Jupyter Book with warnings as errors, then one swap."""
 from __future__ import annotations
 
-import fcntl
 import importlib.util
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from lib.files import write_text
+from lib.press.lock import only_one
 from lib.press.site.source import Site, SiteError, assemble
 
 JUPYTER_BOOK = """
@@ -31,7 +29,7 @@ def build(site: Site) -> bool:
     """
     if problems := site.problems():
         raise SiteError("the book cannot be rendered yet:\n" + "\n".join(f"  {line}" for line in problems))
-    with _only_one(site.build):
+    with only_one(site.build / ".site.lock"):  # Sphinx holds it too: a build whose starter was killed still counts
         stamp, mark = site.stamp(), site.html / ".stamp"
         if mark.is_file() and mark.read_text() == stamp:
             return False
@@ -92,13 +90,3 @@ def swap(new: Path, place: Path) -> None:
         place.rename(old)
     new.rename(place)
     shutil.rmtree(old, ignore_errors=True)
-
-
-@contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """Hold the lock of `folder`, so that two builds at once take turns; a killed holder frees it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".site.lock", "w") as lock:
-        os.set_inheritable(lock.fileno(), True)  # Sphinx holds it too: a build whose starter was killed still counts
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -27,7 +27,7 @@ SCALE = 2.0
 """The published loss adds alpha times this times L."""
 SNAPSHOTS = (0.5, 0.7, 0.85)
 """Shares of training after which the baseline is kept, to find a checkpoint as accurate as the topographic model."""
-LEAST = 1000
+LEAST = 100
 """Steps between checkpoints, or a twentieth of training where that is more; writing one takes as long as a step on a
 CPU, and as some tens of them on a GPU."""
 
