@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from keys_in_a_copy import edit, keys
 from killed_coders import EVERY, STEPS, arguments, before_each_step
 
 from lib.files import ROOT
@@ -46,3 +47,23 @@ def test_measuring_again_trains_nothing(tmp_path, monkeypatch):
     next(tmp_path.glob("runs/*measure.sweep/*.npz")).unlink()  # as an edited measure would have another key
     before_each_step(lambda _: pytest.fail("trained again"), monkeypatch.setattr)
     assert runs.reuse(measure.sweep, **arguments("topk"))["rows"].equals(first)
+
+
+@pytest.mark.slow
+def test_an_edit_repeats_what_it_makes(copy):
+    before = "\n".join([
+        "from lib.files import ROOT", "from lib.params import load",
+        "from lib.studies.sparse_coders_recovery import measure, samples, train, protocol as study",
+        "params = load(study.Params, ROOT / 'params/sparse_coders_recovery/smoke.yaml')",
+        "asked = study.asked(params, 'planted', 'topk', 0)",
+    ])
+    calls = "train.coders, **asked", "measure.sweep, **asked", "samples.toy_models, params, 20, 5"
+    unedited, changed = keys(copy, before, *calls), {}
+    for file in ("metrics/topography", "spd/losses", "metrics/recovery", "sparse_coders/losses"):
+        edit(copy, f"lib/{file}.py")
+        found = keys(copy, before, *calls)
+        changed[file] = [new != old for new, old in zip(found, unedited, strict=True)]
+        unedited = found
+    assert changed["metrics/topography"] == changed["spd/losses"] == [False, False, False]
+    assert changed["metrics/recovery"] == [False, True, False]
+    assert changed["sparse_coders/losses"] == [True, True, False]
