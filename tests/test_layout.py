@@ -2,6 +2,7 @@
 import subprocess
 from pathlib import Path
 
+import floors
 import layout
 import pytest
 import sizes
@@ -62,16 +63,26 @@ def test_no_two_test_files_share_a_name(tmp_path):
 
 
 def test_imports_go_down():
-    assert layout.climbing_imports(ROOT) == []
+    assert floors.climbing_imports(ROOT) == []
 
 
 def test_every_module_of_the_library_has_somebody_to_serve(monkeypatch):
-    assert layout.lone_modules(ROOT) == [] and len(layout.FOR_STRANGERS) <= 12
-    monkeypatch.setattr(layout, "FOR_STRANGERS", ("metrics.statistics", *layout.FOR_STRANGERS[1:]))
-    problems = "\n".join(layout.lone_modules(ROOT))
+    assert floors.lone_modules(ROOT) == [] and len(floors.FOR_STRANGERS) <= 12
+    monkeypatch.setattr(floors, "FOR_STRANGERS", ("metrics.statistics", *floors.FOR_STRANGERS[1:]))
+    problems = "\n".join(floors.lone_modules(ROOT))
     assert "lib/activations/patching.py: one study at most uses it" in problems
     assert "lib.metrics.statistics is for strangers no longer" in problems
     assert "lib.metrics.statistics is for strangers, but no recipe" in problems
+
+
+def test_pages_import_what_is_theirs(tree):
+    assert floors.page_imports(ROOT) == floors.page_imports(tree) == []
+    (tree / "book/instruments").mkdir()
+    stray = {"instruments/x": "studies.penguins", "studies/emus": "studies.penguins", "studies/penguins": "press.jobs"}
+    for page, module in stray.items():
+        (tree / f"book/{page}.md").write_text(f"```{{code-cell}} ipython3\nfrom lib.{module} import x\n```\n")
+    assert {line.removesuffix(".x") for line in floors.page_imports(tree)} == {
+        f"book/{page}.md imports lib.{module}" for page, module in stray.items()}
 
 
 def test_wings_are_within_their_bounds():
@@ -202,7 +213,7 @@ def test_a_library_habit_broken_is_named(tree, line, problem):
 def test_an_import_that_climbs_is_named(tree, file, line, problem):
     (tree / file).parent.mkdir(parents=True, exist_ok=True)
     (tree / file).write_text(line)
-    [found] = layout.climbing_imports(tree)
+    [found] = floors.climbing_imports(tree)
     assert found.startswith(f"{file}: ") and problem in found
 
 
@@ -210,7 +221,7 @@ def test_imports_that_go_down_are_none_to_name(tree):
     (tree / "lib/spd").mkdir()
     (tree / "lib/spd/x.py").write_text("from lib.models import toy_training\nfrom lib.spd import masks\nimport torch")
     (tree / "lib/studies/penguins/x.py").write_text("from lib.press.runs import reuse\nfrom lib.spd import x")
-    assert layout.climbing_imports(tree) == []
+    assert floors.climbing_imports(tree) == []
 
 
 def test_a_wing_beyond_its_bound_is_named(tree):
