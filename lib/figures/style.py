@@ -6,16 +6,18 @@ pixels are twice the column's, so it stays crisp on dense screens.
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
+from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import ArrayLike
 
 BLACK, BLUE, ORANGE, GREEN = "#000000", "#0072B2", "#D55E00", "#009E73"
@@ -109,6 +111,29 @@ def direct_label(ax: Axes, x: float, y: float, text: str, color: str = INK, side
         "above": ((0, 4), "center", "bottom"), "below": ((0, -4), "center", "top"),
     }[side]
     return _note(ax, text, color, xy=(x, y), xytext=shift, ha=horizontal, va=vertical)
+
+
+def corner_key(ax: Axes, x: float, y: float, step: float, colours: Mapping[str, str]) -> None:
+    """Words in their colours, the first at (x, y) of the panel and `step` apart, in place of a legend."""
+    for line, (text, color) in enumerate(colours.items()):
+        ax.text(x, y - step * line, text, color=color, fontsize=8.5, ha="right" if x > 0.5 else "left", va="top",
+                transform=ax.transAxes)
+
+
+def dots(ax: Axes, x: ArrayLike, y: ArrayLike, color: str = BLUE, alpha: float = 0.35, size: float = 3.5) -> None:
+    """One pale dot per seed, run or sample; where many lie, they darken."""
+    ax.plot(x, y, "o", color=color, alpha=alpha, markersize=size, markeredgewidth=0)
+
+
+def plain_ticks(axis: Axis, within: float = np.inf) -> None:
+    """Ticks of a logarithmic axis at 1, 2 and 5 times powers of ten, written out; the powers alone if it is longer.
+
+    within: the ratio of its ends up to which the axis is short.
+    """
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < within * low else (1,)))
+    axis.set_major_formatter(lambda x, _: f"{x:g}")
+    axis.set_minor_locator(NullLocator())
 
 
 def null_band(

@@ -69,11 +69,24 @@ def test_bands_lines_and_labels_draw():
     ax.plot([0, 1], [0, 1])
     style.null_band(ax, 0.1, 0.2)
     style.null_band(ax, [0.4, 0.5], [0.5, 0.6], x=[0, 1], label=None)
+    style.dots(ax, [0.2, 0.3], [0.2, 0.3])
+    style.corner_key(ax, 0.98, 0.9, 0.1, {"one": style.BLUE, "two": style.ORANGE})
     for side in ("right", "left", "above", "below"):
         style.direct_label(ax, 0.5, 0.5, side, side=side)
     fig.canvas.draw()
     texts = {t.get_text() for t in ax.texts}
-    assert texts == {"null", "right", "left", "above", "below"}
+    assert texts == {"null", "right", "left", "above", "below", "one", "two"}
+    assert ax.lines[-1].get_linestyle() == "None" and ax.lines[-1].get_alpha() < 1
+
+
+def test_plain_ticks_are_written_out_and_fewer_on_a_long_axis():
+    _, ax = style.figure()
+    ax.set(xscale="log", xlim=(0.08, 3))
+    for within, expected in ((np.inf, ["0.1", "0.2", "0.5", "1", "2"]), (30, ["0.1", "1"])):
+        style.plain_ticks(ax.xaxis, within)
+        places = [x for x in ax.xaxis.get_majorticklocs() if 0.08 <= x <= 3]
+        assert ax.xaxis.get_major_formatter().format_ticks(places) == expected
+        assert not len(ax.xaxis.get_minorticklocs())
 
 
 def test_every_verdict_has_one_colour_in_figures_and_pages():

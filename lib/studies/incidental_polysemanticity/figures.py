@@ -7,8 +7,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
-from numpy.typing import ArrayLike
 from scipy.stats import gaussian_kde
 
 from lib.figures import style
@@ -17,10 +15,6 @@ from lib.metrics.statistics import Interval
 REGS = {"L1": style.BLUE, "L2": style.ORANGE}
 Effects = Mapping[str, tuple[Sequence[float], Interval]]
 """Label -> one value per seed, and the interval of their mean."""
-
-
-def _dots(ax: Axes, x: ArrayLike, y: ArrayLike, colour: str = style.BLUE, alpha: float = 0.35, size: float = 3.5):
-    ax.plot(x, y, "o", color=colour, alpha=alpha, markersize=size, markeredgewidth=0)
 
 
 def matched_fit(paths: pd.DataFrame, at: float, null: tuple[float, float], effects: Effects, claimed: float) -> Figure:
@@ -33,7 +27,7 @@ def matched_fit(paths: pd.DataFrame, at: float, null: tuple[float, float], effec
     """
     fig, (left, right) = style.figure(aspect=0.46, cols=2, width_ratios=[1, 1.12])
     for reg, rows in paths.groupby("reg"):
-        _dots(left, rows.val_mse, rows.interference, REGS[reg], 0.25, 3)
+        style.dots(left, rows.val_mse, rows.interference, REGS[reg], 0.25, 3)
         mean = rows.groupby("penalty")[["val_mse", "interference"]].mean()
         left.plot(mean.val_mse, mean.interference, "-o", color=REGS[reg])
         for penalty, row in mean.iterrows():
@@ -44,7 +38,7 @@ def matched_fit(paths: pd.DataFrame, at: float, null: tuple[float, float], effec
     style.null_band(left, *null, label="random directions")
     left.set(xscale="log", xlabel="validation error (log scale)", ylabel="interference of the decoder")
     style.direct_label(left, at, left.get_ylim()[1], "equal\nfit", style.INK, "right").set_va("top")
-    _plain_log(left)
+    style.plain_ticks(left.xaxis, within=30)
     right.axvline(claimed, **style.PUBLISHED)
     effect_rows(right, effects)
     right.annotate(f"claimed\n{claimed:+.0%}", (claimed, 1), (-3, -2), xycoords=("data", "axes fraction"), ha="right",
@@ -58,7 +52,7 @@ def effect_rows(ax: Axes, effects: Effects) -> None:
     """One line per effect: every seed a dot, the interval of the mean a bar, its label above, 0 in grey."""
     ax.axvline(0, color=style.NULL, zorder=0)
     for place, (values, interval) in enumerate(effects.values()):
-        _dots(ax, values, np.full(len(values), -place))
+        style.dots(ax, values, np.full(len(values), -place))
         ax.plot(interval[1:], [-place - 0.17] * 2, color=style.INK, linewidth=2.2)
         ax.plot(interval.estimate, -place - 0.17, "o", color=style.INK)
     for place, label in enumerate(effects):
@@ -88,7 +82,7 @@ def readings_of_nothing(
     middle.plot([permuted.mean()] * 2, [0, 1.25 * peak], color=style.ORANGE)
     style.direct_label(middle, permuted.mean(), 1.25 * peak, "columns\npermuted", style.ORANGE, "above")
     middle.set(yticks=[], xlabel="MACS", ylim=(0, 1.6 * peak))
-    _dots(right, published.macs, published.calibrated, style.BLUE, 0.5, 4.5)
+    style.dots(right, published.macs, published.calibrated, style.BLUE, 0.5, 4.5)
     right.axhline(0.5, color=style.NULL, zorder=0)
     right.set(xlabel="MACS", ylabel="calibrated MACS", ylim=(-0.02, 1.02))
     return fig
@@ -149,7 +143,7 @@ def ablation_forest(runs: pd.DataFrame, null: tuple[float, float]) -> Figure:
     for place, (_, rows) in enumerate(cells):
         colour = REGS[rows.reg.iloc[0]]
         for ax, column in ((left, "interference"), (right, "val_mse")):
-            _dots(ax, rows[column], np.full(len(rows), -place), colour, 0.3, 3)
+            style.dots(ax, rows[column], np.full(len(rows), -place), colour, 0.3, 3)
             ax.plot(rows[column].median(), -place, "|", color=style.INK, markersize=9, markeredgewidth=1.8)
         left.plot([rows.low.iloc[0], rows.high.iloc[0]], [-place] * 2, color=style.INK)
     said = {"none": "no noise", "positive_kurtosis": "heavy-tailed", "relu": "ReLU", "gelu": "GELU"}
@@ -157,7 +151,7 @@ def ablation_forest(runs: pd.DataFrame, null: tuple[float, float]) -> Figure:
     left.set_yticks([-place for place in range(len(cells))], names)
     left.set(xlabel="interference", ylim=(-len(cells) + 0.4, 0.6))
     right.set(xlabel="validation error (log scale)", xscale="log")
-    _plain_log(right)
+    style.plain_ticks(right.xaxis, within=30)
     return fig
 
 
@@ -187,19 +181,19 @@ def penalty_strength(
     """
     fig, (left, middle, right) = style.figure(aspect=0.46, cols=3, width_ratios=[1, 1, 1.05])
     mean = runs.groupby("sae_penalty")[["l0", "interference", "recovery"]].mean()
-    for ax, column in ((left, "interference"), (middle, "recovery")):
+    for ax, column, of in ((left, "interference", ""), (middle, "recovery", " of known features")):
         style.null_band(ax, *null[column], label="random directions" if ax is middle else None)
-        _dots(ax, runs.l0, runs[column])
+        style.dots(ax, runs.l0, runs[column])
         ax.plot(mean.l0, mean[column], "-o", color=style.INK, markersize=4)
-        ax.set(xlabel="active latents (l0)", ylabel=column)
+        ax.set(xlabel="active latents (l0)", ylabel=column + of)
     for penalty, row in mean.iterrows():
         style.direct_label(left, row.l0, row.interference, f" {penalty:g}", style.INK)
     edge = left.get_xlim()[1]
     left.plot([edge] * 2, cells, color=style.ORANGE, linewidth=4, clip_on=False, solid_capstyle="butt")
     style.direct_label(left, edge, cells[1], "all 24 cells", style.ORANGE, "above").set_ha("right")
-    middle.set_ylabel("recovery of known features")
     for place, values in enumerate([before, *dead.values()]):
-        _dots(right, values, -place + np.linspace(-0.2, 0.2, len(values)), style.BLUE if place else style.NULL, 0.5)
+        rows, colour = -place + np.linspace(-0.2, 0.2, len(values)), style.BLUE if place else style.NULL
+        style.dots(right, values, rows, colour, 0.5)
         right.plot(np.mean(values), -place, "|", color=style.INK, markersize=14, markeredgewidth=1.8)
     right.set_yticks([-place for place in range(len(dead) + 1)], ["untrained", *dead])
     right.set(xlabel="dead latents (share)", xlim=(-0.03, None))
@@ -218,17 +212,16 @@ def predictions(
     """
     fig, (left, middle, right) = style.figure(aspect=0.46, cols=3, width_ratios=[0.8, 1.15, 1.15])
     for place, (_, rows) in enumerate(clipping.groupby("clipped")):
-        _dots(left, place + np.linspace(-0.25, 0.25, len(rows)), rows.sae_mse, style.BLUE, 0.5, 3.2)
+        style.dots(left, place + np.linspace(-0.25, 0.25, len(rows)), rows.sae_mse, style.BLUE, 0.5, 3.2)
     left.set_xticks([0, 1], ["not\nclipped", "clipped"])
-    left.yaxis.set_minor_formatter(NullFormatter())
     left.set(ylabel="autoencoder's error, z-scored input", yscale="log", xlim=(-0.5, 1.5))
-    left.set_yticks([0.1, 0.2, 0.5, 1, 2, 5], ["0.1", "0.2", "0.5", "1", "2", "5"])
+    style.plain_ticks(left.yaxis)
     left.set_ylim(0.9 * clipping.sae_mse.min(), 1.1 * clipping.sae_mse.max())
     axis = np.unique(widths.width)
     low, high = np.quantile(null, [0.025, 0.975], axis=1)
     style.null_band(middle, low, high, axis, label=None)
     style.direct_label(middle, axis[0], low[-1], "random directions", style.NULL).set_va("bottom")
-    _dots(middle, widths.width, widths.interference, size=3)
+    style.dots(middle, widths.width, widths.interference, size=3)
     middle.plot(axis, widths.groupby("width").interference.mean(), color=style.BLUE)
     middle.axvline(boundary, **style.PUBLISHED)
     middle.set(xlabel="hidden units", ylabel="interference")
@@ -240,11 +233,10 @@ def predictions(
 def _fidelity(ax: Axes, coders: pd.DataFrame) -> None:
     colours = dict(zip(coders.arm.unique(), style.LINES, strict=False))
     for arm, rows in coders.groupby("arm", sort=False):
-        _dots(ax, rows.l0, rows.fvu, colours[arm], 0.3, 3)
+        style.dots(ax, rows.l0, rows.fvu, colours[arm], 0.3, 3)
         mean = rows.groupby("setting")[["l0", "fvu"]].mean().sort_values("l0")
         ax.plot(mean.l0, mean.fvu, "-o", color=colours[arm], markersize=3.5)
-    for row, (arm, colour) in enumerate(colours.items()):
-        ax.text(0.98, 0.97 - 0.075 * row, arm, color=colour, fontsize=8.5, ha="right", va="top", transform=ax.transAxes)
+    style.corner_key(ax, 0.98, 0.97, 0.075, colours)
     ax.set(yscale="log", xlabel="active latents (l0)", ylabel="unexplained variance (fvu)")
 
 
@@ -262,7 +254,7 @@ def one_layer(
     fig, (left, middle, right) = style.figure(aspect=0.48, cols=3, width_ratios=[1, 1.1, 1.15])
     means = counts.groupby("n")[["polysemantic", "expected", "expected_units"]].mean()
     jitter = np.resize(np.linspace(-0.08, 0.08, 9), len(counts))
-    _dots(left, counts.expected + jitter, counts.polysemantic, style.BLUE, 0.2, 3.2)
+    style.dots(left, counts.expected + jitter, counts.polysemantic, style.BLUE, 0.2, 3.2)
     left.plot(means.expected, means.polysemantic, "o", color=style.INK)
     line = np.array([0, means.expected.max()])
     left.plot(line, line, color=style.GREEN, linewidth=1.2, zorder=0)
@@ -270,8 +262,7 @@ def one_layer(
     style.direct_label(left, line[1], line[1], " $n^2/4m$", style.GREEN)
     style.direct_label(left, line[1], 2 * line[1], r"$n^2/2m$, all pairs", style.NULL, "above").set_ha("right")
     left.plot(means.expected, means.expected_units, "_", color=style.ORANGE, markersize=13, markeredgewidth=2)
-    finite = means.expected_units.iloc[-1]
-    style.direct_label(left, line[1], finite, "  finite\n  n, m", style.ORANGE).set_va("top")
+    style.direct_label(left, line[1], means.expected_units.iloc[-1], "  finite\n  n, m", style.ORANGE).set_va("top")
     left.set(xlabel=r"expected, $n^2/4m$", ylabel="polysemantic units", xlim=(None, 1.5 * line[1]))
     colours = dict(zip(courses, (style.NULL, style.BLUE, style.GREEN, style.BLACK, style.ORANGE), strict=False))
     for law, course in courses.items():
@@ -282,23 +273,11 @@ def one_layer(
     middle.set(xlabel="step", ylabel=r"concentration $\|W_i\|_4^4 / \|W_i\|_2^4$", ylim=(0, None))
     for values, colour in zip(turned.values(), (style.BLUE, style.ORANGE), strict=True):
         across = np.arange(len(laws))[:, None] + np.linspace(-0.15, 0.15, values.shape[1])
-        _dots(right, across, values, colour, 0.3, 2.8)
+        style.dots(right, across, values, colour, 0.3, 2.8)
         right.plot(range(len(laws)), values.mean(1), "-o", color=colour)
     right.axhline(0, color=style.NULL, zorder=0)
     right.set_xticks(range(len(laws)), laws, rotation=40, ha="right")
     right.yaxis.set_major_formatter(lambda y, _: f"{y:+.0%}" if abs(y) > 1e-9 else "0")
     right.set_ylabel("change of the noise's cost\nwhen units are turned")
-    for row, (model, colour) in enumerate(zip(turned, (style.BLUE, style.ORANGE), strict=True)):
-        right.text(0.98, 0.99 - 0.16 * row, model, color=colour, fontsize=8.5, ha="right", va="top",
-                   transform=right.transAxes)
+    style.corner_key(right, 0.98, 0.99, 0.16, dict(zip(turned, (style.BLUE, style.ORANGE), strict=True)))
     return fig
-
-
-def _plain_log(ax: Axes) -> None:
-    """Plain numbers on a short logarithmic axis."""
-    ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
-    ax.xaxis.set_minor_formatter(NullFormatter())
-    low, high = ax.get_xlim()
-    steps = (1, 2, 5) if high < 30 * low else (1,)
-    ticks = [m * 10.0**e for e in range(-5, 3) for m in steps if low <= m * 10.0**e <= high]
-    ax.set_xticks(ticks)

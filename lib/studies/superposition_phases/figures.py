@@ -67,7 +67,7 @@ def peak_causes(shares: Mapping[str, Interval], arms: Mapping[str, pd.DataFrame]
         left.errorbar(x, share.estimate, bar, fmt="o", color=colour, capsize=3)
         runs = arms[label].query("sparsity == @sparsity")
         jitter = np.linspace(-0.16, 0.16, len(runs)) + (0.1 if x else -0.1)
-        right.plot(runs.n_missed + jitter, runs.heldout_loss, "o", color=colour, alpha=0.6, markeredgewidth=0)
+        style.dots(right, runs.n_missed + jitter, runs.heldout_loss, colour, 0.6, 4.5)
         style.direct_label(right, *_corner(runs, x), label, colour, "right")
     left.axhline(1 / 3, color=style.NULL)
     style.direct_label(left, len(shares) - 0.5, 1 / 3, "chance", style.NULL, "above").set_ha("right")
@@ -237,7 +237,7 @@ def _two_minima(ax: Axes, varied: Mapping[str, np.ndarray]) -> None:
 def _pair_cosines(ax: Axes, pairs: Mapping[str, np.ndarray]) -> None:
     for place, (kind, colour) in enumerate(zip(pairs["kind"], style.LINES[1:], strict=False)):
         loss, cosine = pairs["loss"][place], pairs["cosine_within"][place]
-        ax.plot(loss, cosine, "o", color=colour, alpha=0.5, markeredgewidth=0)
+        style.dots(ax, loss, cosine, colour, 0.5, 4.5)
         best = loss.argmin()
         ax.plot(loss[best], cosine[best], "o", color=colour, markersize=9, fillstyle="none")
         ax.text(0.97, 0.55 - 0.09 * place, kind, color=colour, fontsize=8.5, transform=ax.transAxes, ha="right")
@@ -275,6 +275,5 @@ def basis_and_circuits(
     right.axhline(0, color=style.INK, linewidth=0.8)
     right.set(xticks=x, xticklabels=unit["feature"], xlabel="feature", ylabel="weight of one unit")
     right.set_ylim(top=1.25 * max(*unit["in"], *unit["out"]))
-    right.text(0.03, 0.99, "in, $W_1$", color=style.BLUE, transform=right.transAxes, va="top", fontsize=8.5)
-    right.text(0.03, 0.91, "out, $W_2$", color=style.ORANGE, transform=right.transAxes, va="top", fontsize=8.5)
+    style.corner_key(right, 0.03, 0.99, 0.08, {"in, $W_1$": style.BLUE, "out, $W_2$": style.ORANGE})
     return fig

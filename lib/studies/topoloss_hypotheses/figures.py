@@ -10,11 +10,9 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullLocator
 
 from lib.figures import style
 
@@ -145,7 +143,7 @@ def sparsity_frontier(
     for fve in at:
         ax.axvline(fve, color=style.GRID, linewidth=0.9, zorder=0)
     ax.set(xlabel="explained variance of the activations", ylabel="active latents per image (l0)", yscale="log")
-    _plain_ticks(ax.yaxis)
+    style.plain_ticks(ax.yaxis)
     if n_latents and ax.get_ylim()[1] > n_latents / 10:
         bottom, top = ax.get_ylim()
         ax.axhspan(n_latents / 10, 1.25 * top, color=style.NULL, alpha=0.12, linewidth=0, zorder=0)
@@ -164,13 +162,6 @@ def _mean_curve(curves: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         return tuple(points[np.argsort(points[:, 0])].T)
     x = np.linspace(low, high, 60)
     return x, np.exp(np.mean([np.interp(x, curve[:, 0], np.log(curve[:, 1])) for curve in curves], axis=0))
-
-
-def _plain_ticks(axis: Axis) -> None:
-    """Ticks at 1, 2 and 5 times powers of ten, written out."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(lambda x, _: f"{x:g}")
-    axis.set_minor_locator(NullLocator())
 
 
 def disc_or_scattered(effects: pd.DataFrame, arms: Arms) -> Figure:
