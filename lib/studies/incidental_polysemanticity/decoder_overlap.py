@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from lib.metrics.nulls import null_distribution
-from lib.rng import checked_generator
 
 
 def column_cosines(D: Tensor) -> Tensor:
@@ -81,26 +80,15 @@ def permuted_macs(D: Tensor, draws: int, rng: torch.Generator) -> Tensor:
 
 
 def calibrated_macs(D: Tensor, rng: torch.Generator, draws: int = 200) -> Tensor:
-    """The published calibration, sigmoid((MACS - null mean) / (null standard deviation + 1e-8)); [...], in [0, 1].
-
-    The null cannot move, so what is divided is rounding noise; see `permuted_macs`.
-    """
+    """The published calibration by its null, sigmoid((MACS - null mean) / (null standard deviation + 1e-8)); [...]."""
     null = permuted_macs(D, draws, rng).double()
     z = (macs(D).double() - null.mean(0)) / (null.std(0, correction=0) + 1e-8)
     return torch.sigmoid(z)
 
 
 def permutation_null(D: Tensor, draws: int = 200, *, rng: np.random.Generator) -> np.ndarray:
-    """MACS of one decoder [d, n] under permuted columns, [draws], through the check every null passes.
-
-    Raises:
-        NullCannotMove: always, for MACS does not depend on the order of columns.
-    """
-
-    def draw(rng: np.random.Generator) -> Tensor:
-        return D[:, torch.from_numpy(rng.permutation(D.shape[1])).to(D.device)]
-
-    return null_distribution(macs, draw, draws, rng)
+    """MACS of one decoder [d, n] under permuted columns, which the check every null passes refuses: it cannot move."""
+    return null_distribution(macs, lambda rng: D[:, rng.permutation(D.shape[1])], draws, rng)
 
 
 def random_direction_null(
@@ -110,12 +98,7 @@ def random_direction_null(
 
     16 in R^12 read interference 5.05 and MACS .22 on average.
     """
-    checked_generator(rng)
-
-    def draw(rng: np.random.Generator) -> Tensor:
-        return torch.from_numpy(rng.standard_normal((d, n)))
-
-    return null_distribution(metric, draw, draws, rng)
+    return null_distribution(metric, lambda rng: torch.from_numpy(rng.standard_normal((d, n))), draws, rng)
 
 
 def feature_directions(features: Tensor, acts: Tensor) -> Tensor:

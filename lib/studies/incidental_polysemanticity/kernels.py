@@ -4,7 +4,7 @@ Tensors are [rows, units, samples], so that every layer is one batched product o
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -56,10 +56,9 @@ def tiles(cells: Sequence[tuple[str, str]], n_seeds: int, at_most: int) -> list[
 
     cells: (act, source of noise) of each cell, equal ones next to each other.
     """
-    found, first = [], 0
+    found, first, together = [], 0, max(1, at_most // n_seeds)  # together: cells whose seeds all fit
     for (act, source), members in groupby(cells):
         last = first + len(list(members))
-        together = max(1, at_most // n_seeds)  # cells whose seeds all fit
         for cell in range(first, last, together):
             end = min(cell + together, last)
             for seed in range(0, n_seeds, at_most):
@@ -80,15 +79,14 @@ class Gradient:
         noise: each source's draws, [S, hidden_dim, n] a step; one draw serves all cells of a seed.
     """
 
-    def __init__(
-        self, hidden_dim: int, x: Tensor, y: Tensor, penalties: Penalties, work: Sequence[Tile],
-        noise: dict[str, NoiseStream],
-    ):
+    def __init__(self, hidden_dim: int, x: Tensor, y: Tensor, penalties: Penalties, work: Sequence[Tile], noise: dict):
         self.names, self.penalties, self.noise = network_layout(hidden_dim), penalties, noise
         weights = {k: torch.full(s, float(k[0] == "W"), device=x.device) for k, s in self.names.shapes.items()}
         self.l1 = penalties.l1 * self.names.pack(**weights)  # [I, P]
-        space = Workspace(hidden_dim, x, max(tile.rows.stop - tile.rows.start for tile in work))
-        self.passes, self.seen = [TilePass(tile, x, y, space) for tile in work], None
+        shape = max(tile.rows.stop - tile.rows.start for tile in work), hidden_dim, x.shape[2]
+        space = [[x.new_empty(shape) for _ in range(k)] for k in (5, 4, 2)]  # shared by tiles: it stays in cache
+        residual = x.new_empty(shape[0], N_FEATURES, shape[2])
+        self.passes, self.seen = [TilePass(tile, x, y, space, residual) for tile in work], None
 
     def __call__(self, theta: Tensor, grad: Tensor) -> Tensor:
         if self.seen is not theta:  # the table is updated in place, so its views are made once
@@ -105,25 +103,16 @@ class Gradient:
         return loss
 
 
-class Workspace:
-    """Buffers of the largest tile, shared by all: they stay in the cache from one tile to the next."""
-
-    def __init__(self, hidden_dim: int, x: Tensor, rows: int):
-        shape = (rows, hidden_dim, x.shape[2])
-        self.out, self.pre, self.back = ([x.new_empty(shape) for _ in range(k)] for k in (5, 4, 2))  # fifth: with noise
-        self.residual = x.new_empty(rows, N_FEATURES, x.shape[2])
-
-
 class TilePass:
     """Forward and backward pass of one tile. ReLU works in place; GELU keeps what went in."""
 
-    def __init__(self, tile: Tile, x: Tensor, y: Tensor, space: Workspace):
+    def __init__(self, tile: Tile, x: Tensor, y: Tensor, space: list[list[Tensor]], residual: Tensor):
         rows, seeds = tile.rows.stop - tile.rows.start, tile.seeds.stop - tile.seeds.start
         self.tile, self.seeds, self.relu = tile, seeds, tile.act == "relu"
         self.x, self.y = (part[tile.seeds].repeat(rows // seeds, 1, 1) if rows > seeds else part[tile.seeds]
                           for part in (x, y))
-        buffers, self.residual = (space.out, space.pre, space.back), space.residual[:rows]
-        self.out, self.pre, self.back = ([buffer[:rows] for buffer in kind] for kind in buffers)
+        self.out, self.pre, self.back = ([buffer[:rows] for buffer in kind] for kind in space)  # fifth out: with noise
+        self.residual = residual[:rows]
 
     def bind(self, at: dict[str, Tensor], into: dict[str, Tensor]) -> None:
         """Parameters to read and gradients to fill, views of the tile's rows."""
@@ -182,12 +171,10 @@ def network_noise(
         raise ValueError(f"noise {kind!r} is not bipolar or positive_kurtosis")
     rngs = [generator(seed, "noise", kind, device=device) for seed in seeds]
     ahead = 1 if torch.device(device).type == "cpu" else 32  # a GPU would spend its time on launching small draws
-    drawn: list[Tensor] = []
 
-    def step() -> Tensor:
-        if not drawn:
+    def steps() -> Iterator[Tensor]:
+        while True:
             block = torch.stack([unit_noise(kind, (ahead, *shape), rng) for rng in rngs], 1)  # [ahead, S, h, n]
-            drawn.extend(block.mul_(sigma).unbind(0)[::-1])
-        return drawn.pop()
+            yield from block.mul_(sigma)
 
-    return step
+    return steps().__next__
