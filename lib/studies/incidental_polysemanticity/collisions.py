@@ -6,33 +6,18 @@ leaves each feature one unit; features that choose the same unit collide, althou
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-import pandas as pd
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from lib.ensembles import Layout, train_ensemble
 from lib.rng import generator
-from lib.studies.incidental_polysemanticity.groups import Root
 from lib.studies.incidental_polysemanticity.noise import unit_noise
-from lib.studies.incidental_polysemanticity.units import opposite_sign_share, polysemantic_units, represented
-from lib.tensors import denormals_flushed, device_named
+from lib.tensors import as_array, denormals_flushed, device_named
 
 SIGMA = 0.15
 """Standard deviation of the noise."""
-
-
-class Collisions(Root):
-    """What the count of collisions takes."""
-
-    collision_features: tuple[Annotated[int, Field(ge=4)], ...] = Field(min_length=2, description="n of the tied model")
-    collision_units: int = Field(ge=8, description="its m")
-    collision_runs: int = Field(ge=2, description="instances per n")
-    collision_steps: int = Field(ge=1, description="AdamW steps of each")
-    collision_penalty: float = Field(gt=0, description="its L1 penalty")
 
 
 class Ensemble(NamedTuple):
@@ -67,6 +52,12 @@ def train(
     if sgd is not None:
         return _descend(start, steps, sgd, hidden, penalty, {*log_at, steps})
     return _adamw(start, steps, hidden, penalty, log_at)
+
+
+def tied(n: int, m: int, instances: int, steps: int, seed: int, device: str, penalty: float = 0.0, **own) -> dict:
+    """What `train` finds: history [T, I, n, m], W at the logged steps, the last of them the end."""
+    done = train(n, m, instances, steps, seed, penalty, **own, device=device_named(device))
+    return {"history": as_array(done.history)}
 
 
 def loss_and_gradient(W: Tensor, hidden: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
@@ -104,37 +95,3 @@ def _descend(start: Tensor, steps: int, lr: float, hidden: Callable, penalty: fl
     if not W.isfinite().all():
         raise ValueError(f"{int((~W.isfinite()).any((1, 2)).sum())} of {len(W)} instances diverged: lower lr")
     return Ensemble(W, start, sorted(keep), torch.stack(history))
-
-
-def expected_collisions(n: int, m: int) -> float:
-    """Published expectation of polysemantic units, n^2/4m: half the n^2/2m pairs that share their largest unit."""
-    return n * n / (4 * m)
-
-
-def expected_shared_units(n: int, m: int) -> float:
-    """Expected units chosen with both signs when n features choose at random, m (1 - 2 (1 - 1/2m)^n + (1 - 1/m)^n).
-
-    A unit chosen by three features counts once here and as up to two pairs in n^2/4m, which this tends to for n << m.
-    Features that lose a unit to one of their own sign choose again, which is left out.
-    """
-    return m * (1 - 2 * (1 - 0.5 / m) ** n + (1 - 1 / m) ** n)
-
-
-def collision_counts(params: Collisions) -> dict:
-    """The tied model y = ReLU(W Wᵀ x) under L1: units that represent two features, against n^2/4m.
-
-    Returns:
-        runs: DataFrame, one row per (n, instance): polysemantic units, expected (n^2/4m), expected_units (units chosen
-            with both signs at finite n and m), and represented, the share of features with a unit.
-        opposite: share of two-feature units whose weights differ in sign, [n]; nan where there is none.
-    """
-    m, frames, opposite = params.collision_units, [], []
-    for n in params.collision_features:
-        size = m, params.collision_runs, params.collision_steps, params.seed, params.collision_penalty
-        W = train(n, *size, device=device_named(params.device)).W.cpu()
-        found = {"polysemantic": polysemantic_units(W).numpy(), "instance": np.arange(len(W)),
-                 "represented": represented(W).any(2).double().mean(1).numpy()}
-        expected = {"n": n, "expected": expected_collisions(n, m), "expected_units": expected_shared_units(n, m)}
-        frames.append(pd.DataFrame(found | expected))
-        opposite.append(float(opposite_sign_share(W)))
-    return {"runs": pd.concat(frames, ignore_index=True), "opposite": np.array(opposite)}

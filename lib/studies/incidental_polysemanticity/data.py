@@ -23,14 +23,10 @@ _GROUP_OF = [next(g for g, members in enumerate(GROUPS) if i in members) for i i
 
 
 class Samples(NamedTuple):
-    """One data set per seed: features x >= 0 and their targets y, weighted by importance, both [seeds, n, 8].
-
-    group_active: whether each group is active, [seeds, n, 3] bool.
-    """
+    """One data set per seed: features x >= 0 and their targets y, weighted by importance, both [seeds, n, 8]."""
 
     x: Tensor
     y: Tensor
-    group_active: Tensor
 
     def split(self, at: int = TRAIN) -> tuple[Samples, Samples]:
         """The first `at` samples of every seed (train), and the rest (validation)."""
@@ -45,12 +41,12 @@ def grouped_samples(seeds: Sequence[int], device: str | torch.device = "cpu") ->
 
     Source: ngugi_taming, utils.py.
     """
-    x, active = zip(*(_draw(generator(seed, "data")) for seed in seeds), strict=True)
-    features = torch.stack(x).to(device)  # [seeds, 1024, 8]
-    return Samples(features, weighted_targets(features), torch.stack(active).to(device))
+    x = torch.stack([draw(generator(seed, "data"))[0] for seed in seeds]).to(device)  # [seeds, 1024, 8]
+    return Samples(x, weighted_targets(x))
 
 
-def _draw(rng: torch.Generator) -> tuple[Tensor, Tensor]:
+def draw(rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Features x [1024, 8] and whether each group is active, [1024, 3] bool."""
     active = torch.rand(SAMPLES, len(GROUPS), generator=rng) < 0.6
     strength = 0.5 + 0.5 * torch.rand(SAMPLES, len(GROUPS), generator=rng)
     common = torch.randn(SAMPLES, len(GROUPS), generator=rng)
@@ -81,11 +77,8 @@ def targets(x: Tensor) -> Tensor:
     if x.shape[-1] != N_FEATURES:
         raise ValueError(f"targets need {N_FEATURES} features, x has {x.shape[-1]}")
     x0, x1, x2, x3, x4, x5, x6, x7 = x.unbind(-1)
-    y = (
-        x0 * x1 + 0.5 * x2, torch.sin(x0 + x2) + x1, x0.square() + x1 * x2, x3 * x4 + 0.3 * x5, torch.tanh(x3 + x4),
-        x5 * x6 * x7, x5 + 0.7 * x7, x6.square() + x5 * x7,
-    )
-    return torch.stack(y, -1)
+    first = x0 * x1 + 0.5 * x2, torch.sin(x0 + x2) + x1, x0.square() + x1 * x2, x3 * x4 + 0.3 * x5
+    return torch.stack((*first, torch.tanh(x3 + x4), x5 * x6 * x7, x5 + 0.7 * x7, x6.square() + x5 * x7), -1)
 
 
 def weighted_targets(x: Tensor) -> Tensor:

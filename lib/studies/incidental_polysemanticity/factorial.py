@@ -1,8 +1,7 @@
 """Networks and their rigorous autoencoders: factorial, readings of nothing, penalties, widths and clipping.
 
-Results are DataFrames with one row per trained network and autoencoder. The rigorous autoencoder sees activations
-scaled to E|a|^2 = d, pays its penalty per sample and keeps decoder rows at unit length; `judged` measures what it is
-judged by on held-out samples.
+Results are DataFrames with one row per network and autoencoder, both kept by what trains them; `judged` measures
+what an autoencoder is judged by on held-out samples.
 """
 from __future__ import annotations
 
@@ -12,19 +11,16 @@ from typing import Annotated
 
 import numpy as np
 import pandas as pd
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from lib.metrics import recovery
-from lib.rng import generator, numpy_generator
+from lib.rng import numpy_generator
 from lib.studies.incidental_polysemanticity import decoder_overlap as geometry
-from lib.studies.incidental_polysemanticity.groups import Autoencoders, Draws, Networks, Pair, Penalised, Seeds
-from lib.studies.incidental_polysemanticity.leaky_sae import LeakySAE, initial, sae_layout, train_sae
-from lib.studies.incidental_polysemanticity.network import PUBLISHED, Cell, Trained, train
-from lib.studies.incidental_polysemanticity.report import judged, matched_cosine, scaled, table, z_scored
+from lib.studies.incidental_polysemanticity.groups import Autoencoders, Draws, Pair, Penalised, Seeds
+from lib.studies.incidental_polysemanticity.leaky_sae import autoencoded, initial, sae_layout, scaled
+from lib.studies.incidental_polysemanticity.network import PUBLISHED, Cell, trained
+from lib.studies.incidental_polysemanticity.report import judged, matched_cosine, table, z_scored
 from lib.studies.incidental_polysemanticity.units import polysemantic_units
-from lib.tensors import device_named
 
 INITS, NOISES, ACTS = ("random", "orthogonal"), ("none", "bipolar", "positive_kurtosis"), ("relu", "gelu")
 
@@ -66,16 +62,11 @@ class Clipping(Penalised):
     clip: float = Field(gt=0, description="largest gradient norm of the clipped networks")
 
 
-class Judged(Factorial, Nothing, Strengths, Widths, Clipping):
-    """What the stages of this file take together."""
-
-
 def factorial(params: Factorial) -> dict:
     """The full factorial init x noise x reg x act, each cell at every penalty of its regularisation.
 
-    Returns:
-        runs: DataFrame, one row per (cell, seed): init, noise, reg, act, penalty, seed, train_mse, val_mse and what
-            `judged` measures, and polysemantic: share of first-layer units with two weights or more in [.8, 1.2].
+    runs: DataFrame, one row per (cell, seed): init, noise, reg, act, penalty, seed, train_mse, val_mse, what `judged`
+    measures, and polysemantic: share of first-layer units with two weights or more in [.8, 1.2].
     """
     sweeps = {"L1": params.l1_penalties, "L2": params.l2_penalties}
     factors = product(INITS, NOISES, sweeps.items(), ACTS)
@@ -88,40 +79,33 @@ def nothing(params: Nothing) -> dict:
 
     Returns:
         interference, macs: of 16 random directions in R^12, [draws].
-        untrained, shuffled: DataFrames as `factorial` has them. Shuffled: each unit's activations in an order of their
-            own, which keeps every unit and no relation between them; judged on the true activations.
+        untrained, shuffled: DataFrames as `factorial` has them; shuffled is judged on the true activations.
         recovery: mean matched cosine of 16 random directions with the features of a trained network, [draws].
     """
     seeds, rng = params.first(params.seeds), numpy_generator(params.seed, "random directions")
-    random = {
-        name: geometry.random_direction_null(metric, params.null_draws, rng=rng)
-        for name, metric in (("interference", geometry.weighted_overlap), ("macs", geometry.macs))
-    }
+    metrics = {"interference": geometry.weighted_overlap, "macs": geometry.macs}
+    random = {name: geometry.random_direction_null(metrics[name], params.null_draws, rng=rng) for name in metrics}
     cells, blank = [PUBLISHED[0], PUBLISHED[7]], [Cell(init, act=act) for init, act in product(INITS, ACTS)]
-    network = _train(params, cells, seeds)
-    acts = scaled(network.acts)
-    order = torch.rand(acts.shape, generator=generator(params.seed, "shuffle")).argsort(2).to(acts.device)
-    sae = _autoencoders(params, acts.gather(2, order), seeds, params.sae_penalty)
-    dictionary = geometry.feature_directions(network.features, acts)[0, 0].cpu().numpy()
+    network = trained(params, cells, seeds)
+    sae = autoencoded(params, cells, seeds, params.sae_penalty, of="shuffled")
+    dictionary = geometry.feature_directions(network.features, scaled(network.acts))[0, 0].cpu().numpy()
     draws = recovery.random_dictionary_null(dictionary, 16, rng, params.null_draws, matched_cosine)
-    shuffled, untrained = table(cells, seeds, judged(sae, network, acts)), _runs(params, blank, seeds, steps=0)
+    shuffled, untrained = table(cells, seeds, judged(sae, network)), _runs(params, blank, seeds, untrained=True)
     return random | {"untrained": untrained, "recovery": draws, "shuffled": shuffled}
 
 
 def strengths(params: Strengths) -> dict:
     """Autoencoders of combination 8 at every sae_penalty: leaky or ReLU, biases started at U(0, .1) or at 0.
 
-    Returns:
-        runs: DataFrame, one row per (slope, bias, penalty, seed) as `judged` has it, and dead_before: share of latents
-            that never exceed 0 before training.
+    runs: DataFrame, one row per (slope, bias, penalty, seed) as `judged` has it, and dead_before: share of latents that
+    never exceed 0 before training.
     """
     seeds, frames = params.first(params.seeds), []
-    network = _train(params, [PUBLISHED[7]], seeds)
-    acts = scaled(network.acts)
+    network = trained(params, [PUBLISHED[7]], seeds)
     for slope, bias, penalty in product((0.01, 0.0), (0.1, 0.0), params.sae_penalties):
-        sae = _autoencoders(params, acts, seeds, penalty, slope, bias)
-        before = LeakySAE(**sae_layout(12).views(initial(12, seeds, bias).to(acts)), slope=slope, loss=sae.loss)
-        found = judged(sae, network, acts) | {"dead_before": judged(before, network, acts)["dead"]}
+        sae = autoencoded(params, [PUBLISHED[7]], seeds, penalty, slope=slope, bias=bias)
+        before = sae._replace(**sae_layout(12).views(initial(12, seeds, bias).to(sae.W_dec)))
+        found = judged(sae, network) | {"dead_before": judged(before, network)["dead"]}
         frames.append(table([PUBLISHED[7]], seeds, found).assign(slope=slope, bias=bias, sae_penalty=penalty))
     return {"runs": pd.concat(frames, ignore_index=True)}
 
@@ -144,38 +128,25 @@ def widths(params: Widths) -> dict:
 def clipping(params: Clipping) -> dict:
     """The four published combinations with heavy-tailed noise, gradients clipped and not, otherwise the same draws.
 
-    Returns:
-        runs: DataFrame, one row per (clipped, cell, seed): val_mse, what `judged` measures, and sae_mse, the error on
-            z-scored activations, which the source reports.
+    runs: DataFrame, one row per (clipped, cell, seed): val_mse, what `judged` measures, and sae_mse, the error on
+    z-scored activations, which the source reports.
     """
     seeds, frames = params.first(params.seeds), []
     heavy = [cell for cell in PUBLISHED if cell.noise == "positive_kurtosis"]
     for clip in (None, params.clip):
-        network = _train(params, [replace(cell, clip=clip) for cell in heavy], seeds)
-        acts = scaled(network.acts)
-        sae, z = _autoencoders(params, acts, seeds, params.sae_penalty), z_scored(network.acts.flatten(0, 1))
-        found = judged(sae, network, acts) | {"val_mse": network.val_mse.flatten()}
+        cells = [replace(cell, clip=clip) for cell in heavy]
+        network, sae = trained(params, cells, seeds), autoencoded(params, cells, seeds, params.sae_penalty)
+        z = z_scored(network.acts.flatten(0, 1))
+        found = judged(sae, network) | {"val_mse": network.val_mse.flatten()}
         found["sae_mse"] = (sae.decode(sae.encode(z)) - z).square().mean((1, 2))
         frames.append(table(heavy, seeds, found).assign(clipped=clip is not None))
     return {"runs": pd.concat(frames, ignore_index=True)}
 
 
-def _runs(params: Penalised, cells: list[Cell], seeds: range, steps: int | None = None) -> pd.DataFrame:
-    network = _train(params, cells, seeds, steps)
-    acts = scaled(network.acts)
+def _runs(params: Penalised, cells: list[Cell], seeds: range, untrained: bool = False) -> pd.DataFrame:
+    network = trained(params, cells, seeds, untrained)
+    sae = autoencoded(params, cells, seeds, params.sae_penalty, of="untrained" if untrained else "trained")
     units = polysemantic_units(network.weights["W0"].mT).flatten()  # a row per feature, a column per unit
     own = {"train_mse": network.train_mse.flatten(), "val_mse": network.val_mse.flatten()}
     own["polysemantic"] = units / cells[0].hidden_dim
-    return table(cells, seeds, own | judged(_autoencoders(params, acts, seeds, params.sae_penalty), network, acts))
-
-
-def _train(params: Networks, cells: list[Cell], seeds: range, steps: int | None = None) -> Trained:
-    return train(cells, seeds, params.steps if steps is None else steps, device_named(params.device), params.lr)
-
-
-def _autoencoders(
-    params: Autoencoders, acts: Tensor, seeds: range, penalty: float, slope: float = 0.01, bias: float = 0.1
-) -> LeakySAE:
-    """One rigorous autoencoder per network, acts [C, S, n, d]; equal seeds start alike."""
-    start, own = initial(acts.shape[-1], list(seeds) * len(acts), bias), {"per": "sample", "unit_decoder": True}
-    return train_sae(acts.flatten(0, 1), start, params.sae_steps, "none", penalty, slope=slope, lr=params.sae_lr, **own)
+    return table(cells, seeds, own | judged(sae, network))

@@ -12,13 +12,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from lib.press.runs import reuse
 from lib.rng import generator
 from lib.studies.incidental_polysemanticity import collisions
 from lib.studies.incidental_polysemanticity.groups import Networks, Seeds
-from lib.studies.incidental_polysemanticity.network import PUBLISHED, train
+from lib.studies.incidental_polysemanticity.network import PUBLISHED, trained
 from lib.studies.incidental_polysemanticity.noise import unit_noise
 from lib.studies.incidental_polysemanticity.units import concentration
-from lib.tensors import device_named
 
 LAWS = ("bipolar", "uniform", "gaussian", "laplace", "positive_kurtosis")
 """Laws of noise by rising kurtosis."""
@@ -78,16 +78,15 @@ def kurtosis(params: Kurtosis) -> dict:
             model trained under bipolar noise and [5, seeds] for the readout of the network, published combination 8.
     """
     at = np.unique(np.linspace(1, params.kurtosis_steps, 12).astype(int)).tolist()
-    device, trained = device_named(params.device), {}
+    size, runs = (8, 16, params.kurtosis_runs, params.kurtosis_steps, params.seed, params.device), {}
     for law in ("none", *LAWS[:4]):
-        trained[law] = collisions.train(8, 16, params.kurtosis_runs, params.kurtosis_steps, params.seed, noise=law,
-                                        sgd=0.02, log_at=at, device=device)
-    course = [concentration(run.history).mean(-1).cpu().numpy() for run in trained.values()]
-    network = train([PUBLISHED[7]], params.first(params.seeds), params.steps, device, params.lr)
-    tied, readout = trained["bipolar"].W.cpu(), network.weights["W4"][0].cpu()  # [I, 8, 16] and [seeds, 8, 12]
+        runs[law] = torch.tensor(reuse(collisions.tied, *size, noise=law, sgd=0.02, log_at=at)["history"])
+    course = [concentration(history).mean(-1).numpy() for history in runs.values()]
+    network = trained(params, [PUBLISHED[7]], params.first(params.seeds))
+    tied, readout = runs["bipolar"][-1], network.weights["W4"][0].cpu()  # [I, 8, 16] and [seeds, 8, 12]
     turned = {"tied": (tied, tied_relu_cost, collisions.SIGMA), "readout": (readout, linear_cost, 0.1)}
     found = {name: np.stack([_turned(params, law, *case) for law in LAWS]) for name, case in turned.items()}
-    return found | {"law": list(trained), "step": np.array(at), "concentration": np.stack(course)}
+    return found | {"law": list(runs), "step": np.array(at), "concentration": np.stack(course)}
 
 
 def _turned(params: Kurtosis, law: str, W: Tensor, cost: Cost, sigma: float) -> np.ndarray:

@@ -6,14 +6,20 @@ Adam updates land on it. Moving or casting the module copies both and unties the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import astuple
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lib.ensembles import Layout, train_ensemble
+from lib.press.runs import reuse
 from lib.rng import generator
+from lib.studies.incidental_polysemanticity.groups import Autoencoders
+from lib.studies.incidental_polysemanticity.network import Cell, trained
+from lib.tensors import as_array, device_named
 
 N_LATENTS = 16
 
@@ -39,6 +45,15 @@ class LeakySAE(NamedTuple):
     def decode(self, latents: Tensor) -> Tensor:
         """Reconstructions [I, n, d]."""
         return latents @ self.W_dec
+
+    def plain(self) -> dict:
+        """The fields as arrays and a number, from which `of` makes them again."""
+        return {name: as_array(value) for name, value in self._asdict().items()}
+
+    @classmethod
+    def of(cls, slope: float, device: torch.device, **arrays: np.ndarray) -> LeakySAE:
+        """Autoencoders from their plain fields."""
+        return cls(slope=slope, **{name: torch.tensor(value, device=device) for name, value in arrays.items()})
 
     def directions(self) -> Tensor:
         """Decoder directions as columns, [I, d, n_latents], as `decoder_overlap` takes them."""
@@ -67,6 +82,36 @@ def initial(d: int, seeds: Sequence[int], bias: float = 0.1) -> Tensor:
     return torch.stack([initial_row(d, generator(seed, "sae"), bias) for seed in seeds])
 
 
+def autoencoded(params: Autoencoders, cells: Sequence[Cell], seeds: range, penalty: float, **own) -> LeakySAE:
+    """The rigorous `autoencoders` of networks; trains those that are not there yet."""
+    found = reuse(autoencoders, params, [astuple(cell) for cell in cells], seeds, penalty, **own)
+    return LeakySAE.of(**found, device=device_named(params.device))
+
+
+def autoencoders(
+    params: Autoencoders, cells: list[tuple], seeds: range, penalty: float, slope: float = 0.01, bias: float = 0.1,
+    of: Literal["trained", "untrained", "shuffled"] = "trained",
+) -> dict:
+    """Train one rigorous autoencoder per network: scaled activations, penalty per sample, decoder rows of unit length.
+
+    Equal seeds start alike. Shuffled: each unit's activations in an order of their own, which keeps every unit and no
+    relation between them.
+    """
+    acts = scaled(trained(params, [Cell(*cell) for cell in cells], seeds, of == "untrained").acts)  # [C, S, n, d]
+    if of == "shuffled":
+        order = torch.rand(acts.shape, generator=generator(params.seed, "shuffle")).argsort(2).to(acts.device)
+        acts = acts.gather(2, order)
+    start, own = initial(acts.shape[-1], list(seeds) * len(acts), bias), {"per": "sample", "unit_decoder": True}
+    done = train_sae(acts.flatten(0, 1), start, params.sae_steps, "none", penalty, slope=slope, lr=params.sae_lr, **own)
+    return done.plain()
+
+
+def scaled(acts: Tensor, others: Tensor | None = None) -> Tensor:
+    """`others` (default: acts) in units where each network's activations acts [..., n, d] have root mean square 1."""
+    size = acts.square().mean((-2, -1), keepdim=True).sqrt().clamp_min(1e-12)
+    return (acts if others is None else others) / size
+
+
 def train_sae(
     acts: Tensor, start: Tensor, steps: int = 1000, tied: Literal["storage", "none"] = "none",
     penalty: float | Tensor = 1e-4, per: Literal["batch", "sample"] = "batch", unit_decoder: bool = False,
@@ -79,11 +124,9 @@ def train_sae(
 
     Args:
         acts: one set of activations per row, [I, n, d]; start: as `initial` gives them, [I, P].
-        tied: `storage` keeps the encoder the decoder's transpose and adds both Adam updates to it, as the published
-            module does on a CPU; `none` trains both, as it does once copied.
+        tied: `storage` keeps one matrix, on which both Adam updates land; `none` trains both.
         penalty: one number, or one per row [I].
         unit_decoder: bring each latent's decoder row back to unit length after every step.
-        slope: of the leaky ReLU below 0; 0 for a ReLU.
     Source: ngugi_taming, models.py and main.py.
     """
     rows, n, d = acts.shape

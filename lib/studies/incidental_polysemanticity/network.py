@@ -2,26 +2,29 @@
 
 Linear(8, h), act, 3 x [Linear(h, h), act], Linear(h, 8); noise on the last hidden layer while training; full batch.
 Cells share data, starts and noise of a seed, so that any two of them are a pair of runs that differ in the cell alone.
+Weights are kept, so that what is measured of networks can change without training them again.
 """
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from dataclasses import astuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from lib.ensembles import train_ensemble
+from lib.press.runs import reuse
 from lib.rng import generator
 from lib.studies.incidental_polysemanticity import kernels
 from lib.studies.incidental_polysemanticity.data import TRAIN, Samples, grouped_samples
+from lib.studies.incidental_polysemanticity.groups import Networks, Positive
 from lib.studies.incidental_polysemanticity.kernels import network_layout
+from lib.tensors import as_array, device_named
 
 Init = Literal["random", "orthogonal"]
-Noise = Literal["none", "bipolar", "positive_kurtosis"]
-Reg = Literal["L1", "L2", "none"]
-Act = Literal["relu", "gelu"]
 
 
 @dataclass(frozen=True)
@@ -37,30 +40,19 @@ class Cell:
     """
 
     init: Init = "random"
-    noise: Noise = "none"
-    reg: Reg = "none"
-    act: Act = "relu"
-    penalty: float = 1e-4
-    hidden_dim: int = 12
-    clip: float | None = None
-
-    def __post_init__(self) -> None:
-        for name, kind in (("init", Init), ("noise", Noise), ("reg", Reg), ("act", Act)):
-            if getattr(self, name) not in get_args(kind):
-                raise ValueError(f"{name} {getattr(self, name)!r} is not one of {get_args(kind)}")
-        if self.penalty < 0 or self.hidden_dim < 1 or (self.clip is not None and self.clip <= 0):
-            raise ValueError(f"penalty >= 0, hidden_dim >= 1 and clip > 0 are needed, got {self}")
+    noise: Literal["none", "bipolar", "positive_kurtosis"] = "none"
+    reg: Literal["L1", "L2", "none"] = "none"
+    act: Literal["relu", "gelu"] = "relu"
+    penalty: Annotated[float, Field(ge=0)] = 1e-4
+    hidden_dim: Annotated[int, Field(ge=1)] = 12
+    clip: Positive | None = None
 
 
 PUBLISHED = (
-    Cell("random", "bipolar", "L1", "relu"),
-    Cell("orthogonal", "bipolar", "L1", "relu"),
-    Cell("random", "positive_kurtosis", "L1", "relu"),
-    Cell("random", "bipolar", "L2", "gelu"),
-    Cell("orthogonal", "bipolar", "L2", "gelu"),
-    Cell("orthogonal", "positive_kurtosis", "L1", "relu"),
-    Cell("random", "positive_kurtosis", "L2", "relu"),
-    Cell("orthogonal", "positive_kurtosis", "L2", "gelu"),
+    Cell("random", "bipolar", "L1", "relu"), Cell("orthogonal", "bipolar", "L1", "relu"),
+    Cell("random", "positive_kurtosis", "L1", "relu"), Cell("random", "bipolar", "L2", "gelu"),
+    Cell("orthogonal", "bipolar", "L2", "gelu"), Cell("orthogonal", "positive_kurtosis", "L1", "relu"),
+    Cell("random", "positive_kurtosis", "L2", "relu"), Cell("orthogonal", "positive_kurtosis", "L2", "gelu"),
 )
 """The eight published combinations, 1 to 8."""
 
@@ -83,6 +75,18 @@ class Trained(NamedTuple):
     features: Tensor
     val_features: Tensor
     theta: Tensor
+
+
+def trained(params: Networks, cells: Sequence[Cell], seeds: range, untrained: bool = False) -> Trained:
+    """The `networks` and what they compute; trains those that are not there yet."""
+    plain, steps, device = [astuple(cell) for cell in cells], 0 if untrained else params.steps, params.device
+    theta = torch.tensor(reuse(networks, plain, seeds, steps, params.lr, device)["theta"], device=device_named(device))
+    return read(theta, cells, grouped_samples(seeds, device=theta.device))
+
+
+def networks(cells: list[tuple], seeds: range, steps: int, lr: float, device: str) -> dict:
+    """Train every cell, the fields of a `Cell` each, on every seed; theta [C, S, P], their weights alone."""
+    return {"theta": as_array(train([Cell(*cell) for cell in cells], seeds, steps, device_named(device), lr).theta)}
 
 
 def train(
@@ -123,20 +127,28 @@ def train_rows(
     (n_cells, n_seeds), width = start.shape[:2], cells[0].hidden_dim
     sources = sources or [cell.noise for cell in cells]
     order = sorted(range(n_cells), key=lambda c: (cells[c].act != "relu", sources[c]))  # ReLU first, noises together
-    sorted_cells = [cells[c] for c in order]
-    fitted, held_out = data.split()
     theta = start[order].flatten(0, 1)  # [C*S, P]
     if steps:
-        x, y = (part.mT.contiguous() for part in (fitted.x, fitted.y))  # [S, 8, n]
+        x, y = (part[:, :TRAIN].mT.contiguous() for part in (data.x, data.y))  # [S, 8, n]
         at_once = tile_rows or (16 if theta.device.type == "cpu" else len(theta))
         work = kernels.tiles([(cells[c].act, sources[c]) for c in order], n_seeds, at_once)
-        gradient = kernels.Gradient(width, x, y, _penalties(sorted_cells, n_seeds, theta), work, noise)
+        gradient = kernels.Gradient(width, x, y, _penalties([cells[c] for c in order], n_seeds, theta), work, noise)
         theta = train_ensemble(gradient, theta, steps, lr).theta
-    (acts, error), (val_acts, val_error) = (_evaluated(theta, sorted_cells, part) for part in (fitted, held_out))
     back = torch.tensor(order).argsort().to(theta.device)
-    rows = error, val_error, acts, val_acts, theta
-    *measured, table = (row.unflatten(0, (-1, n_seeds))[back] for row in rows)  # [C, S, ...]
-    return Trained(network_layout(width).views(table), *measured, fitted.x, held_out.x, table)
+    return read(theta.unflatten(0, (-1, n_seeds))[back], cells, data)
+
+
+def read(theta: Tensor, cells: Sequence[Cell], data: Samples) -> Trained:
+    """What networks with the weights theta [C, S, P] compute without noise, one cell at a time."""
+    found, parts = [], data.split()
+    for part in parts:
+        passes = [kernels.hidden_and_output(rows, cell.hidden_dim, part.x.mT, cell.act)
+                  for cell, rows in zip(cells, theta, strict=True)]
+        found.append(torch.stack([(output - part.y.mT).square().mean((1, 2)) for _, output in passes]))
+        found.append(torch.stack([hidden.mT for hidden, _ in passes]))
+    error, acts, val_error, val_acts = found
+    weights = network_layout(cells[0].hidden_dim).views(theta)
+    return Trained(weights, error, val_error, acts, val_acts, *(part.x for part in parts), theta)
 
 
 def initial(init: Init, seeds: Sequence[int], hidden_dim: int) -> Tensor:
@@ -160,20 +172,6 @@ def initial_row(init: Init, hidden_dim: int, rng: torch.Generator) -> Tensor:
 
 
 def _penalties(cells: Sequence[Cell], n_seeds: int, like: Tensor) -> kernels.Penalties:
-    def column(values: list[float]) -> Tensor:
-        return like.new_tensor(values).repeat_interleave(n_seeds)[:, None]  # [C*S, 1]
-
-    l1 = column([cell.penalty if cell.reg == "L1" else 0.0 for cell in cells])
-    l2 = column([cell.penalty if cell.reg == "L2" else 0.0 for cell in cells])
-    clip = column([cell.clip or torch.inf for cell in cells]) if any(cell.clip for cell in cells) else None
-    return kernels.Penalties(l1, l2, clip)
-
-
-def _evaluated(theta: Tensor, cells: Sequence[Cell], data: Samples) -> tuple[Tensor, Tensor]:
-    """Clean last hidden layer [C*S, n, width] and mean squared error [C*S], one cell at a time."""
-    acts, errors = [], []
-    for cell, rows in zip(cells, theta.split(len(data.x)), strict=True):
-        hidden, output = kernels.hidden_and_output(rows, cell.hidden_dim, data.x.mT, cell.act)
-        acts.append(hidden.mT)
-        errors.append((output - data.y.mT).square().mean((1, 2)))
-    return torch.cat(acts), torch.cat(errors)
+    by_cell = [[c.penalty * (c.reg == "L1"), c.penalty * (c.reg == "L2"), c.clip or torch.inf] for c in cells]
+    l1, l2, clip = like.new_tensor(by_cell).repeat_interleave(n_seeds, 0).split(1, dim=1)  # [C*S, 1] each
+    return kernels.Penalties(l1, l2, clip if any(cell.clip for cell in cells) else None)

@@ -8,13 +8,15 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from lib.studies.incidental_polysemanticity.coders import Coders, coders
-from lib.studies.incidental_polysemanticity.collisions import Collisions, collision_counts
-from lib.studies.incidental_polysemanticity.factorial import Judged, clipping, factorial, nothing, strengths, widths
+from lib.studies.incidental_polysemanticity import factorial as parts
+from lib.studies.incidental_polysemanticity.coders import coders
+from lib.studies.incidental_polysemanticity.combinations import Published, published_arm
+from lib.studies.incidental_polysemanticity.counts import Collisions, collision_counts
+from lib.studies.incidental_polysemanticity.factorial import clipping, factorial, nothing, strengths, widths
 from lib.studies.incidental_polysemanticity.kurtosis import LAWS as LAWS
 from lib.studies.incidental_polysemanticity.kurtosis import Kurtosis, kurtosis
 from lib.studies.incidental_polysemanticity.network import PUBLISHED as PUBLISHED
-from lib.studies.incidental_polysemanticity.published import Published, published_arm
+from lib.studies.incidental_polysemanticity.train_coders import Coders
 
 STAGES = published_arm, factorial, nothing, strengths, coders, clipping, widths, collision_counts, kurtosis
 """In the order of the chapter."""
@@ -22,7 +24,10 @@ LEVEL = 1e-4
 """The published penalty of both L1 and L2, always among those swept."""
 
 
-class Params(Published, Judged, Coders, Collisions, Kurtosis):
+class Params(
+    parts.Factorial, parts.Nothing, parts.Strengths, parts.Widths, parts.Clipping,
+    Published, Coders, Collisions, Kurtosis,
+):
     """Every knob of the study; the values per profile stand in params/incidental_polysemanticity."""
 
     profile: str = Field(pattern="^(smoke|quick|full)$", description="which parameter file these values come from")

@@ -11,50 +11,19 @@ from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from lib.rng import generator
 from lib.studies.incidental_polysemanticity import data, leaky_sae
-from lib.studies.incidental_polysemanticity.decoder_overlap import w4
-from lib.studies.incidental_polysemanticity.groups import Root
 from lib.studies.incidental_polysemanticity.network import PUBLISHED, Cell, Trained, initial_row, train_rows
-from lib.studies.incidental_polysemanticity.report import published_metrics, table
-from lib.tensors import device_named
+from lib.tensors import as_array, device_named
 
 
-class Published(Root):
-    """What the published programme takes."""
-
-    published_seeds: int = Field(ge=2, le=100, description="seeds of the published programme, 0 .. (theirs 10)")
-    published_steps: int = Field(ge=1, le=2000, description="steps of its networks (theirs 2000)")
-    published_sae_steps: int = Field(ge=1, le=1000, description="steps of its autoencoders (theirs 1000)")
-
-
-def published_arm(params: Published) -> dict:
-    """The eight published combinations with the published draws, autoencoders untied (as printed) and tied.
-
-    Returns:
-        runs: DataFrame, one row per (storage, combination, seed): storage "untied" or "tied", combination 1..8, the
-            cell's init, noise, reg, act, and train_mse, val_mse, w4, interference, macs, calibrated, null_sd (standard
-            deviation of MACS over 200 column permutations), l0 (share > 0), sae_mse (on z-scored activations, as
-            published), fvu (on the activations it was trained on).
-        decoders: untied decoder columns, [8, seeds, 12, 16].
-    """
-    seeds, device = range(params.published_seeds), device_named(params.device)
-    replica = train_published_networks(PUBLISHED, seeds, params.published_steps, device)
-    network, frames, decoders = replica.networks, [], []
-    acts, permutations = network.acts.flatten(0, 1), generator(params.seed, "column permutations")
-    own = {"train_mse": network.train_mse.flatten(), "val_mse": network.val_mse.flatten()}
-    own["w4"] = w4(network.weights).flatten()
-    for storage, tied in (("untied", "none"), ("tied", "storage")):
-        sae = replica.autoencoders(tied, params.published_sae_steps)
-        rows = table(PUBLISHED, seeds, own | published_metrics(sae, acts, permutations))
-        frames.append(rows.assign(storage=storage, combination=np.repeat(np.arange(1, 9), len(seeds))))
-        decoders.append(sae.directions().unflatten(0, (8, len(seeds))).cpu().numpy())
-    return {"runs": pd.concat(frames, ignore_index=True), "decoders": decoders[0]}
+def programme(seeds: int, steps: int, sae_steps: int, device: str) -> dict:
+    """Train the eight combinations on seeds 0, 1, ...: theta [8, S, P], untied and tied as `LeakySAE.plain` gives."""
+    replica = train_published_networks(PUBLISHED, range(seeds), steps, device_named(device))
+    saes = {"untied": replica.autoencoders("none", sae_steps), "tied": replica.autoencoders("storage", sae_steps)}
+    return {"theta": as_array(replica.networks.theta)} | {name: sae.plain() for name, sae in saes.items()}
 
 
 class Replica(NamedTuple):
@@ -65,8 +34,7 @@ class Replica(NamedTuple):
 
     def autoencoders(self, tied: Literal["storage", "none"], steps: int = 1000) -> leaky_sae.LeakySAE:
         """The published autoencoder of every network, rows in the order of cells, then seeds."""
-        acts = self.networks.acts.flatten(0, 1)  # [C*S, n, 12]
-        return leaky_sae.train_sae(acts, start=self.sae_start.flatten(0, 1), tied=tied, steps=steps)
+        return leaky_sae.train_sae(self.networks.acts.flatten(0, 1), self.sae_start.flatten(0, 1), steps, tied)
 
 
 def train_published_networks(
@@ -84,21 +52,25 @@ def train_published_networks(
     sources = [f"bipolar {cell.init}" if cell.noise == "bipolar" else cell.noise for cell in cells]
     used = sorted(set(sources) - {"none"})
     noise = {name: partial(_together, [drawn.noise[name] for drawn in draws], device) for name in used}
-    x = torch.stack([drawn.x for drawn in draws])  # [S, n, 8]
-    active = torch.zeros(*x.shape[:2], len(data.GROUPS), dtype=torch.bool)
-    samples = data.Samples(*(part.to(device) for part in (x, data.weighted_targets(x), active)))
     start = torch.stack([torch.stack([drawn.starts[cell.init] for drawn in draws]) for cell in cells])  # [C, S, P]
-    networks = train_rows(cells, start.to(device), samples, noise, steps, sources=sources)
+    networks = train_rows(cells, start.to(device), samples(seeds, device), noise, steps, sources=sources)
     sae = [[drawn.sae_start(cell.init, name) for drawn in draws] for cell, name in zip(cells, sources, strict=True)]
     return Replica(networks, torch.stack([torch.stack(row) for row in sae]))
 
 
+def samples(seeds: Sequence[int], device: str | torch.device = "cpu") -> data.Samples:
+    """The published data of each seed, the first that its torch stream gives."""
+    x = torch.stack([legacy_features(torch.Generator().manual_seed(seed)) for seed in seeds])  # [S, n, 8]
+    return data.Samples(*(part.to(device) for part in (x, data.weighted_targets(x))))
+
+
 class _Draws:
-    """What one seed gives: features, a start per kind, and noise; the autoencoder is drawn after training."""
+    """What one seed gives after its features: a start per kind, and noise; the autoencoder is drawn after training."""
 
     def __init__(self, inits: set[str], hidden_dim: int, seed: int):
         rng = torch.Generator().manual_seed(seed)
-        self.x, self.starts, self.after_init = legacy_features(rng), {}, {}
+        legacy_features(rng)  # which come first
+        self.starts, self.after_init = {}, {}
         self.noise: dict[str, LegacyBipolar | LegacyStudent] = {"positive_kurtosis": LegacyStudent(seed)}
         after_data = rng.get_state()
         for kind in inits:

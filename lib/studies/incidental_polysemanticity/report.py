@@ -11,21 +11,15 @@ from torch import Tensor
 
 from lib.metrics import recovery
 from lib.studies.incidental_polysemanticity import decoder_overlap as geometry
-from lib.studies.incidental_polysemanticity.leaky_sae import LeakySAE
+from lib.studies.incidental_polysemanticity.leaky_sae import LeakySAE, scaled
 from lib.studies.incidental_polysemanticity.network import Cell, Trained
-
-
-def scaled(acts: Tensor, others: Tensor | None = None) -> Tensor:
-    """`others` (default: acts) in units where each network's activations acts [..., n, d] have root mean square 1."""
-    size = acts.square().mean((-2, -1), keepdim=True).sqrt().clamp_min(1e-12)
-    return (acts if others is None else others) / size
 
 
 def published_metrics(sae: LeakySAE, acts: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
     """The source's metrics of one autoencoder per row, each [I]; acts: what they were trained on, [I, n, d].
 
     Returns:
-        interference, macs, calibrated (see `decoder_overlap`); null_sd: standard deviation of the permuted MACS; l0
+        interference, macs, calibrated (see `decoder_overlap`); null_sd: standard deviation of permuted MACS; l0
         (share of latents > 0) and sae_mse, both on z-scored activations, which no autoencoder has seen in training;
         fvu on acts.
     Source: ngugi_taming, utils.py and main.py.
@@ -44,15 +38,16 @@ def z_scored(acts: Tensor) -> Tensor:
     return (acts - acts.mean(1, keepdim=True)) / (acts.std(1, keepdim=True) + 1e-8)
 
 
-def judged(sae: LeakySAE, network: Trained, acts: Tensor) -> dict[str, Tensor | np.ndarray]:
-    """Decoder geometry, cost and recovery of autoencoders of scaled activations acts [C, S, n, d], each [C * S].
+def judged(sae: LeakySAE, network: Trained) -> dict[str, Tensor | np.ndarray]:
+    """Decoder geometry, cost and recovery of one autoencoder per network of its scaled activations, each [C * S].
 
     Returns:
         interference, unweighted, macs of the decoder. On held-out samples: l0 (latents > 0), fvu, dead (share of them
         never > 0) and silent (never different from 0). recovery: mean cosine of the features' directions in the layer
         with latents matched one to one. auc: how well a matched latent tells whether its feature is active.
     """
-    val, D = scaled(network.acts, network.val_acts).flatten(0, 1), sae.directions().cpu()
+    acts, val = scaled(network.acts), scaled(network.acts, network.val_acts).flatten(0, 1)
+    D = sae.directions().cpu()
     latents = sae.encode(val)  # [C*S, n, n_latents]
     dictionaries = geometry.feature_directions(network.features, acts).flatten(0, 1).cpu().numpy()  # [C*S, 8, d]
     matchings = [recovery.match_features(*pair) for pair in zip(dictionaries, sae.W_dec.cpu().numpy(), strict=True)]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.studies.incidental_polysemanticity import collisions, units
+from lib.studies.incidental_polysemanticity import collisions, counts, units
 
 
 def plain_loss(W: torch.Tensor, noise: torch.Tensor, penalty: float) -> torch.Tensor:
@@ -44,8 +44,8 @@ def test_features_collide_about_as_often_as_chance_and_in_opposite_signs_only():
     assert units.represented(done.W).any(2).double().mean() > 0.95
     count = units.polysemantic_units(done.W).double()
     error = float(count.std()) / len(count) ** 0.5
-    assert abs(float(count.mean()) - collisions.expected_shared_units(n, m)) < 0.25 + 3 * error
-    assert float(count.mean()) + 3 * error < collisions.expected_collisions(n, m)  # triples count once
+    assert abs(float(count.mean()) - counts.expected_shared_units(n, m)) < 0.25 + 3 * error
+    assert float(count.mean()) + 3 * error < counts.expected_collisions(n, m)  # triples count once
     assert float(units.opposite_sign_share(done.W)) == 1
     assert int(units.polysemantic_units(done.start).sum()) < int(count.sum())
 
@@ -55,9 +55,9 @@ def test_expected_shared_units_is_the_mean_of_random_choices():
     unit, sign = rng.integers(32, size=(20_000, 16)), rng.integers(2, size=(20_000, 16))
     chosen = np.zeros((20_000, 32, 2), dtype=bool)
     chosen[np.arange(20_000)[:, None], unit, sign] = True
-    assert chosen.all(2).sum(1).mean() == pytest.approx(collisions.expected_shared_units(16, 32), abs=0.05)
-    assert collisions.expected_shared_units(8, 4096) == pytest.approx(collisions.expected_collisions(8, 4096), rel=0.15)
-    assert collisions.expected_collisions(64, 256) == 4
+    assert chosen.all(2).sum(1).mean() == pytest.approx(counts.expected_shared_units(16, 32), abs=0.05)
+    assert counts.expected_shared_units(8, 4096) == pytest.approx(counts.expected_collisions(8, 4096), rel=0.15)
+    assert counts.expected_collisions(64, 256) == 4
 
 
 def test_noise_concentrates_in_order_of_falling_kurtosis():

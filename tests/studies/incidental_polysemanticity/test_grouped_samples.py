@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 
-from lib.studies.incidental_polysemanticity.data import GROUPS, IMPORTANCE, compose, grouped_samples, targets
+from lib.rng import generator
+from lib.studies.incidental_polysemanticity.data import GROUPS, IMPORTANCE, compose, draw, grouped_samples, targets
 
 
 def test_features_are_the_literal_loop_over_samples_groups_and_members():
@@ -26,10 +27,11 @@ def test_features_are_the_literal_loop_over_samples_groups_and_members():
 
 def test_a_feature_is_active_in_fifteen_samples_of_a_hundred():
     """Group active .6, feature kept .5, value positive .5."""
-    data = grouped_samples(range(40))
-    assert ((data.x > 0).float().mean((0, 1)) - 0.15).abs().max() < 0.01
-    assert (data.group_active.float().mean((0, 1)) - 0.6).abs().max() < 0.01
-    assert not (data.x > 0)[..., :3][~data.group_active[..., 0]].any()
+    x, active = (torch.stack(part) for part in zip(*(draw(generator(seed, "data")) for seed in range(40)), strict=True))
+    assert torch.equal(x, grouped_samples(range(40)).x)
+    assert ((x > 0).float().mean((0, 1)) - 0.15).abs().max() < 0.01
+    assert (active.float().mean((0, 1)) - 0.6).abs().max() < 0.01
+    assert not (x > 0)[..., :3][~active[..., 0]].any()
 
 
 def test_features_go_together_inside_groups_only():

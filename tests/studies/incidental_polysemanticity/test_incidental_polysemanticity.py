@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import typing
+from dataclasses import astuple
 from functools import cache
 from itertools import product
 
@@ -10,17 +11,28 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from keys_in_a_copy import copied, edit, keys
 
+from lib import ensembles
 from lib.files import ROOT
 from lib.metrics.frontier import matched_pair
 from lib.params import ParameterError, check, load, read_yaml
 from lib.press.keys import PRESS, source_closure
-from lib.press.runs import planned
+from lib.press.runs import planned, reuse
+from lib.studies.incidental_polysemanticity import collisions, leaky_sae, train_coders
 from lib.studies.incidental_polysemanticity import protocol as study
 from lib.studies.incidental_polysemanticity.decoder_overlap import weighted_overlap
 from lib.studies.incidental_polysemanticity.factorial import ACTS, INITS, NOISES
+from lib.studies.incidental_polysemanticity.groups import Autoencoders
 
 PROFILES = ROOT / "params" / "incidental_polysemanticity"
+
+
+@pytest.fixture(autouse=True)
+def build(tmp_path, monkeypatch):
+    """A place of its own for what a test trains."""
+    monkeypatch.setattr("lib.press.runs.BUILD", tmp_path)
+    return tmp_path
 
 
 @cache
@@ -51,6 +63,14 @@ def group(stage) -> type:
 @pytest.mark.parametrize("stage", study.STAGES, ids=lambda stage: stage.__name__)
 def test_stage_takes_the_parameters_it_reads_and_no_others(stage, reads):
     assert reads(stage, params()) == set(group(stage).model_fields)
+
+
+def test_training_reads_the_parameters_it_takes_and_no_others(reads):
+    for group, part, *rest in (
+        (Autoencoders, leaky_sae.autoencoders, [astuple(study.PUBLISHED[7])], range(2), 0.3, 0.01, 0.1, "shuffled"),
+        (train_coders.Coders, train_coders.states),
+    ):
+        assert reads(part, params(), *rest) == set(group.model_fields)
 
 
 def test_every_parameter_is_used():
@@ -99,6 +119,75 @@ def test_a_stage_depends_on_what_makes_it_and_on_no_figure(stage, apart):
     room = {path.stem for path in files if path.parent.name == "incidental_polysemanticity"}
     assert not room & (apart | {"figures", "equal_fit", "protocol"})
     assert stage == "coders" or not any("sparse_coders" in path.parts for path in files)
+
+
+def assert_equal(found, again):
+    assert list(found) == list(again)
+    for name, values in found.items():
+        is_frame = isinstance(values, pd.DataFrame)
+        (pd.testing.assert_frame_equal if is_frame else np.testing.assert_array_equal)(values, again[name])
+
+
+@pytest.mark.parametrize("stage", study.STAGES, ids=lambda stage: stage.__name__)
+def test_measuring_again_trains_nothing_and_reads_the_same(stage, build, monkeypatch):
+    first = reuse(stage, params())
+    for path in build.glob(f"runs/*.{stage.__name__}/*.npz"):  # as an edited measure would have another key
+        path.unlink()
+    for module, trainer in ((ensembles.Adam, "step"), (train_coders, "fit"), (collisions, "_descend")):
+        monkeypatch.setattr(module, trainer, lambda *_, **__: pytest.fail("trained again"))
+    assert_equal(first, reuse(stage, params()))
+
+
+CALLS = {
+    "network.networks": "[], range(2), 3, 0.1, 'cpu'", "leaky_sae.autoencoders": "params, [], range(2), 0.3",
+    "published.programme": "2, 3, 3, 'cpu'", "train_coders.states": "params", "collisions.tied": "4, 6, 2, 3, 0, 'cpu'",
+}
+"""What trains."""
+ROOM = "studies/incidental_polysemanticity"
+
+
+@pytest.fixture(scope="module")
+def unedited(tmp_path_factory) -> dict[str, str]:
+    return keys_in(copied(tmp_path_factory.mktemp("unedited")))
+
+
+def keys_in(root) -> dict[str, str]:
+    """The key of every training and measuring stage in a copy of the library."""
+    modules = {name.split(".")[0] for name in CALLS}
+    before = f"""
+from pathlib import Path
+from lib.params import load
+from lib.studies.incidental_polysemanticity import {", ".join(modules)}, protocol as study
+params = load(study.Params, Path("params/incidental_polysemanticity/smoke.yaml"))
+"""
+    calls = CALLS | {stage.__name__: "params" for stage in study.STAGES}
+    asked = [f"{name if name in CALLS else f'study.{name}'}, {rest}" for name, rest in calls.items()]
+    return dict(zip(calls, keys(root, before, *asked), strict=True))
+
+
+COUNTED = {"collision_counts", "kurtosis"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("files", "changed"),
+    [
+        (["metrics/recovery", "metrics/statistics", f"{ROOM}/decoder_overlap", f"{ROOM}/report"], ALL - COUNTED),
+        (["metrics/superposition", f"{ROOM}/figures", f"{ROOM}/equal_fit"], set()),
+        ([f"{ROOM}/units", f"{ROOM}/kurtosis", f"{ROOM}/counts"], JUDGED | COUNTED),
+        ([f"{ROOM}/factorial", f"{ROOM}/coders", f"{ROOM}/combinations"], ALL - COUNTED),
+        ([f"{ROOM}/leaky_sae"], set(CALLS) - {"network.networks", "collisions.tied"} | ALL - COUNTED),
+        (["sparse_coders/losses"], {"train_coders.states", "coders"}),
+        ([f"{ROOM}/collisions"], {"collisions.tied"} | COUNTED),
+        (["ensembles"], set(CALLS) | ALL),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_an_edit_repeats_what_trains_with_it_and_nothing_else(files, changed, unedited, copy):
+    for file in files:
+        edit(copy, f"lib/{file}.py")
+    edited = keys_in(copy)
+    assert {stage for stage in edited if edited[stage] != unedited[stage]} == changed
 
 
 def points(sweep: dict) -> list[dict]:
@@ -225,8 +314,10 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("part", SHAPES)
-def test_part_returns_the_promised_shapes_and_repeats_exactly(part):
-    found, again = (getattr(study, part)(params()) for _ in range(2))
+def test_part_returns_the_promised_shapes_and_repeats_exactly(part, tmp_path, monkeypatch):
+    found = getattr(study, part)(params())
+    monkeypatch.setattr("lib.press.runs.BUILD", tmp_path / "again")
+    again = getattr(study, part)(params())
     for name, shape in SHAPES[part].items():
         assert all(want in (None, got) for want, got in zip(shape, found[name].shape, strict=True)), name
         if isinstance(found[name], pd.DataFrame):

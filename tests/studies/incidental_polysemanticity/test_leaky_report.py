@@ -6,14 +6,13 @@ import pytest
 import torch
 
 from lib.rng import generator
-from lib.studies.incidental_polysemanticity.leaky_sae import LeakySAE
+from lib.studies.incidental_polysemanticity.leaky_sae import LeakySAE, scaled
 from lib.studies.incidental_polysemanticity.network import Cell, train
 from lib.studies.incidental_polysemanticity.report import (
     fvu_rows,
     judged,
     matched_cosine,
     published_metrics,
-    scaled,
     z_scored,
 )
 
@@ -58,22 +57,22 @@ def test_judged_counts_activity_above_zero_only(network):
     """A negative slope makes no latent active: with biases far below 0 all latents are dead but none is silent."""
     sae = random_sae(4)
     off = sae._replace(b_enc=torch.full((4, 16), -100.0))
-    found = judged(off, network, scaled(network.acts))
+    found = judged(off, network)
     assert (found["dead"] == 1).all() and (found["silent"] == 0).all() and (found["l0"] == 0).all()
-    on = judged(sae._replace(b_enc=torch.full((4, 16), 100.0)), network, scaled(network.acts))
+    on = judged(sae._replace(b_enc=torch.full((4, 16), 100.0)), network)
     assert (on["l0"] == 16).all() and (on["dead"] == 0).all()
 
 
 def test_judged_keeps_cells_and_seeds_in_order(network):
     """Row 3 is the second cell's second seed: judging that network alone gives the same numbers."""
-    sae, acts = random_sae(4), scaled(network.acts)
-    whole = judged(sae, network, acts)
+    sae = random_sae(4)
+    whole = judged(sae, network)
     one = network._replace(
         acts=network.acts[1:, 1:], val_acts=network.val_acts[1:, 1:], features=network.features[1:],
         val_features=network.val_features[1:],
     )
     parts = LeakySAE(sae.W_enc[3:], sae.b_enc[3:], sae.W_dec[3:], sae.slope, sae.loss[3:])
-    for name, values in judged(parts, one, acts[1:, 1:]).items():
+    for name, values in judged(parts, one).items():
         assert float(values[0]) == pytest.approx(float(whole[name][3]), rel=1e-5), name
 
 
