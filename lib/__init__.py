@@ -23,8 +23,8 @@ Library (import these in your own notebook):
     lib.spd                 stochastic parameter decomposition of Linear, Conv2d and Embedding layers
     lib.figures             figures: data in, Figure out; `style` is the only place with colours
 
-Studies (`lib.studies.<slug>`): what one study alone uses. `protocol` has its Params and says what one run is; `train`
-makes what is measured, `measure` measures it; the argument stands in `book/studies/<slug>.md`.
+Studies (`lib.studies.<slug>`): what one study alone uses. `protocol` has its Params and says what one run is; what
+trains stands apart from what measures; the argument stands in `book/studies/<slug>.md`.
 
 Press (`lib.press`): runs each chapter once per distinct (code, parameters, library, rules, versions, device), keeps
 runs by content, records verdicts and renders the book.
