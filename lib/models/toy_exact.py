@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from lib.ensembles import best_restart, train_ensemble
-from lib.metrics.superposition import normalised_loss
 from lib.models import toy_superposition as toy
 
 
@@ -64,7 +63,7 @@ def follow_minima(p: Tensor, importance: Tensor, steps: int) -> tuple[Tensor, Te
     done = train_ensemble(toy.expected_loss(2, p, importance, nodes=4), start, steps, 0.003, "cosine")
     exact = toy.expected_loss(2, p, importance, nodes=8, scaled=False)(done.theta, torch.empty_like(start))
     W, b = (part.unflatten(0, (-1, 2)) for part in names.views(done.theta).values())
-    return W, b, normalised_loss(exact, importance, p).view(-1, 2)
+    return W, b, toy.normalised_loss(exact, importance, p).view(-1, 2)
 
 
 def learning_curves(restarts: int, steps: int, rng: torch.Generator) -> tuple[list[int], Tensor, Tensor]:
@@ -76,5 +75,5 @@ def learning_curves(restarts: int, steps: int, rng: torch.Generator) -> tuple[li
     p = torch.full((restarts, 5), 0.05, device=rng.device)
     exact, start = toy.expected_loss(2, p, torch.ones_like(p), nodes=4), 0.1 * toy.initial(restarts, 5, 2, rng)
     done = train_ensemble(exact, start, steps, 0.003, log_at=range(1, steps, 10), snapshots=True)
-    loss = normalised_loss(done.losses * 0.05, torch.ones_like(p), p)  # undo the scaling by 1/p
+    loss = toy.normalised_loss(done.losses * 0.05, torch.ones_like(p), p)  # undo the scaling by 1/p
     return done.steps, toy.layout(5, 2).views(done.tables)["W"], loss

@@ -203,3 +203,45 @@ def _check_kind(kind: str) -> None:
 def _check_probability(p: Tensor) -> None:
     if p.ndim != 2 or not ((p > 0) & (p <= 1)).all():
         raise ValueError(f"p must be [models, n_features] with values in (0, 1], got shape {tuple(p.shape)}")
+
+
+def zero_predictor_loss(importance: Tensor | float, feature_probability: Tensor | float) -> Tensor:
+    """Expected loss of always answering 0, sum_i I_i E[x_i^2] = sum_i I_i p / 3 for x_i = Bernoulli(p) * U(0, 1).
+
+    Args:
+        importance: I, [..., n_features].
+        feature_probability: p = 1 - sparsity, a number or anything that broadcasts against `importance`
+            (one p per model is [n_models, 1]).
+    Returns:
+        [...], the same unit as sum_i I_i (x_i - x̂_i)^2 averaged over samples.
+    """
+    p = torch.as_tensor(feature_probability)
+    if not ((p >= 0) & (p <= 1)).all():
+        raise ValueError(f"feature_probability must lie in [0, 1], got values from {p.min():g} to {p.max():g}")
+    return (torch.as_tensor(importance) * p).sum(-1) / 3
+
+
+def mean_predictor_loss(importance: Tensor | float, feature_probability: Tensor | float) -> Tensor:
+    """Expected loss of always answering the mean, sum_i I_i Var(x_i) = sum_i I_i (p / 3 - p^2 / 4).
+
+    Args, Returns: as `zero_predictor_loss`.
+    """
+    p = torch.as_tensor(feature_probability)
+    return zero_predictor_loss(importance, p) - (torch.as_tensor(importance) * p.square()).sum(-1) / 4
+
+
+def normalised_loss(loss: Tensor, importance: Tensor | float, feature_probability: Tensor | float) -> Tensor:
+    """Loss as a fraction of the zero predictor's, L / (sum_i I_i p / 3); 1 means nothing was learned.
+
+    Raw loss falls with p by itself, so only this ratio can be compared across sparsities.
+
+    Args:
+        loss: [...], sum_i I_i (x_i - x̂_i)^2 averaged over samples.
+        importance, feature_probability: as in `zero_predictor_loss`.
+    Returns:
+        [...].
+    """
+    floor = zero_predictor_loss(importance, feature_probability)
+    if not (floor > 0).all():
+        raise ValueError("normalised_loss: the zero predictor's loss is 0; importance and probability must be positive")
+    return loss / floor

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from lib.data.sparse_features import correlated_groups, sparse_features
 from lib.ensembles import best_restart, train_ensemble
-from lib.metrics.superposition import is_represented, normalised_loss, zero_predictor_loss
 from lib.models import toy_superposition as toy
 
 Law = Callable[[tuple[int, ...], Tensor, torch.Generator], Tensor]
@@ -71,29 +70,7 @@ def grid_loss(
     x = law((len(density), samples, len(importance)), density[:, None, None], rng)
     restarts = range(W.shape[1])
     losses = [toy.feature_losses(W[:, r], b[:, r], x, importance, kind).sum(-1) for r in restarts]
-    return normalised_loss(torch.stack(losses, 1), importance, density[:, None, None])
-
-
-def describe(W: Tensor, b: Tensor, density: Tensor, importance: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
-    """What a table of runs says about each model, held-out loss on 8 x 1024 fresh samples.
-
-    Args:
-        W: [I, n_hidden, n_features]; b, importance: [I, n_features]; density: [I].
-    Returns:
-        heldout_loss and zero_loss (the zero predictor's), not divided; n_learned, features with |W_i| > .5; n_missed,
-        those of the n_hidden most important features that are not learned; all [I].
-    """
-    p = density[:, None, None]
-    batches = (sparse_features((len(W), 1024, W.shape[2]), p, rng) for _ in range(8))
-    loss = torch.stack([toy.feature_losses(W, b, x, importance).sum(-1) for x in batches]).mean(0)
-    learned = is_represented(W)
-    top = importance.argsort(dim=-1, descending=True, stable=True)[:, : W.shape[1]]
-    return {
-        "heldout_loss": loss,
-        "zero_loss": zero_predictor_loss(importance, p[:, 0]),
-        "n_learned": learned.sum(1),
-        "n_missed": (~learned.gather(1, top)).sum(1),
-    }
+    return toy.normalised_loss(torch.stack(losses, 1), importance, density[:, None, None])
 
 
 PAIRS = ("independent", "correlated", "anticorrelated")

@@ -84,44 +84,6 @@ def test_dimensionality_lets_gradients_through():
     assert torch.autograd.gradcheck(sp.feature_dimensionality, (W,))
 
 
-def test_zero_predictor_loss_by_hand():
-    importance = torch.tensor([1.0, 0.5])
-    assert_close(sp.zero_predictor_loss(importance, 0.2), torch.tensor(1.5 * 0.2 / 3))
-    per_model = sp.zero_predictor_loss(importance, torch.tensor([[0.2], [0.8]]))
-    assert_close(per_model, torch.tensor([0.1, 0.4]))
-
-
-def test_mean_predictor_loss_is_the_variance():
-    importance = torch.tensor([1.0, 0.5])
-    assert_close(sp.mean_predictor_loss(importance, 0.2), torch.tensor(1.5 * (0.2 / 3 - 0.04 / 4)))
-    x = torch.rand(200_000, generator=generator(0, "mean"))
-    x = torch.where(x < 0.4, x / 0.4, 0)
-    assert_close(x.var(), sp.mean_predictor_loss(torch.ones(1), 0.4), rtol=0.02, atol=0)
-
-
-def test_zero_predictor_loss_is_what_sampling_gives():
-    p, rng = 0.15, generator(4, "test")
-    importance = 0.7 ** torch.arange(20)
-    active = torch.rand(200_000, 20, generator=rng) < p
-    x = active * torch.rand(200_000, 20, generator=rng)
-    measured = (importance * x.square()).sum(-1).mean()
-    assert_close(measured, sp.zero_predictor_loss(importance, p), rtol=0.02, atol=0)
-
-
-def test_normalised_loss_is_one_for_the_zero_predictor_at_every_sparsity():
-    importance, p = torch.tensor([1.0, 0.5, 0.1]), torch.tensor([[0.01], [0.3], [1.0]])
-    zero = sp.zero_predictor_loss(importance, p)
-    assert_close(sp.normalised_loss(zero, importance, p), torch.ones(3))
-    assert_close(sp.normalised_loss(zero / 4, importance, p), torch.full((3,), 0.25))
-
-
-def test_losses_refuse_what_is_no_probability():
-    with pytest.raises(ValueError, match=r"feature_probability must lie in \[0, 1\], got values from 1.5 to 1.5"):
-        sp.zero_predictor_loss(torch.ones(3), 1.5)
-    with pytest.raises(ValueError, match="zero predictor's loss is 0"):
-        sp.normalised_loss(torch.tensor(0.1), torch.ones(3), 0.0)
-
-
 def test_published_norms_and_gram_are_not_the_true_ones():
     pair = columns((1, 0), (-1, 0))  # WᵀW = [[1, -1], [-1, 1]]
     assert_close(sp.published_weight_norms(pair), torch.full((2,), 2**0.5, dtype=torch.float64))

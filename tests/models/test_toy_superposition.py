@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from lib.data.sparse_features import sparse_features
-from lib.metrics.superposition import gram, zero_predictor_loss
+from lib.metrics.superposition import gram
 from lib.models import toy_superposition as toy
 from lib.rng import generator
 
@@ -58,7 +58,7 @@ def test_expected_loss_of_the_zero_model_is_the_zero_predictors():
     p, importance = torch.full((1, 3), 0.2, dtype=torch.float64), torch.tensor([[1.0, 2.0, 4.0]], dtype=torch.float64)
     theta = torch.zeros(1, toy.layout(3, 2).size, dtype=torch.float64)
     value = toy.expected_loss(2, p, importance, scaled=False)(theta, torch.empty_like(theta))
-    assert_close(value, zero_predictor_loss(importance, 0.2))
+    assert_close(value, toy.zero_predictor_loss(importance, 0.2))
     assert value.item() == pytest.approx(7 * 0.2 / 3)
 
 
@@ -115,3 +115,41 @@ def test_initial_weights_have_the_stated_variance():
     W = toy.layout(20, 5).views(toy.initial(500, 20, 5, generator(0, "initial")))["W"]
     assert W.var().item() == pytest.approx(2 / 25, rel=0.05)
     assert np.isclose(W.mean().item(), 0, atol=0.01)
+
+
+def test_zero_predictor_loss_by_hand():
+    importance = torch.tensor([1.0, 0.5])
+    assert_close(toy.zero_predictor_loss(importance, 0.2), torch.tensor(1.5 * 0.2 / 3))
+    per_model = toy.zero_predictor_loss(importance, torch.tensor([[0.2], [0.8]]))
+    assert_close(per_model, torch.tensor([0.1, 0.4]))
+
+
+def test_mean_predictor_loss_is_the_variance():
+    importance = torch.tensor([1.0, 0.5])
+    assert_close(toy.mean_predictor_loss(importance, 0.2), torch.tensor(1.5 * (0.2 / 3 - 0.04 / 4)))
+    x = torch.rand(200_000, generator=generator(0, "mean"))
+    x = torch.where(x < 0.4, x / 0.4, 0)
+    assert_close(x.var(), toy.mean_predictor_loss(torch.ones(1), 0.4), rtol=0.02, atol=0)
+
+
+def test_zero_predictor_loss_is_what_sampling_gives():
+    p, rng = 0.15, generator(4, "test")
+    importance = 0.7 ** torch.arange(20)
+    active = torch.rand(200_000, 20, generator=rng) < p
+    x = active * torch.rand(200_000, 20, generator=rng)
+    measured = (importance * x.square()).sum(-1).mean()
+    assert_close(measured, toy.zero_predictor_loss(importance, p), rtol=0.02, atol=0)
+
+
+def test_normalised_loss_is_one_for_the_zero_predictor_at_every_sparsity():
+    importance, p = torch.tensor([1.0, 0.5, 0.1]), torch.tensor([[0.01], [0.3], [1.0]])
+    zero = toy.zero_predictor_loss(importance, p)
+    assert_close(toy.normalised_loss(zero, importance, p), torch.ones(3))
+    assert_close(toy.normalised_loss(zero / 4, importance, p), torch.full((3,), 0.25))
+
+
+def test_losses_refuse_what_is_no_probability():
+    with pytest.raises(ValueError, match=r"feature_probability must lie in \[0, 1\], got values from 1.5 to 1.5"):
+        toy.zero_predictor_loss(torch.ones(3), 1.5)
+    with pytest.raises(ValueError, match="zero predictor's loss is 0"):
+        toy.normalised_loss(torch.tensor(0.1), torch.ones(3), 0.0)

@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from lib.metrics.superposition import zero_predictor_loss
 from lib.models import toy_exact
 from lib.models import toy_training as training
 from lib.rng import generator
@@ -29,14 +28,6 @@ def test_dense_models_keep_the_most_important_and_sparse_ones_store_more():
     assert stored[1].sum() >= 4
     assert W.shape == (2, 2, 5) and b.shape == (2, 5) and grid.loss.shape == (2, 6)
     assert grid.steps == [1, 300, 600] and grid.history.shape == (3, 2, 6)
-
-
-def test_describe_counts_learned_and_missed_features():
-    W = torch.tensor([[[1.0, 0, 0, 0.2], [0, 0, 0.9, 0]]])  # features 0 and 2 stored; of the top two, 1 is missed
-    importance = torch.tensor([[1.0, 0.5, 0.25, 0.125]])
-    found = training.describe(W, torch.zeros(1, 4), torch.tensor([0.3]), importance, generator(0, "describe"))
-    assert found["n_learned"].item() == 2 and found["n_missed"].item() == 1
-    assert_close(found["zero_loss"], zero_predictor_loss(importance, 0.3))
 
 
 @pytest.mark.parametrize(("kind", "both"), [("independent", 0.04), ("correlated", 0.2), ("anticorrelated", 0.0)])

@@ -2,14 +2,13 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from lib.metrics import superposition as metric
 from lib.metrics import superposition_theory as theory
-from lib.models.toy_exact import follow_minima, learning_curves, phase_grid
-from lib.studies.superposition_phases.common import Arrays, Device, Restarts, Root, Steps, arrays, stream, tensor
-from lib.tensors import as_array, device_named
+from lib.press.runs import reuse
+from lib.studies.superposition_phases import train_exact
+from lib.studies.superposition_phases.common import Arrays, Device, Restarts, Root, Steps, arrays, tensor
 
 
 class Phases(Root):
@@ -45,11 +44,11 @@ def phase_diagram(params: Phases, n_features: int = 2) -> Arrays:
     """
     density, extra = np.logspace(-2, 0, params.phase_grid), np.logspace(-1, 1, params.phase_grid)
     size = n_features, params.phase_restarts, params.phase_steps
-    grid = phase_grid(tensor(params, density), tensor(params, extra), *size, stream(params, f"phase {n_features}"))
+    found = reuse(train_exact.phases, params, density, extra, *size)
     at = extra[None, :], density[:, None], n_features
-    solved = {"phase": theory.measured_phase(as_array(grid.W)), "theory": theory.predicted_phase(*at)}
-    solved |= {"density": density, "importance": extra, "theory_loss": theory.phase_losses(*at)}
-    return solved | arrays(**grid._asdict(), norm=metric.feature_norms(grid.W))
+    found |= {"phase": theory.measured_phase(found["W"]), "theory": theory.predicted_phase(*at)}
+    found |= {"density": density, "importance": extra, "theory_loss": theory.phase_losses(*at)}
+    return found | arrays(norm=metric.feature_norms(tensor(params, found["W"])))
 
 
 def varied_feature(params: Varied, what: str = "density", factors: np.ndarray | None = None) -> Arrays:
@@ -67,11 +66,10 @@ def varied_feature(params: Varied, what: str = "density", factors: np.ndarray | 
     if what not in ("density", "importance"):
         raise ValueError(f"what must be density or importance, got {what!r}")
     axis = np.geomspace(0.15, 2.5, params.varied_factors) if factors is None else np.asarray(factors)
-    p = torch.full((len(axis), 5), 0.1, device=device_named(params.device))
-    importance = torch.ones_like(p)
-    (p if what == "density" else importance)[:, 0] *= tensor(params, axis)
-    W, b, loss = follow_minima(p, importance, params.steps)
-    return {"factor": axis} | arrays(W=W, b=b, loss=loss, n_represented=metric.n_represented(W))
+    p, importance = np.full((len(axis), 5), 0.1, np.float32), np.ones((len(axis), 5), np.float32)
+    (p if what == "density" else importance)[:, 0] *= axis.astype(np.float32)
+    found = reuse(train_exact.minima, params, p, importance, params.steps)
+    return {"factor": axis} | found | arrays(n_represented=metric.n_represented(tensor(params, found["W"])))
 
 
 def dynamics(params: Dynamics) -> Arrays:
@@ -80,5 +78,5 @@ def dynamics(params: Dynamics) -> Arrays:
     Returns:
         step [T]; loss [T, R], over zero; D [T, R, n]; W [T, R, m, n]; each taken after `step` updates.
     """
-    steps, W, loss = learning_curves(params.restarts, params.steps, stream(params, "dynamics"))
-    return {"step": np.array(steps)} | arrays(loss=loss, D=metric.feature_dimensionality(W), W=W)
+    found = reuse(train_exact.curves, params, params.restarts, params.steps)
+    return found | arrays(D=metric.feature_dimensionality(tensor(params, found["W"])))

@@ -8,9 +8,10 @@ import pandas as pd
 from pydantic import Field
 
 from lib.models import published_toy as published
-from lib.studies.superposition_phases.common import Root, Seeds, Sparsities, Swept
+from lib.press.runs import reuse
+from lib.studies.superposition_phases import train_published
+from lib.studies.superposition_phases.common import Root, Seeds, Sparsities, Swept, tensor
 from lib.studies.superposition_phases.tables import described
-from lib.tensors import as_array, device_named
 
 
 class Published(Root):
@@ -76,8 +77,7 @@ def published_importances(params: Variants, patterns: tuple[str, ...] = publishe
 
 def _published(params: Root, cells: list, k: int, importance: np.ndarray, samples: int, epochs: int) -> dict:
     """Train (sparsity, seed) cells as published; importance is [n] or one row per cell."""
-    device = device_named(params.device)
-    done = published.train_published_toy(cells, importance.shape[-1], k, importance, samples, epochs, device)
-    found = described(params, cells, done.W, done.b, importance)
-    found["runs"].insert(2, "last_epoch_loss", as_array(done.epoch_loss[-1]))
-    return found | {"epoch_loss": as_array(done.epoch_loss.T)}
+    done = reuse(train_published.cells, params, cells, k, importance, samples, epochs)
+    found = described(params, cells, tensor(params, done["W"]), tensor(params, done["b"]), importance)
+    found["runs"].insert(2, "last_epoch_loss", done["epoch_loss"][-1])
+    return found | {"epoch_loss": done["epoch_loss"].T}

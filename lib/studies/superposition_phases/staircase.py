@@ -3,14 +3,12 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import torch
 from pydantic import Field
 
 from lib.metrics import superposition as metric
 from lib.metrics.polytopes import polytopes
-from lib.models.toy_training import train_grid
-from lib.studies.superposition_phases.common import Batch, Root, arrays, stream, tensor
-from lib.tensors import device_named
+from lib.studies.superposition_phases.common import Batch, Root, arrays
+from lib.studies.superposition_phases.train_grids import trained
 
 
 class Staircase(Root):
@@ -35,9 +33,8 @@ def staircase(params: Staircase, inverse_densities: np.ndarray | None = None) ->
         inverse_density, restart, name (of the polytope), count, rank, members (tuple), dimensionality (mean D_i).
     """
     axis = np.logspace(0, 2, params.staircase_points) if inverse_densities is None else np.asarray(inverse_densities)
-    importance = torch.ones(params.staircase_features, device=device_named(params.device))
     size = params.staircase_hidden, params.staircase_restarts, params.staircase_steps, params.batch
-    grid = train_grid(tensor(params, 1 / axis), importance, *size, stream(params, "staircase"))
+    grid = trained(params, "staircase", 1 / axis, np.ones(params.staircase_features), size)
     groups = [
         {"inverse_density": axis[a], "restart": r, **group._asdict()}
         for a, r in np.ndindex(*grid.loss.shape)

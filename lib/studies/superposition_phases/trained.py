@@ -9,7 +9,7 @@ from pydantic import Field
 
 from lib.metrics import superposition as metric
 from lib.models import toy_superposition as toy
-from lib.models.toy_training import PAIRS, Grid, pair_law, train_grid
+from lib.models.toy_training import PAIRS, Grid
 from lib.studies.superposition_phases.common import (
     Arrays,
     Batch,
@@ -20,11 +20,10 @@ from lib.studies.superposition_phases.common import (
     Steps,
     Swept,
     arrays,
-    stream,
-    tensor,
 )
 from lib.studies.superposition_phases.tables import best, described, stacked
-from lib.tensors import as_array, device_named
+from lib.studies.superposition_phases.train_grids import trained
+from lib.tensors import as_array
 
 
 class Twin(Root):
@@ -64,9 +63,8 @@ def trained_sweep(params: Twin, sparsities: Sparsities | None = None, seeds: ran
     """
     axis, seeds, importance = sparsities or params.sparsities, seeds or range(params.seeds), 0.7 ** np.arange(20)
     log_at = np.unique(np.geomspace(1, params.trained_steps, 40).astype(int)).tolist()
-    density, weights = tensor(params, 1 - np.array(axis)), tensor(params, importance)
     size = 5, len(seeds), params.trained_steps, 128
-    grid = train_grid(density, weights, *size, stream(params, "trained"), log_at=log_at)
+    grid = trained(params, "trained", 1 - np.array(axis), importance, size, log_at=log_at)
     found = described(params, list(product(axis, seeds)), grid.W.flatten(0, 1), grid.b.flatten(0, 1), importance)
     return found | {"step": np.array(grid.steps), "loss": as_array(grid.history.flatten(1).T)}
 
@@ -105,11 +103,8 @@ def correlated_pairs(params: Small, densities: np.ndarray | None = None) -> Arra
         pairs (both [3, A, R]). Features (0, 1) and (2, 3) are the pairs.
     """
     axis = np.geomspace(0.02, 0.5, 5) if densities is None else np.asarray(densities)
-    importance = torch.ones(4, device=device_named(params.device))
-    grids = []
-    for kind in PAIRS:
-        size = 2, params.restarts, params.steps, params.batch
-        grids.append(train_grid(tensor(params, axis), importance, *size, stream(params, kind), law=pair_law(kind)))
+    size = 2, params.restarts, params.steps, params.batch
+    grids = [trained(params, kind, axis, np.ones(4), size, pairs=kind) for kind in PAIRS]
     W, b, loss = (torch.stack(parts) for parts in zip(*(grid[:3] for grid in grids), strict=True))
     cosine = metric.gram(metric.unit_columns(W))
     within, between = (cosine[..., 0, 1] + cosine[..., 2, 3]) / 2, cosine[..., :2, 2:].amin((-2, -1))
@@ -118,6 +113,5 @@ def correlated_pairs(params: Small, densities: np.ndarray | None = None) -> Arra
 
 
 def _grid(params: Small, label: str, axis: Sparsities, importance: np.ndarray, m: int, kind: str = "relu") -> Grid:
-    density, weights = tensor(params, 1 - np.array(axis)), tensor(params, importance)
     size = m, params.restarts, params.steps, params.batch
-    return train_grid(density, weights, *size, stream(params, f"{label} {kind}"), kind)
+    return trained(params, f"{label} {kind}", 1 - np.array(axis), importance, size, kind=kind)

@@ -5,11 +5,12 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from lib.metrics import superposition as metric
 from lib.models import motifs, robustness
-from lib.models.toy_training import train_absolute, train_grid
+from lib.models import toy_superposition as toy
+from lib.press.runs import reuse
 from lib.studies.superposition_phases.common import Arrays, Root, Sparsities, arrays, stream, tensor
 from lib.studies.superposition_phases.tables import best, stacked
+from lib.studies.superposition_phases.train_grids import absolute, trained
 from lib.tensors import as_array
 
 
@@ -62,10 +63,9 @@ def privileged_basis(params: Basis, sparsities: Sparsities | None = None) -> Arr
         represented features of max_unit W^2 / sum W^2 (1 = one unit per feature).
     """
     axis = sparsities or params.basis_sparsities
-    density, importance = tensor(params, 1 - np.array(axis)), tensor(params, 0.75 ** np.arange(10))
     size = 5, params.basis_restarts, params.basis_steps, 128
-    kinds = "relu", "privileged"
-    grids = [train_grid(density, importance, *size, stream(params, f"basis {kind}"), kind, lr=0.03) for kind in kinds]
+    given = 1 - np.array(axis), 0.75 ** np.arange(10), size
+    grids = [trained(params, f"basis {kind}", *given, kind=kind, lr=0.03) for kind in ("relu", "privileged")]
     found = stacked([best(grid) for grid in grids], axis)
     return found | {"largest_unit_share": as_array(motifs.largest_unit_share(torch.from_numpy(found["W"])))}
 
@@ -79,10 +79,11 @@ def absolute_value(params: Absolute, sparsities: Sparsities | None = None) -> Ar
         (lib.models.motifs).
     """
     axis = sparsities or params.abs_sparsities
-    density, importance = tensor(params, 1 - np.array(axis)), tensor(params, 0.8 ** np.arange(params.abs_features))
-    size = params.abs_hidden, params.abs_steps, params.abs_batch
-    at, error = train_absolute(density, importance, *size, stream(params, "abs"))
-    loss = metric.normalised_loss((error * importance).sum(1), importance, density[:, None])
+    given, size = (1 - np.array(axis), 0.8 ** np.arange(params.abs_features)), (params.abs_hidden, params.abs_steps)
+    found = reuse(absolute, params, *given, (*size, params.abs_batch))
+    at = {name: tensor(params, values) for name, values in found.items()}
+    error, (density, importance) = at.pop("error"), (tensor(params, values) for values in given)
+    loss = toy.normalised_loss((error * importance).sum(1), importance, density[:, None])
     served = motifs.served_features(at["W1"], at["W2"]).sum(-1)
     asymmetry = motifs.circuit_asymmetry(at["W1"], at["W2"])
     found = arrays(**at, asymmetry=asymmetry, served=served, loss=loss, feature_loss=3 * error / density[:, None])

@@ -6,14 +6,27 @@ from functools import cache
 
 import numpy as np
 import pytest
+import torch
+from keys_in_a_copy import edit, keys
+from torch.testing import assert_close
 
 from lib.files import PACKAGE, ROOT
+from lib.models import toy_superposition as toy
 from lib.params import ParameterError, load
 from lib.press.keys import PRESS, source_closure
 from lib.press.runs import planned
+from lib.rng import generator
 from lib.studies.superposition_phases import protocol as study
+from lib.studies.superposition_phases import tables
 
 PROFILES = ROOT / "params" / "superposition_phases"
+
+
+@pytest.fixture(autouse=True)
+def build(tmp_path, monkeypatch):
+    """A place of its own for what a test trains."""
+    monkeypatch.setattr("lib.press.runs.BUILD", tmp_path)
+    return tmp_path
 
 
 @cache
@@ -188,8 +201,10 @@ def test_part_returns_the_promised_shapes_of_finite_numbers(part):
             assert np.isfinite(value).all()
 
 
-def test_parts_repeat_exactly_and_follow_the_seed():
-    first, again = (study.plane(params())["W"] for _ in range(2))
+def test_parts_repeat_exactly_and_follow_the_seed(tmp_path, monkeypatch):
+    first = study.plane(params())["W"]
+    monkeypatch.setattr("lib.press.runs.BUILD", tmp_path / "again")
+    again = study.plane(params())["W"]
     assert np.array_equal(first, again)
     assert not np.array_equal(first, study.plane(params(seed=1))["W"])
 
@@ -198,3 +213,35 @@ def test_architectures_cover_the_published_list():
     found = study.published_architectures(params(**SMALL), ((5, 2), (4, 3)))
     assert {name: W.shape for name, W in found["weights"].items()} == {"5-2-5": (4, 2, 5), "4-3-4": (4, 3, 4)}
     assert found["runs"].groupby(["n_features", "n_hidden"]).size().to_dict() == {(4, 3): 4, (5, 2): 4}
+
+
+def test_describe_counts_learned_and_missed_features():
+    W = torch.tensor([[[1.0, 0, 0, 0.2], [0, 0, 0.9, 0]]])  # features 0 and 2 stored; of the top two, 1 is missed
+    importance = torch.tensor([[1.0, 0.5, 0.25, 0.125]])
+    found = tables.describe(W, torch.zeros(1, 4), torch.tensor([0.3]), importance, generator(0, "describe"))
+    assert found["n_learned"].item() == 2 and found["n_missed"].item() == 1
+    assert_close(found["zero_loss"], toy.zero_predictor_loss(importance, 0.3))
+
+
+@pytest.mark.slow
+def test_an_edited_metric_trains_nothing_again(copy):
+    before = "\n".join([
+        "import numpy as np", "from lib.files import ROOT", "from lib.params import load",
+        "from lib.studies.superposition_phases import train_exact, train_grids, train_published, protocol as study",
+        "params = load(study.Params, ROOT / 'params/superposition_phases/smoke.yaml')", "p = np.array([.5])",
+    ])
+    calls = ("train_grids.grid, params, 'x', p, p, (1, 1, 1, 1)", "train_grids.absolute, params, p, p, (1, 1, 1)",
+             "train_exact.minima, params, p, p, 1", "train_published.cells, params, [(.5, 0)], 1, p, 1, 1",
+             "study.zoo, params", "study.dynamics, params", "study.published_sweep, params")
+    unedited = keys(copy, before, *calls)
+    for file in ("metrics/superposition", "metrics/statistics", "studies/superposition_phases/tables"):
+        edit(copy, f"lib/{file}.py")
+    edited = keys(copy, before, *calls)
+    assert edited[:4] == unedited[:4] and not set(edited[4:]) & set(unedited[4:])
+
+
+def test_measuring_again_trains_nothing(build, monkeypatch):
+    first = study.zoo(params())
+    monkeypatch.setattr("lib.studies.superposition_phases.train_grids.train_grid", None)
+    again = study.zoo(params())
+    assert all(np.array_equal(first[name], again[name]) for name in first)
