@@ -18,6 +18,13 @@ def copy(tmp_path):
 
 
 @pytest.fixture
+def build(tmp_path, monkeypatch):
+    """A place of its own for the runs a test makes."""
+    monkeypatch.setattr("lib.press.runs.BUILD", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
 def reads() -> Callable[..., set[str]]:
     """reads(part, params, *rest) -> the fields of its group that one call of the part reads."""
 

@@ -28,11 +28,7 @@ from lib.studies.incidental_polysemanticity.groups import Autoencoders
 PROFILES = ROOT / "params" / "incidental_polysemanticity"
 
 
-@pytest.fixture(autouse=True)
-def build(tmp_path, monkeypatch):
-    """A place of its own for what a test trains."""
-    monkeypatch.setattr("lib.press.runs.BUILD", tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("build")
 
 
 @cache

@@ -22,11 +22,7 @@ from lib.studies.superposition_phases import tables
 PROFILES = ROOT / "params" / "superposition_phases"
 
 
-@pytest.fixture(autouse=True)
-def build(tmp_path, monkeypatch):
-    """A place of its own for what a test trains."""
-    monkeypatch.setattr("lib.press.runs.BUILD", tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("build")
 
 
 @cache
