@@ -1,5 +1,4 @@
-"""Where the project stands, digests, and atomic files: a file appears under its name whole or not at all.
-"""
+"""Where the project stands, digests, and atomic files: a file appears under its name whole or not at all."""
 from __future__ import annotations
 
 import hashlib
