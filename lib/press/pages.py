@@ -168,7 +168,7 @@ class Request:
         page, stored = file_digest(self.page.source), self.stored()
         then = stored["metadata"]["book"]["facts"] if stored else {}
         code = _code(stored) if then.get("page") == page else None  # what jupytext would read is known, if untouched
-        if code is None or digest(code) != then["code"]:
+        if code is None or digest(code) != then.get("code"):
             code = _code(read_page(self.page.source))
         return {
             "page": page, "code": digest(code), "values": digest(self.raw_values),

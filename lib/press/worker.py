@@ -24,7 +24,7 @@ from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
 from lib import files
-from lib.files import ROOT, file_digest
+from lib.files import ROOT
 from lib.press import provenance
 from lib.press.pages import DEFAULT_PROFILE, Page, PageError, Request, find_page, read_page
 
@@ -64,13 +64,13 @@ def execute(request: Request, values: dict[str, Any], facts: dict[str, Any], emi
     """Execute the page in a fresh kernel and store it with the facts it was asked for; returns the seconds it took.
 
     Raises:
-        PageError: the page has changed since it was asked for, or is not whole.
+        PageError: something it depends on has changed since it was asked for, or the page is not whole.
         PapermillExecutionError: a cell failed; the notebook up to there is `request.partial`.
     """
     notebook = read_page(request.page.source)
     _check_parameters_cell(request.page, notebook)
-    if file_digest(request.page.source) != facts["page"]:
-        raise PageError(f"{request.page.source.relative_to(ROOT)} changed while it waited; run it again")
+    if changed := [name for name, fact in request.facts.items() if facts[name] != fact]:
+        raise PageError(f"{request.page.name}: {', '.join(changed)} changed while it waited; run it again")
     records = request.partial.with_suffix(".results.json")
     request.partial.parent.mkdir(parents=True, exist_ok=True)
     records.unlink(missing_ok=True)

@@ -228,3 +228,18 @@ def test_papermill_by_hand_works_too(checkout):
     done = subprocess.run(command, capture_output=True, text=True, cwd=checkout.root, env=environment)
     assert done.returncode == 0, done.stderr
     assert json.loads((checkout.root / "r.json").read_text()) == {"answer": 4}
+
+
+@pytest.mark.parametrize("what", ["library", "values"])
+def test_what_changed_while_a_page_waited_is_told_and_not_run(executed, what):
+    good = executed.output.read_bytes()
+    book = executed.notebook()["metadata"]["book"]
+    job = {"page": "tiny", "profile": "quick", "overrides": {}, "values": book["params"], "facts": book["facts"]}
+    job["facts"] |= {what: "as it was"}
+    (executed.root / "job.json").write_text(json.dumps(job))
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("BOOK_")}
+    worker = subprocess.Popen([sys.executable, "-m", "lib.press.worker", "job.json"], cwd=executed.root, text=True,
+                              env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    event = json.loads(worker.stdout.read())
+    assert worker.wait() == 1 and event["what"] == f"tiny: {what} changed while it waited; run it again"
+    assert executed.output.read_bytes() == good
