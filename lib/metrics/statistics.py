@@ -20,11 +20,38 @@ _CHUNK = 2**21
 
 
 class Interval(NamedTuple):
-    """An estimate with its interval, [low, high] at the level it was asked for."""
+    """An estimate with its interval, [low, high] at the level it was asked for; numbers, or arrays of one shape."""
 
     estimate: float
     low: float
     high: float
+
+    def above(self, x: float) -> bool:
+        """Whether the whole interval lies above x."""
+        return self.low > x
+
+    def below(self, x: float) -> bool:
+        """Whether the whole interval lies below x."""
+        return self.high < x
+
+    def holds(self, x: float) -> bool:
+        """Whether x lies in the interval, ends included."""
+        return (self.low <= x) & (x <= self.high)
+
+    def inside(self, low: float, high: float) -> bool:
+        """Whether the whole interval lies in [low, high]."""
+        return (self.low >= low) & (self.high <= high)
+
+    def overlaps(self, low: float, high: float) -> bool:
+        """Whether the interval and [low, high] share a point."""
+        return (self.low <= high) & (low <= self.high)
+
+    def __neg__(self) -> Interval:
+        return Interval(-self.estimate, -self.high, -self.low)
+
+    def shifted(self, x: float) -> Interval:
+        """The interval of the same estimate plus a constant x."""
+        return Interval(self.estimate + x, self.low + x, self.high + x)
 
 
 class PermutationTest(NamedTuple):

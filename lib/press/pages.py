@@ -16,7 +16,7 @@ from typing import Any
 
 from lib import files, params
 from lib.files import BUILD, ROOT, digest, file_digest
-from lib.press import provenance
+from lib.press import claims, provenance
 from lib.press.keys import closure_digest
 
 DEFAULT_PROFILE = "quick"
@@ -58,12 +58,9 @@ class Page:
         except (ImportError, AttributeError, SyntaxError) as error:
             raise PageError(f"lib/studies/{self.name}/protocol.py: {type(error).__name__}: {error}") from error
 
-    def claims(self) -> list[str]:
-        """The entries of `book/claims.yml` that are this study's: its verdicts follow their rules."""
-        path = ROOT / "book" / "claims.yml"
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        entries = re.split(r"^(?=- id:)", text, flags=re.MULTILINE)
-        return [entry for entry in entries if re.search(rf"^  study: {re.escape(self.name)}$", entry, re.MULTILINE)]
+    def claims(self) -> list[dict[str, Any]]:
+        """The deciding fields of this study's claims: its verdicts follow them."""
+        return [claim.deciding() for claim in claims.of_study(self.name).values()]
 
 
 def all_pages() -> list[Page]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
 import sys
 import threading
 import time
@@ -105,7 +104,7 @@ def _check_parameters_cell(page: Page, notebook: nbformat.NotebookNode) -> None:
 
 def _check_verdicts(page: Page, results: Any) -> None:
     """A study that leaves a claim of its own without a verdict has not run to its end."""
-    ids = [re.match(r"- id: *(\S+)", entry)[1] for entry in page.claims()]
+    ids = [claim["id"] for claim in page.claims()]
     recorded = {record["claim_id"] for record in (results or {}).get("records", [])}
     if missing := [claim for claim in ids if claim not in recorded]:
         raise PageError(f"{page.source.relative_to(ROOT)}: no verdict was recorded for {', '.join(missing)}")

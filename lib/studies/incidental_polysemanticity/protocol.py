@@ -30,7 +30,7 @@ class Params(
 ):
     """Every knob of the study; the values per profile stand in params/incidental_polysemanticity."""
 
-    profile: str = Field(pattern="^(smoke|quick|full)$", description="which parameter file these values come from")
+    profile: str = Field(pattern="^[a-z][a-z0-9_]*$", description="which parameter file these values come from")
     source_penalty: float = Field(gt=0, description="the one among them nearest to the source's strength")
 
     @model_validator(mode="after")

@@ -33,7 +33,7 @@ CELLS += [(world, arm) for world in ("hierarchy", "flat") for arm in ("unablated
 class Params(Training, Published):
     """Every knob of the study; the values per profile stand in params/sparse_coders_recovery."""
 
-    profile: str = Field(pattern="^(smoke|quick|full)$", description="which parameter file these values come from")
+    profile: str = Field(pattern="^[a-z][a-z0-9_]*$", description="which parameter file these values come from")
     null_draws: int = Field(ge=2, description="random dictionaries per world and seed")
 
 

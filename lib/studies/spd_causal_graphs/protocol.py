@@ -22,7 +22,7 @@ __all__ = ["Params", "analysis", "arms", "gate_gradients", "over_seeds", "publis
 class Params(Analysing, Comparing, Toy):
     """Every knob of the study; the values per profile stand in params/spd_causal_graphs."""
 
-    profile: str = Field(pattern="^(smoke|quick|full)$", description="which parameter file these values come from")
+    profile: str = Field(pattern="^[a-z][a-z0-9_]*$", description="which parameter file these values come from")
     seeds: int = Field(ge=2, le=100, description="networks, each with its own decompositions")
 
 

@@ -50,7 +50,7 @@ class Params(
 ):
     """Every knob of the study; the values per profile stand in params/superposition_phases."""
 
-    profile: str = Field(pattern="^(smoke|quick|full)$", description="which parameter file these values come from")
+    profile: str = Field(pattern="^[a-z][a-z0-9_]*$", description="which parameter file these values come from")
 
     @field_validator("sparsities")
     @classmethod

@@ -20,7 +20,7 @@ __all__ = ["Arm", "Params", "arms", "other_arms", "profile", "restored", "runs",
 class Params(Measuring):
     """Every knob of the study; the values per profile stand in params/topoloss_hypotheses."""
 
-    profile: str = Field(pattern="^(smoke|quick|full|paper)$", description="the file these values are from")
+    profile: str = Field(pattern="^[a-z][a-z0-9_]*$", description="the file these values are from")
     alphas: tuple[float, ...] = Field(min_length=2, description="topo_weight; 0 and 1 among them")
     factor: float = Field(ge=1, description="by which the sheet shrinks (theirs 8)")
     other_factors: tuple[float, ...] = Field(description="further factors, at topo_weight 1")

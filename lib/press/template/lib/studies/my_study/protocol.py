@@ -18,7 +18,7 @@ from lib.rng import generator
 class Params(Base):
     """Every knob of the study; the values per profile stand in params/my_study."""
 
-    profile: str = Field(pattern="^(smoke|quick|full)$", description="which parameter file these values come from")
+    profile: str = Field(pattern="^[a-z][a-z0-9_]*$", description="which parameter file these values come from")
     seed: int = Field(ge=0, description="root of every random stream")
     seeds: int = Field(ge=2, description="models, trained from different initial weights on different samples")
     n_features: int = Field(ge=2, description="features per model")

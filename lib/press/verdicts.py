@@ -1,0 +1,357 @@
+"""From measured values to a word: the rules by which every claim of the book is judged, as pure functions.
+
+A part of a claim is estimated once per seed; its excess over a null decides, by Student's interval at every number of
+seeds. All functions take values [..., n], so that thousands of simulated claims go through the very code that judges
+the real ones.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from lib.metrics.statistics import Interval
+from lib.press.claims import Claim, ClaimError, Part
+
+WORDS = ("contradicted", "absent", "inconclusive", "in part", "reproduced")
+"""What one part, or a claim of parts, may come to, worst first; a word's place is its code."""
+CONTRADICTED, ABSENT, INCONCLUSIVE, IN_PART, REPRODUCED = range(5)
+
+ARTEFACT, UNTESTED = "artefact", "not tested here"
+"""The two words that only a whole claim may get."""
+
+RECIPE = ("other sign", "nothing seen", "nothing seen", "other size", "comes out")
+"""What the published recipe did, by the code its values get."""
+NOT_RUN = "not run"
+
+ALPHA = 0.05
+POWER = 0.8
+_MOST_SEEDS = 10_000
+
+Statistic = Callable[[float], Interval]
+"""Level -> interval: for what is no mean over seeds, such as the place where a curve is steepest."""
+
+
+class TooFew(ClaimError):
+    """Fewer than two seeds, or a value that is not finite: nothing can be said about a part."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one part came to: its estimate in each seed, and what its nulls read.
+
+    Args:
+        values: [..., n], one per seed, or a `Statistic`; for an identity one or more truth values.
+        nulls: for every null of the part, in its order: a number, values of the same seeds [..., n], or, for a
+            statistic, the `Statistic` of its excess over that null.
+        seeds: number of seeds behind a statistic.
+    """
+
+    values: ArrayLike | Statistic
+    nulls: Sequence[ArrayLike | Statistic] = (0.0,)
+    seeds: int | None = None
+
+    @property
+    def n(self) -> int | None:
+        """Number of seeds."""
+        return self.seeds if callable(self.values) else np.shape(self.values)[-1]
+
+    def estimate(self, level: float = 1 - ALPHA) -> Interval:
+        """Interval of the estimate itself."""
+        return self.values(level) if callable(self.values) else student(np.asarray(self.values, float), level)
+
+    def excesses(self, level: float, less: bool = False) -> list[Interval]:
+        """Interval of the excess over each null, counted towards less where that is claimed."""
+        found = [self._excess(null, level) for null in self.nulls]
+        return [-interval for interval in found] if less else found
+
+    def _excess(self, null: ArrayLike | Statistic, level: float) -> Interval:
+        if callable(null):
+            return null(level)
+        if callable(self.values):
+            return self.values(level).shifted(-float(null))
+        return student(np.asarray(self.values, float) - np.asarray(null, float), level)
+
+    def check(self, where: str, part: Part) -> None:
+        """Raise ClaimError unless these are values of `part`."""
+        if part.kind == "identity":
+            if np.asarray(self.values).dtype != bool or not np.size(self.values):
+                raise ClaimError(f"{where}: an identity takes truth values, got {self.values!r}")
+            return
+        if len(self.nulls) != len(part.nulls):
+            raise ClaimError(f"{where}: {len(part.nulls)} nulls are declared, {len(self.nulls)} were measured")
+        for what in (self.values, *self.nulls):
+            if not callable(what) and not np.isfinite(np.asarray(what, float)).all():
+                raise TooFew(f"{where}: a value is not finite; decide what it means first")
+        if not callable(self.values):
+            values = np.asarray(self.values, float)
+            if values.ndim < 1 or values.shape[-1] < 2:
+                raise TooFew(f"{where}: one value per seed, two seeds at least, got shape {values.shape}")
+            for null in self.nulls:
+                if not callable(null) and np.ndim(null) and np.shape(null) != values.shape:
+                    raise ClaimError(f"{where}: values {values.shape} and null {np.shape(null)} must share their seeds")
+
+
+def student(values: np.ndarray, level: float = 1 - ALPHA) -> Interval:
+    """Student's interval of the mean over the last axis, values [..., n] with n >= 2."""
+    mean = values.mean(-1)
+    half = stats.t.ppf((1 + level) / 2, values.shape[-1] - 1) * values.std(-1, ddof=1) / math.sqrt(values.shape[-1])
+    return Interval(mean, mean - half, mean + half)
+
+
+def detectable(spread: float, n: int) -> float:
+    """The smallest effect that n seeds of standard deviation `spread` would show in four of five tries.
+
+    (t_.975 + t_.8) s / sqrt(n), n - 1 degrees of freedom. Source: Bloom 1995.
+    """
+    return float((stats.t.ppf(1 - ALPHA / 2, n - 1) + stats.t.ppf(POWER, n - 1)) * spread / math.sqrt(n))
+
+
+def deciding_n(spread: float, margin: float) -> int | None:
+    """The fewest seeds whose `detectable` effect is at most `margin`; None where ten thousand do not do."""
+    if detectable(spread, _MOST_SEEDS) > margin:
+        return None
+    low, high = 1, _MOST_SEEDS
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if detectable(spread, middle) <= margin else (middle, high)
+    return high
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one part came to. `code` [...] is the place of its word in `WORDS`."""
+
+    part: Part
+    measured: Measured
+    code: np.ndarray
+
+    @property
+    def word(self) -> str:
+        return WORDS[int(self.code)]
+
+    @cached_property
+    def worst(self) -> int:
+        """Index of the null that decides: the one that leaves the worst word, and of those the least excess."""
+        excesses = self.measured.excesses(1 - ALPHA, self.part.direction == "less")
+        codes = _codes_by_null(self.part, self.measured, ALPHA)
+        return min(range(len(excesses)), key=lambda i: (int(codes[i]), float(excesses[i].estimate)))
+
+    def standing(self) -> tuple[float, float]:
+        """How well the part stands: the code of its word, then its excess in margins; an identity is never near."""
+        excess = self.excess
+        return float(self.code), math.inf if excess is None else excess.estimate / self.part.margin
+
+    @property
+    def excess(self) -> Interval | None:
+        """95 % interval of the excess over the worst null, positive as claimed; None of an identity."""
+        if self.part.kind == "identity":
+            return None
+        return _plain(self.measured.excesses(1 - ALPHA, self.part.direction == "less")[self.worst])
+
+    @property
+    def estimate(self) -> Interval | None:
+        """95 % interval of the estimate; None of an identity."""
+        return None if self.part.kind == "identity" else _plain(self.measured.estimate())
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation of the excess between seeds; None where there is no value per seed."""
+        null = None if self.part.kind == "identity" else self.measured.nulls[self.worst]
+        if null is None or callable(null) or callable(self.measured.values):
+            return None
+        return float((np.asarray(self.measured.values, float) - np.asarray(null, float)).std(ddof=1))
+
+    @property
+    def detectable(self) -> float | None:
+        """The smallest effect these seeds would show (`detectable`)."""
+        return None if self.spread is None else detectable(self.spread, self.measured.n)
+
+    @property
+    def deciding_n(self) -> int | None:
+        """The seeds that would show an effect of the margin (`deciding_n`)."""
+        return None if self.spread is None else deciding_n(self.spread, self.part.margin)
+
+    @property
+    def printed(self) -> str:
+        """Where the printed figure lies: "inside" the estimate's interval, or what the estimate is: smaller, larger."""
+        if self.part.printed is None or self.estimate is None:
+            return ""
+        low, high = self.part.printed.ends
+        if self.estimate.overlaps(low, high):
+            return "inside"
+        return "smaller" if self.estimate.below(low) != (self.part.direction == "less") else "larger"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the parts of a claim come to together. `code` [...] is the place of the word in `WORDS`."""
+
+    claim: Claim
+    findings: tuple[Finding, ...]
+    code: np.ndarray
+    found: np.ndarray
+    """[k, ...] which parts carry the word after Holm: are present (each, any) or refuted (all)."""
+
+    @property
+    def word(self) -> str:
+        return WORDS[int(self.code)]
+
+    @property
+    def deciding(self) -> Finding:
+        """The part that decides: of a conjunction the worst, else the best found, and where none is, the worst."""
+        carrying = [finding for finding, found in zip(self.findings, self.found, strict=True) if found]
+        best = self.claim.combine == "any" or (self.claim.combine == "each" and self.word == "in part")
+        return (max if best and carrying else min)(carrying or self.findings, key=Finding.standing)
+
+
+def verdict(claim: Claim, parts: Sequence[Measured]) -> Verdict:
+    """Judge `claim` by the measured values of its parts.
+
+    *all* is the worst word, where a part counts as refuted only if it is so at Holm's level over the parts; *each* is
+    reproduced if every part is, in part if some part is present at Holm's level, contradicted if some part is so at
+    that level, absent if every part is absent; *any* takes the best part that is present at Holm's level.
+
+    Args:
+        claim: from `lib.press.claims.load`.
+        parts: one for each part of the claim, in its order.
+    Raises:
+        ClaimError: a part is missing, a value is not finite, seeds do not match; names the claim and the part.
+    """
+    if len(parts) != len(claim.parts):
+        raise ClaimError(f"{claim.id}: {len(claim.parts)} parts are declared, {len(parts)} were measured")
+    for part, measured in zip(claim.parts, parts, strict=True):
+        measured.check(f"{claim.id}, {part.name}", part)
+    codes = np.stack([_codes(part, measured, ALPHA) for part, measured in zip(claim.parts, parts, strict=True)])
+    combined, found = _COMBINE[claim.combine](claim.parts, parts, codes)
+    findings = tuple(Finding(*each) for each in zip(claim.parts, parts, codes, strict=True))
+    return Verdict(claim, findings, combined, found)
+
+
+def conclude(
+    claim: Claim, parts: Sequence[Measured], published: Sequence[Measured | None] = (),
+    without_cause: Sequence[Measured | None] = (),
+) -> tuple[str, Verdict, Verdict | None]:
+    """The word of a claim, its verdict, and that of the published recipe on the same parts (None: not run).
+
+    *artefact* if the printed figure comes out with the published recipe, the matched test refutes the claim, and the
+    figure goes when the other cause (`claim.artefact`) goes. A recipe of the other sign leaves "in part" at most.
+
+    Args:
+        published: the parts by the source's own recipe, None for one it does not have.
+        without_cause: the same with the other cause taken away.
+    """
+    found, recipe, cured = verdict(claim, parts), _of_some(claim, published), _of_some(claim, without_cause)
+    if cured is not None and not claim.artefact:
+        raise ClaimError(f"{claim.id}: names no other cause (artefact), so none can be taken away")
+    if recipe is None:
+        return found.word, found, None
+    if recipe.code == REPRODUCED and found.code <= ABSENT and cured is not None and cured.code <= INCONCLUSIVE:
+        return ARTEFACT, found, recipe
+    capped = min(int(found.code), IN_PART) if recipe.code == CONTRADICTED else int(found.code)
+    return WORDS[capped], found, recipe
+
+
+def _of_some(claim: Claim, parts: Sequence[Measured | None]) -> Verdict | None:
+    """The verdict on those parts that were measured; None if none was."""
+    if parts and len(parts) != len(claim.parts):
+        raise ClaimError(f"{claim.id}: {len(claim.parts)} parts are declared, {len(parts)} given (None: not run)")
+    kept = [(part, measured) for part, measured in zip(claim.parts, parts, strict=False) if measured is not None]
+    if not kept:
+        return None
+    return verdict(claim.model_copy(update={"parts": tuple(part for part, _ in kept)}), [m for _, m in kept])
+
+
+def _codes(part: Part, measured: Measured, alpha: float) -> np.ndarray:
+    """Code of the word of one part at error `alpha`, [...]: that of its worst null."""
+    if part.kind == "identity":
+        return np.where(np.all(measured.values), REPRODUCED, CONTRADICTED)
+    return np.min(_codes_by_null(part, measured, alpha), axis=0)
+
+
+def _codes_by_null(part: Part, measured: Measured, alpha: float) -> list[np.ndarray]:
+    """[...] for each null. Two intervals decide: one of level 1 - alpha, and that of two one-sided tests at alpha."""
+    estimate = measured.estimate(1 - alpha)
+    less = part.direction == "less"
+    pairs = zip(measured.excesses(1 - alpha, less), measured.excesses(1 - 2 * alpha, less), strict=True)
+    return [_KINDS[part.kind](part, estimate, excess, narrow) for excess, narrow in pairs]
+
+
+def _effect(part: Part, estimate: Interval, excess: Interval, narrow: Interval) -> np.ndarray:
+    if part.printed is None:
+        as_large = excess.estimate >= part.margin
+    else:
+        low, high = part.printed.ends
+        as_large = estimate.overlaps(low, high)
+        if part.printed.at_least:  # reaches it, or lies beyond it
+            as_large |= estimate.below(low) if part.direction == "less" else estimate.above(high)
+    present = excess.above(0)
+    return np.select(
+        [narrow.inside(-part.margin, part.margin), present & as_large, present, excess.below(0)],
+        [ABSENT, REPRODUCED, IN_PART, CONTRADICTED], INCONCLUSIVE)
+
+
+def _range(part: Part, estimate: Interval, excess: Interval, narrow: Interval) -> np.ndarray:
+    low, high = part.range
+    inside, off = estimate.inside(low - part.margin, high + part.margin), excess.above(0)
+    return np.select([excess.below(0) | narrow.below(part.margin), inside & off, off],
+                     [CONTRADICTED, REPRODUCED, IN_PART], INCONCLUSIVE)
+
+
+def _absence(part: Part, estimate: Interval, excess: Interval, narrow: Interval) -> np.ndarray:
+    if part.direction is None:
+        holds, outside = narrow.inside(-part.margin, part.margin), ~excess.overlaps(-part.margin, part.margin)
+    else:
+        holds, outside = narrow.below(part.margin), excess.above(part.margin)
+    return np.select([holds, outside], [REPRODUCED, CONTRADICTED], INCONCLUSIVE)
+
+
+_KINDS = {"effect": _effect, "range": _range, "absence": _absence}
+
+
+def _holm(
+    parts: Sequence[Part], measured: Sequence[Measured], counts: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """[k, ...] parts whose word `counts`, also at their turn in Holm's levels alpha / k, alpha / (k - 1), ... alpha."""
+    k = len(parts)
+    found = np.zeros(1, bool)
+    for left in range(k, 0, -1):
+        codes = np.stack([_codes(part, values, ALPHA / left) for part, values in zip(parts, measured, strict=True)])
+        found = found | counts(codes) & (found.sum(0) >= k - left)
+    return found & counts(codes)
+
+
+def _all(parts: Sequence[Part], measured: Sequence[Measured], codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    refuted = _holm(parts, measured, lambda codes: codes <= ABSENT)
+    kept = np.where((codes <= ABSENT) & ~refuted, INCONCLUSIVE, codes)
+    worst = kept.min(0)
+    return worst, kept == worst
+
+
+def _each(parts: Sequence[Part], measured: Sequence[Measured], codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    present = _holm(parts, measured, lambda codes: codes >= IN_PART)
+    opposed = _holm(parts, measured, lambda codes: codes == CONTRADICTED)
+    whole = (codes == REPRODUCED).all(0)
+    combined = np.select([whole, present.any(0), opposed.any(0), (codes == ABSENT).all(0)],
+                         [REPRODUCED, IN_PART, CONTRADICTED, ABSENT], INCONCLUSIVE)
+    return combined, np.where(combined >= IN_PART, present | whole, opposed)
+
+
+def _any(parts: Sequence[Part], measured: Sequence[Measured], codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    present = _holm(parts, measured, lambda codes: codes >= IN_PART)
+    best = np.where(present, codes, CONTRADICTED).max(0)
+    combined = np.select([present.any(0), (codes == CONTRADICTED).all(0), (codes <= ABSENT).all(0)],
+                         [best, CONTRADICTED, ABSENT], INCONCLUSIVE)
+    return combined, present
+
+
+_COMBINE = {"all": _all, "each": _each, "any": _any}
+
+
+def _plain(interval: Interval) -> Interval:
+    return Interval(*map(float, interval))
