@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help book test test-site lab run status data reference bench bench-peers sizes lint lock study clean
+.PHONY: help book confirm test test-site lab run status data reference bench bench-peers sizes lint lock study clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -17,7 +17,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=2147483648 MALLOC_TRIM_TH
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
-	@echo "  PROFILE=smoke|quick|full chooses the parameters (quick), ARGS=... is passed on."
+	@echo "  PROFILE=smoke|quick|full, or any other parameter file, chooses the parameters (quick); ARGS=... is passed on."
 
 # The stamp is written last: an install that was interrupted has none and is taken up again by the next call.
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -31,6 +31,9 @@ $(VENV)/ready: pyproject.toml constraints.txt
 book: $(VENV)/ready ## execute what changed and render _build/html/index.html
 	@$(PY) -m lib.press run --profile $(PROFILE) $(ARGS)
 	@$(PY) -m lib.press.site build --profile $(PROFILE)
+
+confirm: $(VENV)/ready ## run every study at quick on fresh seeds and keep what its claims came to
+	@$(PY) -m lib.press confirm $(STUDY) $(ARGS)
 
 run: $(VENV)/ready ## execute one study: make run STUDY=superposition_phases ARGS="-p seeds=3"
 	@test -n "$(STUDY)" || { echo 'name the study: make run STUDY=superposition_phases ARGS="-p seeds=3"'; $(PY) -m lib.press list; exit 2; }

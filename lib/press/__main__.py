@@ -5,10 +5,11 @@ import argparse
 import sys
 
 from lib import params
-from lib.files import BUILD, ROOT
-from lib.press import provenance
+from lib.files import BUILD
+from lib.press import kept, provenance
+from lib.press.claims import ClaimError
 from lib.press.jobs import Job, Press, Stopped
-from lib.press.pages import DEFAULT_PROFILE, PageError, Request, all_pages, find_page
+from lib.press.pages import DEFAULT_PROFILE, Page, PageError, Request, all_pages, find_page, made_as
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -16,7 +17,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return arguments.command(arguments)
-    except (PageError, params.ParameterError) as error:
+    except (PageError, params.ParameterError, ClaimError) as error:
         print(error, file=sys.stderr)
         return 2
     except Stopped as stop:
@@ -29,11 +30,20 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True)
     run = commands.add_parser("run", help="execute pages whose last execution no longer stands")
     run.add_argument("pages", nargs="*", metavar="PAGE", help="study or instrument; all when none is given")
-    run.add_argument("--profile", default=DEFAULT_PROFILE, help="smoke, quick or full (default: quick)")
+    run.add_argument("--profile", default=DEFAULT_PROFILE, help="name of a parameter file (default: quick)")
     run.add_argument("-p", dest="overrides", action="append", default=[], metavar="NAME=VALUE", help="change a value")
     run.add_argument("--force", action="store_true", help="execute even if the last execution stands")
     run.add_argument("--jobs", type=int, default=provenance.cores(), help="pages side by side (default: cores)")
     run.set_defaults(command=run_command)
+    keep = commands.add_parser("keep", help="copy the records of runs into the tree")
+    keep.add_argument("label", help="name to keep them under: long, full, fresh_seeds")
+    keep.add_argument("pages", nargs="*", metavar="STUDY", help="all that have been run when none is given")
+    keep.add_argument("--run", help="label of the runs, as `status` prints it (default: the name to keep them under)")
+    keep.set_defaults(command=keep_command)
+    confirm = commands.add_parser("confirm", help="run the studies on fresh seeds and keep their records")
+    confirm.add_argument("pages", nargs="*", metavar="STUDY", help="all when none is given")
+    confirm.add_argument("--jobs", type=int, default=provenance.cores(), help="pages side by side (default: cores)")
+    confirm.set_defaults(command=confirm_command)
     commands.add_parser("list", help="pages and their profiles").set_defaults(command=list_command)
     commands.add_parser("status", help="which executions still stand").set_defaults(command=status_command)
     return parser
@@ -42,8 +52,7 @@ def _parser() -> argparse.ArgumentParser:
 def list_command(_: argparse.Namespace) -> int:
     """Print every page with its profiles."""
     for page in all_pages():
-        profiles = sorted(path.stem for path in (ROOT / "params" / page.name).glob("*.yaml")) if page.is_study else []
-        print(f"{page.name:34s} {' '.join(profiles)}")
+        print(f"{page.name:34s} {' '.join(page.profiles())}")
     return 0
 
 
@@ -52,9 +61,8 @@ def status_command(_: argparse.Namespace) -> int:
     for page in all_pages():
         for output in sorted((BUILD / "executed").glob(f"*/{page.name}.ipynb")):
             label = output.relative_to(BUILD / "executed").parts[0]
-            request = Request(page, label)
+            request = made_as(page, label)
             book = (request.stored() or {"metadata": {"book": {}}})["metadata"]["book"]
-            request = Request(page, book.get("profile", label), book.get("overrides", {}))
             state = _state(request)
             print(f"{page.name:34s} {label:24s} {state:7s} {book.get('finished', '?')}  {book.get('seconds', '?')} s")
     return 0
@@ -64,7 +72,7 @@ def _state(request: Request) -> str:
     try:
         changed = request.changed()
         return "stands" if changed == [] else f"stale ({', '.join(changed or ['no execution'])})"
-    except (PageError, params.ParameterError) as error:
+    except (PageError, params.ParameterError, ClaimError) as error:
         return f"broken ({error})"
 
 
@@ -77,10 +85,43 @@ def run_command(arguments: argparse.Namespace) -> int:
     if overrides and not arguments.pages:
         raise PageError("-p changes one study's parameters: name the study")
     requests = [Request(page, arguments.profile, overrides) for page in pages]
+    if not arguments.pages:
+        requests = [Request(page, page.standing(arguments.profile)) for page in pages]
+        for request in requests:
+            if request.page.is_study and request.profile != arguments.profile:
+                print(f"{request.page.name}: has no profile {arguments.profile}; {request.profile} stands in")
     jobs = plan(requests, arguments.force)
     if not jobs:
         return 0
     return Press(jobs, min(arguments.jobs, len(jobs))).run()
+
+
+def keep_command(arguments: argparse.Namespace) -> int:
+    """Copy records with their provenance into `book/kept/<label>`."""
+    run = arguments.run or arguments.label
+    for page in _studies(arguments.pages):
+        if arguments.pages or (BUILD / "executed" / run / f"{page.name}.ipynb").is_file():
+            print(f"{page.name} [{run}]: kept as {kept.keep(page, run, arguments.label)}")
+    return 0
+
+
+def confirm_command(arguments: argparse.Namespace) -> int:
+    """Run studies at the default profile on seeds that no rule has seen, and keep what they find."""
+    requests = [kept.fresh(page) for page in _studies(arguments.pages)]
+    jobs = plan(requests, force=False)
+    status = Press(jobs, min(arguments.jobs, len(jobs))).run() if jobs else 0
+    for request in requests:
+        if not status or request.changed() == []:
+            path = kept.keep(request.page, request.label, kept.FRESH)
+            print(f"{request.page.name} [{request.label}]: kept as {path}")
+    return status
+
+
+def _studies(names: list[str]) -> list[Page]:
+    pages = [find_page(name) for name in dict.fromkeys(names)] or [page for page in all_pages() if page.is_study]
+    if strange := [page.name for page in pages if not page.is_study]:
+        raise PageError(f"{', '.join(strange)}: no study, so it has no records")
+    return pages
 
 
 def plan(requests: list[Request], force: bool) -> list[Job]:

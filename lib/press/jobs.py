@@ -47,6 +47,7 @@ class Job:
     cells: int = 0
     state: str = "waiting"
     failure: dict[str, Any] = field(default_factory=dict)
+    broken: list[str] = field(default_factory=list)
     family: set[Any] = field(default_factory=set)
 
     @property
@@ -102,6 +103,8 @@ class Press:
         for job in self.jobs:
             if job.state == "failed":
                 print(_failure_text(job), file=sys.stderr)
+            elif job.broken:
+                print(_broken_text(job))
         return int(any(job.state == "failed" for job in self.jobs))
 
     def _start_waiting(self, folder: Path) -> None:
@@ -144,6 +147,8 @@ class Press:
             job.cell, job.cells = event["number"], event["total"]
         elif event["event"] == "failed":
             job.failure = event
+        else:
+            job.broken = event["broken"]
 
     def _finish(self, job: Job) -> None:
         status = job.process.wait()
@@ -199,6 +204,13 @@ def _failure_text(job: Job) -> str:
     kept = job.request.output
     lines.append(f"  previous output, untouched: {_shown(kept)}" if kept.is_file() else "  there is no previous output")
     return "\n".join(lines)
+
+
+def _broken_text(job: Job) -> str:
+    """What a reader's own values broke; the notebook is whole."""
+    count = "1 check does" if len(job.broken) == 1 else f"{len(job.broken)} checks do"
+    lines = [f"{job.name}: done; {count} not hold with these values:", *(f"  {line}" for line in job.broken)]
+    return "\n".join([*lines, f"  notebook: {_shown(job.request.output)}"])
 
 
 def _shown(path: Path) -> Path:

@@ -1,13 +1,13 @@
-"""What the runs found: a chapter's `Ledger`, the records it writes, and the ones kept in the tree.
+"""What the runs found: a chapter's `Ledger` and the records it writes.
 
-A chapter judges each claim next to its result; the pages of the book read the records. They lie in
-`_build/results/<label>/<study>.json`, kept ones in `book/kept/<label>/<study>.json`.
+A chapter judges each claim next to its result; the pages of the book read the records, which lie in
+`_build/results/<label>/<study>.json` (those kept in the tree: `lib.press.kept`).
 """
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -83,6 +83,8 @@ class Record(_Plain):
     evidence: str = "sound"
     reason: str = ""
     """Why it is not tested here."""
+    outdated: bool = False
+    """Whether the parameters it was made with are no longer its profile's; known of kept records alone."""
 
     @property
     def part(self) -> PartRecord | None:
@@ -91,9 +93,9 @@ class Record(_Plain):
 
     @property
     def stale(self) -> bool:
-        """Whether the claim's deciding fields have changed since."""
+        """Whether the claim's deciding fields, or the parameters, have changed since."""
         claim = claims.load().get(self.claim_id)
-        return claim is None or claim.rule != self.rule
+        return self.outdated or claim is None or claim.rule != self.rule
 
     @property
     def remark(self) -> str:
@@ -239,23 +241,13 @@ def results_path(study: str, label: str) -> Path:
     return files.BUILD / "results" / label / f"{study}.json"
 
 
-def kept_path(study: str, label: str) -> Path:
-    """Where records of `study` are kept in the tree under `label`."""
-    return files.ROOT / "book" / "kept" / label / f"{study}.json"
-
-
 def results(label: str) -> dict[str, Record]:
     """Every record of the runs under `label` by claim id, in the order of `book/claims.yml`.
 
     Raises:
         ClaimError: a file is not one of records, or holds another study's claim.
     """
-    return _in_order(record for study in claims.STUDIES for record in read(results_path(study, label), study))
-
-
-def kept(label: str) -> dict[str, Record]:
-    """Every record kept under `label`, as `results`."""
-    return _in_order(record for study in claims.STUDIES for record in read(kept_path(study, label), study))
+    return in_order(record for study in claims.STUDIES for record in read(results_path(study, label), study))
 
 
 def read(path: Path, study: str) -> list[Record]:
@@ -273,7 +265,8 @@ def read(path: Path, study: str) -> list[Record]:
     return records
 
 
-def _in_order(records: Any) -> dict[str, Record]:
+def in_order(records: Iterable[Record]) -> dict[str, Record]:
+    """Records by claim id, in the order of `book/claims.yml`."""
     found = {record.claim_id: record for record in records}
     return {id: found[id] for id in claims.load() if id in found}
 

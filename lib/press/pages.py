@@ -18,9 +18,10 @@ from lib import files, params
 from lib.files import BUILD, ROOT, digest, file_digest
 from lib.press import claims, provenance
 from lib.press.keys import closure_digest
+from lib.press.ledger import SETTLING
 
 DEFAULT_PROFILE = "quick"
-"""The profile whose values stand in the chapters' parameters cells."""
+"""The profile whose values stand in the chapters' parameters cells, and that stands in where a study lacks another."""
 
 RUNNING_TAGS = ("parameters", "raises-exception", "skip-execution")
 """Cell tags that change what an execution does; every other tag is presentation."""
@@ -46,6 +47,24 @@ class Page:
 
     def params_file(self, profile: str) -> Path:
         return ROOT / "params" / self.name / f"{profile}.yaml"
+
+    def profiles(self) -> list[str]:
+        """Names of the study's parameter files; none for an instrument, whose execution stands for every profile."""
+        files = sorted((ROOT / "params" / self.name).glob("*.yaml")) if self.is_study else []
+        return [path.stem for path in files if not path.stem.startswith("sweep_")]
+
+    def standing(self, profile: str) -> str:
+        """The profile this page is run and shown at where the book is asked for `profile`: that, or the default.
+
+        Raises:
+            PageError: no study of the book has such a profile.
+        """
+        if profile in self.profiles():
+            return profile
+        known = sorted({name for page in all_pages() for name in page.profiles()})
+        if profile not in known:
+            raise PageError(f"no study has a profile {profile!r}; there are: {', '.join(known)}")
+        return DEFAULT_PROFILE
 
     def params_class(self) -> type[params.Params]:
         """The study's frozen Params; importing it imports the study's library.
@@ -98,12 +117,19 @@ class Request:
     @property
     def label(self) -> str:
         """Folder of the outputs: the profile, or `profile+name=value,...`: an override never replaces the book's."""
+        if not self.page.is_study:
+            return DEFAULT_PROFILE
         if not self.overrides:
             return self.profile
         text = ",".join(f"{k}={json.dumps(v)}" for k, v in sorted(self.overrides.items()))
         readable = re.sub(r'["\s]', "", text)
         safe = re.fullmatch(r"[\w.,=+\[\]-]{1,80}", readable)
         return f"{self.profile}+{readable if safe else digest(text)[:12]}"
+
+    @property
+    def exploring(self) -> bool:
+        """Whether a reader chose the values: then a check that they break is told, and the page still made whole."""
+        return bool(self.overrides) or self.profile not in ("smoke", *SETTLING)
 
     @property
     def output(self) -> Path:
@@ -123,8 +149,6 @@ class Request:
         if not self.page.is_study:
             if self.overrides:
                 raise PageError(f"{self.page.name}: an instrument takes no parameters; drop -p")
-            if self.profile not in profiles():
-                raise PageError(f"no page has a profile {self.profile!r}; there are: {', '.join(profiles())}")
             return {}
         return {**params.read_yaml(self.page.params_file(self.profile)), **self.overrides}
 
@@ -194,9 +218,11 @@ class Request:
             files.write_json(self.results, records)
 
 
-def profiles() -> list[str]:
-    """Every profile some study has a parameter file for."""
-    return sorted({path.stem for path in (ROOT / "params").glob("*/*.yaml") if not path.stem.startswith("sweep_")})
+def made_as(page: Page, label: str) -> Request:
+    """The request whose outputs lie under `label`, by what the execution there says of itself."""
+    request = Request(page, label)
+    book = (request.stored() or {"metadata": {"book": {}}})["metadata"]["book"]
+    return Request(page, book.get("profile", label), book.get("overrides", {}))
 
 
 def read_page(path: Path) -> Any:

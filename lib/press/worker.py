@@ -28,6 +28,8 @@ from lib.press import provenance
 from lib.press.pages import DEFAULT_PROFILE, Page, PageError, Request, find_page, read_page
 
 FAILED = 1
+GOES_ON = "raises-exception"
+"""Tag of a cell whose error does not end an execution."""
 STARTS = 3
 """How often a kernel may die before its first reply."""
 
@@ -59,8 +61,11 @@ def store(request: Request, notebook: nbformat.NotebookNode) -> None:
     request.write_results(notebook.metadata["book"])
 
 
-def execute(request: Request, values: dict[str, Any], facts: dict[str, Any], emit: Emit) -> float:
-    """Execute the page in a fresh kernel and store it with the facts it was asked for; returns the seconds it took.
+def execute(request: Request, values: dict[str, Any], facts: dict[str, Any], emit: Emit) -> list[str]:
+    """Execute the page in a fresh kernel and store it with the facts it was asked for.
+
+    Returns:
+        The checks that do not hold, where a reader's own values may break them (`Request.exploring`).
 
     Raises:
         PageError: something it depends on has changed since it was asked for, or the page is not whole.
@@ -75,7 +80,7 @@ def execute(request: Request, values: dict[str, Any], facts: dict[str, Any], emi
     records.unlink(missing_ok=True)
     os.environ.update(BOOK_PROFILE=request.label, BOOK_RESULTS=str(records))
     start = time.monotonic()
-    done = _execute_notebook(notebook, values, request.partial, emit)
+    done, broken = _execute_notebook(notebook, values, request, emit)
     seconds = round(time.monotonic() - start, 1)
     for cell in done.cells:
         if "injected-parameters" in cell.metadata.get("tags", []):
@@ -87,12 +92,12 @@ def execute(request: Request, values: dict[str, Any], facts: dict[str, Any], emi
     done.metadata["book"] = {
         "name": request.page.name, "profile": request.profile, "overrides": request.overrides,
         "params": values, "seconds": seconds, "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "processor": provenance.processor(), "results": results, "facts": facts,
+        "processor": provenance.processor(), "results": results, "facts": facts, "broken": broken,
     }
     store(request, done)
     for leftover in (request.partial, records):
         leftover.unlink(missing_ok=True)
-    return seconds
+    return broken
 
 
 def _check_parameters_cell(page: Page, notebook: nbformat.NotebookNode) -> None:
@@ -114,12 +119,29 @@ def _records(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def _execute_notebook(notebook: Any, values: dict[str, Any], partial: Path, emit: Emit) -> nbformat.NotebookNode:
-    papermill_engines.register("reporting", _reporting_engine(emit))
+def _execute_notebook(
+    notebook: Any, values: dict[str, Any], request: Request, emit: Emit
+) -> tuple[nbformat.NotebookNode, list[str]]:
+    checks = [c for c in notebook.cells if request.exploring and "check" in c.metadata.get("tags", [])]
+    for cell in checks:
+        cell.metadata["tags"].append(GOES_ON)
+    held: dict[str, list[Any]] = {}
+    papermill_engines.register("reporting", _reporting_engine(emit, held))
+    done = _papermill(notebook, values, request.partial)
+    broken = []
+    for number, cell in enumerate(done.cells, start=1):
+        cell.metadata["tags"] = [tag for tag in cell.metadata.get("tags", []) if tag != GOES_ON]
+        if error := held.get(cell.id):
+            cell.outputs += error
+            broken.append(f"cell {number}: {error[0].ename}: {error[0].evalue or cell.source.strip()}")
+    return done, broken
+
+
+def _papermill(notebook: Any, values: dict[str, Any], output: Path) -> nbformat.NotebookNode:
     for start in range(STARTS):
         try:
             return papermill.execute_notebook(
-                notebook, str(partial), parameters=values, engine_name="reporting", kernel_name="python3",
+                notebook, str(output), parameters=values, engine_name="reporting", kernel_name="python3",
                 cwd=str(ROOT), progress_bar=False,
             )
         except RuntimeError as error:
@@ -129,8 +151,9 @@ def _execute_notebook(notebook: Any, values: dict[str, Any], partial: Path, emit
     raise AssertionError("unreachable")
 
 
-def _reporting_engine(emit: Emit) -> type[NBClientEngine]:
-    """Papermill's engine, telling which cell runs."""
+def _reporting_engine(emit: Emit, held: dict[str, list[Any]]) -> type[NBClientEngine]:
+    """Papermill's engine, telling which cell runs. Errors of cells that go on are taken out into `held`, by cell id:
+    papermill would raise them once the notebook has run to its end."""
 
     class ReportingEngine(NBClientEngine):
         @classmethod
@@ -142,7 +165,12 @@ def _reporting_engine(emit: Emit) -> type[NBClientEngine]:
                 cell_start(cell, cell_index, **more)
 
             manager.cell_start = started
-            return super().execute_managed_notebook(manager, kernel_name, **kwargs)
+            done = super().execute_managed_notebook(manager, kernel_name, **kwargs)
+            for cell in manager.nb.cells:
+                if GOES_ON in cell.metadata.get("tags", []):
+                    held[cell.id] = [output for output in cell.outputs if output.output_type == "error"]
+                    cell.outputs = [output for output in cell.outputs if output.output_type != "error"]
+            return done
 
     return ReportingEngine
 
@@ -163,7 +191,7 @@ def main(job_file: str) -> int:
         emit(event="failed", what="another press is executing this page; wait for it or stop it")
         return FAILED
     try:
-        emit(event="done", seconds=execute(request, job["values"], job["facts"], emit))
+        emit(event="done", broken=execute(request, job["values"], job["facts"], emit))
         return 0
     except PapermillExecutionError as error:
         what = f"cell {error.cell_index + 1}: {error.ename}: {error.evalue}"
