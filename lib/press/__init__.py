@@ -2,7 +2,8 @@
 
     python -m lib.press run                                   every page, quick profile
     python -m lib.press run superposition_phases -p seeds=3   one study, one value changed
-    python -m lib.press list | status
+    python -m lib.press confirm                               every study on fresh seeds, records kept
+    python -m lib.press list | status | keep
 
 Parameters are checked before a kernel starts. Outputs appear whole or not at all: a kill at any moment leaves the
 previous execution in place and no kernel behind. Unchanged pages are kept; changed prose is merged over old outputs.
@@ -13,7 +14,10 @@ previous execution in place and no kernel behind. Unchanged pages are kept; chan
     keys          the library files that code reaches, and a digest of what they do
     runs          runs computed once, by content; resumable; collected into one table
     lock          one process at a time
-    claims        the claims and the verdicts chapters reach
+    claims        the claims of the book, as checked objects
+    verdicts      from measured values to a word: pure functions
+    ledger        what a chapter judged, and the records of it
+    kept          records kept in the tree; fresh seeds
     prose         numbers the prose quotes
     provenance    versions, device and processor of a result
     display       how far the jobs are, on a terminal or as plain lines

@@ -6,7 +6,7 @@ import sys
 
 from lib import params
 from lib.files import BUILD
-from lib.press import kept, provenance
+from lib.press import provenance
 from lib.press.claims import ClaimError
 from lib.press.jobs import Job, Press, Stopped
 from lib.press.pages import DEFAULT_PROFILE, Page, PageError, Request, all_pages, find_page, made_as
@@ -98,6 +98,8 @@ def run_command(arguments: argparse.Namespace) -> int:
 
 def keep_command(arguments: argparse.Namespace) -> int:
     """Copy records with their provenance into `book/kept/<label>`."""
+    from lib.press import kept  # imports pandas and scipy: a page that stands should take no second
+
     run = arguments.run or arguments.label
     for page in _studies(arguments.pages):
         if arguments.pages or (BUILD / "executed" / run / f"{page.name}.ipynb").is_file():
@@ -107,6 +109,8 @@ def keep_command(arguments: argparse.Namespace) -> int:
 
 def confirm_command(arguments: argparse.Namespace) -> int:
     """Run studies at the default profile on seeds that no rule has seen, and keep what they find."""
+    from lib.press import kept
+
     requests = [kept.fresh(page) for page in _studies(arguments.pages)]
     jobs = plan(requests, force=False)
     status = Press(jobs, min(arguments.jobs, len(jobs))).run() if jobs else 0

@@ -25,6 +25,9 @@ STUDIES = (
 )
 """Slugs of the seven studies, in the order of the book."""
 
+SETTLING = ("quick", "long", "full", "paper")
+"""Profiles whose runs judge claims. Smoke tries every line; a file of any other name is its reader's own."""
+
 PROJECTS = {
     "SP": "superposition in toy models and what autoencoders undo",
     "AF": "sparse autoencoders and the frequency of their features",

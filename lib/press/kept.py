@@ -59,7 +59,7 @@ def fresh(page: Page) -> Request:
 
 
 def kept(label: str) -> dict[str, Record]:
-    """Every record kept under `label` by claim id; `Record.stale` where its rule or its parameters have changed since."""
+    """Every record kept under `label` by claim id, `stale` where its rule or its parameters have changed since."""
     found = []
     for study in claims.STUDIES:
         path = kept_path(study, label)

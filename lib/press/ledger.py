@@ -16,14 +16,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lib import files, params
 from lib.press import claims
-from lib.press.claims import Claim, ClaimError
+from lib.press.claims import SETTLING, Claim, ClaimError
 from lib.press.verdicts import ARTEFACT, NOT_RUN, RECIPE, UNTESTED, WORDS, Finding, Measured, TooFew, Verdict, conclude
 
 VERDICTS = (*reversed(WORDS), ARTEFACT, UNTESTED)
 """The seven words; `book/claims.md` says what each means."""
-
-SETTLING = ("quick", "long", "full", "paper")
-"""Profiles whose runs judge claims. Smoke tries every line; a file of any other name is its reader's own."""
 
 
 class _Plain(BaseModel):

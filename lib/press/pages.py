@@ -17,8 +17,8 @@ from typing import Any
 from lib import files, params
 from lib.files import BUILD, ROOT, digest, file_digest
 from lib.press import claims, provenance
+from lib.press.claims import SETTLING
 from lib.press.keys import closure_digest
-from lib.press.ledger import SETTLING
 
 DEFAULT_PROFILE = "quick"
 """The profile whose values stand in the chapters' parameters cells, and that stands in where a study lacks another."""

@@ -76,6 +76,26 @@ def double(x):
     return 2 * x
 '''
 
+JUDGING = """\
+params = from_cell(Params, globals())
+from lib.press.ledger import Ledger
+from lib.press.verdicts import Measured
+ledger = Ledger("tiny", params)
+for claim in ledger.claims:
+    ledger.judge(claim, Measured([double(params.seed) / 20 + 1.0, 1.1, 1.2]))
+"""
+"""Instead of the third cell: a chapter that judges its claims by values that move with a root seed."""
+
+CLAIM = """\
+- id: TI-1
+  study: tiny
+  source: nobody, nowhere
+  origin: claim
+  statement: Something is more than nothing.
+  parts:
+    - {name: something, kind: effect, direction: more, estimate: something, nulls: [nothing], margin: 0.5, why: half}
+"""
+
 QUICK = "profile: quick\nseeds: 2\nrate: 0.5\nmode: plain\npause: 0.0\n"
 
 
@@ -101,17 +121,21 @@ class Checkout:
     def results(self) -> Path:
         return self.root / "_build/results/quick/tiny.json"
 
-    def start(self, *arguments: str) -> subprocess.Popen:
+    def start(self, *arguments: str, module: tuple[str, ...] = ("-m", "lib.press")) -> subprocess.Popen:
         """Start `python -m lib.press ...` in this checkout."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("BOOK_")}
         return subprocess.Popen(
-            [sys.executable, "-m", "lib.press", *arguments], cwd=self.root, env=environment, text=True,
+            [sys.executable, *module, *arguments], cwd=self.root, env=environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )
 
-    def press(self, *arguments: str) -> subprocess.CompletedProcess:
+    def python(self, *arguments: str) -> subprocess.CompletedProcess:
+        """Run Python in this checkout, with its own `lib`."""
+        return self.press(*arguments, module=())
+
+    def press(self, *arguments: str, **more: tuple[str, ...]) -> subprocess.CompletedProcess:
         """Run `python -m lib.press ...` to its end."""
-        process = self.start(*arguments)
+        process = self.start(*arguments, **more)
         out, err = process.communicate(timeout=120)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
@@ -143,6 +167,26 @@ class Checkout:
             time.sleep(0.05)
 
 
+def known(claims: Path) -> str:
+    """The module of claims with the study `tiny`, whose claims are called TI, among those it knows."""
+    text = claims.read_text()
+    for before, added in (('STUDIES = (\n', '    "tiny",\n'), ('PROJECTS = {\n', '    "TI": "a tiny study",\n')):
+        assert before in text
+        text = text.replace(before, before + added)
+    return text
+
+
+def judging(made: Checkout) -> None:
+    """Let the checkout's chapter judge its claims, and give it a root seed."""
+    old = CHAPTER.split("```{code-cell} ipython3\n")[3].split("```")[0]
+    chapter = made.chapter.read_text()
+    assert old in chapter
+    made.chapter.write_text(chapter.replace(old, JUDGING).replace('seeds = 2\n', 'seeds = 2\nseed = 0\n'))
+    made.quick.write_text(QUICK + "seed: 0\n")
+    protocol = made.root / "lib/studies/tiny/protocol.py"
+    protocol.write_text(STUDY.replace("    seeds: int\n", "    seeds: int\n    seed: int\n"))
+
+
 def make_checkout(root: Path) -> Checkout:
     """Lay a miniature checkout in `root`."""
     ignore = shutil.ignore_patterns("__pycache__", "studies")
@@ -151,6 +195,8 @@ def make_checkout(root: Path) -> Checkout:
         "pyproject.toml": "[project]\nname = 'tiny'\n",
         "lib/studies/__init__.py": "",
         "lib/studies/tiny/protocol.py": STUDY,
+        "lib/press/claims.py": known(REPOSITORY / "lib/press/claims.py"),
+        "book/claims.yml": "[]\n",
         "book/studies/tiny.md": CHAPTER,
         "params/tiny/quick.yaml": QUICK,
     }

@@ -6,6 +6,7 @@ import sys
 import time
 
 import pytest
+from checkout import CLAIM, QUICK, judging
 
 
 def test_run_stores_a_whole_notebook_and_its_results(checkout):
@@ -160,17 +161,72 @@ def test_a_study_has_exactly_one_parameters_cell(checkout, twice):
 
 
 def test_a_claim_left_without_a_verdict_fails_the_run(checkout):
-    (checkout.root / "book/claims.yml").write_text("- id: TI-1\n  study: tiny\n  decision: none\n")
+    (checkout.root / "book/claims.yml").write_text(CLAIM)
     failed = checkout.run()
     assert failed.returncode == 1 and "tiny.md: no verdict was recorded for TI-1" in failed.stderr
 
 
-def test_a_changed_decision_rule_reruns_its_study_alone(executed):
-    claims = executed.root / "book/claims.yml"
-    claims.write_text("- id: OT-1\n  study: other\n  decision: none\n")
-    assert executed.run().stdout == "tiny [quick]: kept\n"
-    claims.write_text("- id: TI-1\n  study: tiny\n  decision: none\n")
-    assert "kept" not in executed.run().stdout
+def test_what_decides_a_claim_reruns_its_study_alone_and_prose_nothing(checkout):
+    claims = checkout.root / "book/claims.yml"
+    claims.write_text(CLAIM)
+    judging(checkout)
+    assert "done" in checkout.run().stdout
+    other = CLAIM.replace("TI-1", "TL-1").replace("tiny", "topoloss_hypotheses")
+    claims.write_text(CLAIM.replace("than nothing.", "than nothing, all say.").replace("why: half", "why: so") + other)
+    assert checkout.run().stdout == "tiny [quick]: kept\n"
+    claims.write_text(CLAIM.replace("margin: 0.5", "margin: 0.6"))
+    assert "kept" not in checkout.run().stdout
+
+
+def test_a_claim_that_is_none_is_one_line(checkout):
+    (checkout.root / "book/claims.yml").write_text(CLAIM.replace(", margin: 0.5", ""))
+    refused = checkout.run()
+    assert refused.returncode == 2 and "Traceback" not in refused.stderr
+    assert "book/claims.yml: TI-1: parts.0: something: effect needs a margin" in refused.stderr
+
+
+def test_a_readers_own_values_may_break_a_check_and_lose_nothing(executed):
+    text = executed.chapter.read_text()
+    check = "```{code-cell} ipython3\nassert params.mode"
+    assert check in text
+    tagged = "```{code-cell} ipython3\n:tags: [check]\n\nassert params.mode"
+    executed.chapter.write_text(text.replace(check, tagged) + "\n```{code-cell} ipython3\nprint('the end')\n```\n")
+    explored = executed.run("-p", "mode=fail")
+    assert explored.returncode == 0, explored.stderr
+    assert "tiny [quick+mode=fail]: done; 1 check does not hold with these values:" in explored.stdout
+    assert "cell 7: AssertionError: asked to fail" in explored.stdout
+    notebook = json.loads((executed.root / "_build/executed/quick+mode=fail/tiny.ipynb").read_text())
+    assert notebook["cells"][-1]["outputs"][0]["text"] == ["the end\n"]
+    assert [o["output_type"] for o in notebook["cells"][-2]["outputs"]] == ["error"]
+    assert notebook["metadata"]["book"]["broken"] == ["cell 7: AssertionError: asked to fail"]
+    assert executed.run("-p", "mode=fail").stdout == "tiny [quick+mode=fail]: kept\n"
+    (executed.root / "params/tiny/mine.yaml").write_text(QUICK.replace("quick", "mine").replace("plain", "fail"))
+    assert "does not hold" in executed.run("--profile", "mine").stdout
+    executed.quick.write_text(QUICK.replace("plain", "fail"))
+    assert executed.run().returncode == 1  # the book's own values must hold
+
+
+def test_an_instrument_runs_once_for_all_profiles_and_a_study_without_one_stands_in(checkout):
+    instrument = checkout.root / "book/instruments/tool.md"
+    instrument.parent.mkdir()
+    start = checkout.chapter.read_text().split("```{code-cell}")[0]
+    instrument.write_text(f"{start}```{{code-cell}} ipython3\n1 + 1\n```\n")
+    (checkout.root / "params/other").mkdir()
+    (checkout.root / "params/other/long.yaml").write_text("profile: long\n")
+    (checkout.root / "book/studies/other.md").write_text(instrument.read_text())
+    (checkout.root / "lib/studies/other").mkdir()
+    (checkout.root / "lib/studies/other/protocol.py").write_text(
+        "from lib.params import Params as Base\n\nclass Params(Base):\n    profile: str\n")
+    tagged = ":tags: [parameters]\n\nprofile = 'quick'"
+    (checkout.root / "book/studies/other.md").write_text(instrument.read_text().replace("1 + 1", tagged))
+    ran = checkout.press("run", "--profile", "long")
+    assert ran.returncode == 0, ran.stderr
+    assert "tiny: has no profile long; quick stands in" in ran.stdout and "other [long]: done" in ran.stdout
+    assert "tiny [quick]: done" in ran.stdout and "instruments/tool [quick]: done" in ran.stdout
+    again = checkout.press("run", "instruments/tool", "tiny", "--profile", "quick").stdout
+    assert again == "instruments/tool [quick]: kept\ntiny [quick]: kept\n"
+    typo = checkout.press("run", "--profile", "lnog")
+    assert typo.returncode == 2 and "no study has a profile 'lnog'; there are: long, quick" in typo.stderr
 
 
 @pytest.mark.parametrize("fault", ["protocol missing", "protocol broken", "no Params", "parameters missing"])

@@ -1,0 +1,80 @@
+"""Records kept in the tree, and studies confirmed on fresh seeds."""
+import json
+
+import pytest
+from checkout import CLAIM, judging
+
+FRESH = "book/kept/fresh_seeds/tiny.json"
+
+
+@pytest.fixture
+def judged(checkout):
+    """A checkout whose one study judges one claim."""
+    (checkout.root / "book/claims.yml").write_text(CLAIM)
+    judging(checkout)
+    return checkout
+
+
+def stale(checkout, label: str) -> dict[str, bool]:
+    """Claim id -> whether its record kept under `label` is stale, as the pages of this checkout see it."""
+    code = f"from lib.press.kept import kept; print(json.dumps({{i: r.stale for i, r in kept({label!r}).items()}}))"
+    done = checkout.python("-c", f"import json; {code}")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_records_are_kept_with_what_they_were_made_from(judged):
+    refused = judged.press("keep", "long", "tiny", "--run", "quick")
+    assert refused.returncode == 2
+    assert "tiny [quick]: no execution; run: python -m lib.press run tiny --profile quick" in refused.stderr
+    judged.run()
+    kept = judged.press("keep", "long", "--run", "quick")
+    assert kept.stdout == "tiny [quick]: kept as book/kept/long/tiny.json\n", kept.stderr
+    record = json.loads((judged.root / "book/kept/long/tiny.json").read_text())
+    assert record["records"] == json.loads(judged.results.read_text())["records"]
+    assert record["records"][0]["word"] == "reproduced"
+    made = record["run"]
+    assert made["environment"]["torch"] and made["code"] and made["profile"] == "quick" and made["broken"] == []
+
+
+@pytest.mark.parametrize("what", ["rule", "parameter", "prose", "code"])
+def test_a_changed_rule_or_parameter_marks_a_kept_record_stale(judged, what):
+    judged.run()
+    judged.press("keep", "full", "--run", "quick")
+    assert stale(judged, "full") == {"TI-1": False}
+    claims = judged.root / "book/claims.yml"
+    if what == "rule":
+        claims.write_text(CLAIM.replace("margin: 0.5", "margin: 0.7"))
+    elif what == "prose":
+        claims.write_text(CLAIM.replace("Something", "Anything"))
+    elif what == "parameter":
+        judged.quick.write_text(judged.quick.read_text().replace("rate: 0.5", "rate: 0.6"))
+    else:
+        judged.chapter.write_text(judged.chapter.read_text().replace('print("answer"', 'print("the answer"'))
+    assert stale(judged, "full") == {"TI-1": what in ("rule", "parameter")}
+    if what != "prose":
+        refused = judged.press("keep", "full", "tiny", "--run", "quick")
+        named = {"rule": "claims", "parameter": "values", "code": "page, code"}[what]
+        assert refused.returncode == 2 and f"tiny [quick]: {named} changed since; run: " in refused.stderr
+
+
+def test_a_study_is_confirmed_on_seeds_that_no_rule_has_seen(judged):
+    done = judged.press("confirm")
+    assert done.returncode == 0 and f"tiny [quick+seed=1]: kept as {FRESH}" in done.stdout, done.stdout + done.stderr
+    record = json.loads((judged.root / FRESH).read_text())
+    assert record["run"]["overrides"] == {"seed": 1} and record["records"][0]["word"] == "reproduced"
+    assert judged.press("confirm").stdout.startswith("tiny [quick+seed=1]: kept\n")
+    judged.quick.write_text(judged.quick.read_text().replace("rate: 0.5", "rate: 0.6"))
+    assert "quick+seed=1" in judged.press("confirm").stdout
+    (judged.root / "book/claims.yml").write_text(CLAIM.replace("margin: 0.5", "margin: 0.6"))
+    assert "quick+seed=2" in judged.press("confirm").stdout
+    assert json.loads((judged.root / FRESH).read_text())["run"]["overrides"] == {"seed": 2}
+    assert stale(judged, "fresh_seeds") == {"TI-1": False}
+
+
+def test_checks_that_break_on_fresh_seeds_are_kept_in_the_record(judged):
+    check = "\n```{code-cell} ipython3\n:tags: [check]\n\nassert params.seed == 0, params.seed\n```\n"
+    judged.chapter.write_text(judged.chapter.read_text() + check)
+    done = judged.press("confirm")
+    assert done.returncode == 0 and "1 check does not hold" in done.stdout
+    assert json.loads((judged.root / FRESH).read_text())["run"]["broken"] == ["cell 8: AssertionError: 1"]
