@@ -199,6 +199,17 @@ def profiles() -> list[str]:
     return sorted({path.stem for path in (ROOT / "params").glob("*/*.yaml") if not path.stem.startswith("sweep_")})
 
 
+def stand_in(page: Page, profile: str) -> str:
+    """The profile at which `page` is shown where `profile` is asked for.
+
+    An instrument has no parameters: its execution at quick stands for every profile. A study without the asked
+    profile, where another study has it, stands in at quick.
+    """
+    if page.is_study and (page.params_file(profile).is_file() or profile not in profiles()):
+        return profile
+    return DEFAULT_PROFILE
+
+
 def read_page(path: Path) -> Any:
     """A chapter as a notebook with stable cell ids.
 
