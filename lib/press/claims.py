@@ -34,7 +34,7 @@ class Project(NamedTuple):
     url: str
 
 
-_REPORT = ("Progress report on component relationships, week of 17 to 24 January 2026", "https://github.com/goodfire-ai/spd")
+_REPORT = ("Progress report on component relationships, January 2026", "https://github.com/goodfire-ai/spd")
 
 PROJECTS = {
     "SP": Project("superposition", "Can sparse autoencoders disentangle superposed features?",
@@ -44,8 +44,8 @@ PROJECTS = {
     "SV": Project("variants of sparse autoencoders", *_REPORT),
     "IP": Project("incidental polysemanticity", "Taming incidental polysemanticity in toy models",
                   "https://github.com/stanleyngugi/taming_polysemanticity"),
-    "TL": Project("topographic loss", "Topographic training as a path to monosemanticity",
-                  "https://github.com/IvLabs/toposae"),
+    "TL": Project("topographic loss", "Topographic training concentrates causal circuits without improving neuron "
+                  "monosemanticity", "https://github.com/IvLabs/toposae"),
     "PD": Project("parameter decomposition", *_REPORT),
 }
 """The source of a claim, by the letters before its number."""

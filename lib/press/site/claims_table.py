@@ -72,8 +72,8 @@ def summary(label: str) -> str:
     judged = sum(word not in (UNTESTED, NO_RUN) for word in told.values())
     if judged:
         shown = sum(word in GROUPS["survived"][1] for word in told.values())
-        lines.append(f"\nOf {judged} that were judged, {shown} read *reproduced* or *in part*. Were none of them true, "
-                     f"chance alone would make {0.05 * judged:.1f} read so on average, at most (5 % of those judged).")
+        lines.append(f"\nOf {judged} that were judged, {shown} read *reproduced* or *in part*. Were none true, chance "
+                     f"alone would make at most {0.05 * judged:.1f} read so on average (5\u00a0% of those judged).")
     return "\n".join(lines) + "\n"
 
 
@@ -98,8 +98,8 @@ def table(label: str, chapters: Mapping[str, str]) -> str:
     known, here = claims.load(), records(label)
     kept = {name: ledger.kept(name) for name in KEPT if name != label}
     amended = sum(bool(claim.history) for claim in known.values())
-    blocks = [f"{_count(len(known), 'claim')}. The rules of {amended} were changed after they were first written; under "
-              "*rule and source* stands when, and why."]
+    blocks = [f"{_count(len(known), 'claim')}. The rules of {amended} were changed after they were first written; "
+              "under *rule and source* stands when, and why."]
     head = "".join(f"<th>{name}</th>" for name in COLUMNS)
     for letters, project in claims.PROJECTS.items():
         rows = [_Row(claim, here.get(id), {name: found[id] for name, found in kept.items() if id in found}, label,
@@ -190,7 +190,8 @@ class _Row:
         found = next((p for p in record.parts if p.name == part.name), None) if record else None
         said = [f"- **{_text(part.name)}** ({_kind(part)}): {_sentence(part.estimate, False)}"]
         said += [f"Its null: {_sentence('; '.join(part.nulls), False)}"] if part.nulls else []
-        said += [f"Margin {number(part.margin)} {_text(part.unit)}: {_sentence(part.why, False)}"] if part.margin else []
+        if part.margin:
+            said.append(f"Margin {number(part.margin)} {_text(part.unit)}: {_sentence(part.why, False)}")
         said += [f"Printed: {_figure(part)}."] if part.printed else []
         return " ".join([*said, f"Found: {found.word}{f', {_text(str(found.estimate))}' * bool(found.estimate)}."]
                         if found else said)
@@ -240,7 +241,8 @@ def _figure(part: Part) -> str:
 
 
 def _value(value: float | tuple[float, ...] | str) -> str:
-    return _text(value) if isinstance(value, str) else ", ".join(map(number, value if isinstance(value, tuple) else (value,)))
+    values = value if isinstance(value, tuple) else (value,)
+    return _text(value) if isinstance(value, str) else ", ".join(map(number, values))
 
 
 def _count(n: int, thing: str) -> str:

@@ -95,7 +95,7 @@ class Site:
         sources = sorted(p for p in self.book.rglob("*") if p.is_file() and ".ipynb_checkpoints" not in p.parts)
         return digest(
             [(p.relative_to(self.book).as_posix(), file_digest(p)) for p in sources],
-            [(page, file_digest(p)) for page, p in self.notebooks().items()],
+            [(page, self.standing(page), file_digest(p)) for page, p in self.notebooks().items()],
             [(p.relative_to(self.build).as_posix(), file_digest(p)) for p in results],
             closure_digest("import lib.press.site.__main__, lib.press.plotly_mime"), self.profile, versions(RENDERERS),
         )
@@ -141,8 +141,8 @@ def for_page(notebook: dict[str, Any], page: str = "", words: Words = dict, stan
                 size.setdefault("width", png_width("".join(png)) // PIXEL_RATIO)
     if standing:
         first = next(cell for cell in notebook["cells"] if cell["cell_type"] == "markdown")
-        first["source"] = re.sub(r"^# .*$", rf"\g<0>\n\n:::{{note}}\nShown at profile {standing}.\n:::", first["source"],
-                                 count=1, flags=re.MULTILINE)
+        note = f"\n\n:::{{note}}\nShown at profile {standing}.\n:::"
+        first["source"] = re.sub(r"^# .*$", rf"\g<0>{note}", first["source"], count=1, flags=re.MULTILINE)
     return notebook
 
 
