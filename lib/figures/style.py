@@ -36,10 +36,12 @@ SEQUENTIAL, DIVERGING = "viridis", "RdBu_r"
 
 VERDICTS = {
     "reproduced": "#00704F",
-    "direction only": "#0062A0",
-    "not reproduced": "#B03A00",
+    "in part": "#0062A0",
+    "absent": "#8A5200",
+    "contradicted": "#B3123F",
     "artefact": "#7A3E9D",
-    "needs full profile": "#5F6368",
+    "inconclusive": "#5B6064",
+    "not tested here": "#5B6064",
 }
 """Verdict colours, at least 4.5:1 on white; `_static/book.css` uses the same."""
 

@@ -9,7 +9,7 @@ from lib.files import BUILD
 from lib.press import provenance
 from lib.press.claims import ClaimError
 from lib.press.jobs import Job, Press, Stopped
-from lib.press.pages import DEFAULT_PROFILE, Page, PageError, Request, all_pages, find_page, made_as
+from lib.press.pages import DEFAULT_PROFILE, Page, PageError, Request, all_pages, find_page, made_as, profiles
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -86,6 +86,8 @@ def run_command(arguments: argparse.Namespace) -> int:
         raise PageError("-p changes one study's parameters: name the study")
     requests = [Request(page, arguments.profile, overrides) for page in pages]
     if not arguments.pages:
+        if arguments.profile not in profiles():
+            raise PageError(f"no study has a profile {arguments.profile!r}; there are: {', '.join(profiles())}")
         requests = [Request(page, page.standing(arguments.profile)) for page in pages]
         for request in requests:
             if request.page.is_study and request.profile != arguments.profile:

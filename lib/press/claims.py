@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -28,15 +28,29 @@ STUDIES = (
 SETTLING = ("quick", "long", "full", "paper")
 """Profiles whose runs judge claims. Smoke tries every line; a file of any other name is its reader's own."""
 
+class Project(NamedTuple):
+    """Where claims come from: what the letters before their numbers stand for, and who made them, where."""
+
+    letters: str
+    name: str
+    url: str
+
+
+_REPORT = ("Progress report on component relationships, January 2026", "https://github.com/goodfire-ai/spd")
+
 PROJECTS = {
-    "SP": "superposition in toy models and what autoencoders undo",
-    "AF": "sparse autoencoders and the frequency of their features",
-    "SV": "variants of sparse coders",
-    "IP": "incidental polysemanticity",
-    "TL": "topographic loss",
-    "PD": "parameter decomposition",
+    "SP": Project("superposition", "Can sparse autoencoders disentangle superposed features?",
+                  "https://github.com/Ilube-C/Can-SAEs-disentangle-superposed-features"),
+    "AF": Project("autoencoders and frequency", "Exploring sparse autoencoders for mechanistic interpretability",
+                  "https://github.com/ashioyajotham/exploring_saes"),
+    "SV": Project("variants of sparse autoencoders", *_REPORT),
+    "IP": Project("incidental polysemanticity", "Taming incidental polysemanticity in toy models",
+                  "https://github.com/stanleyngugi/taming_polysemanticity"),
+    "TL": Project("topographic loss", "Topographic training concentrates causal circuits without improving neuron "
+                  "monosemanticity", "https://github.com/IvLabs/toposae"),
+    "PD": Project("parameter decomposition", *_REPORT),
 }
-"""What the letters before a claim's number stand for."""
+"""The source of a claim, by the letters before its number."""
 
 Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
 

@@ -101,8 +101,10 @@ class Record(_Plain):
             return self.reason
         said = []
         if len(self.parts) > 1:
-            held = [part.name for part in self.parts if part.word in ("reproduced", "in part")]
-            said.append(f"{len(held)} of {len(self.parts)} parts shown" + (f": {', '.join(held)}" if held else ""))
+            shown = [part.name for part in self.parts if part.word in ("reproduced", "in part")]
+            other = [part.name for part in self.parts if part.name not in shown]
+            named = f": {', '.join(shown)}" if len(shown) <= len(other) else f"; not: {', '.join(other)}" if other else ""
+            said.append(f"{len(shown) or 'none'} of {len(self.parts)} parts shown{named if shown else ''}")
         part = self.part
         if part.printed in ("smaller", "larger"):
             said.append(f"{part.printed} than printed")

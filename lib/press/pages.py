@@ -54,16 +54,12 @@ class Page:
         return [path.stem for path in files if not path.stem.startswith("sweep_")]
 
     def standing(self, profile: str) -> str:
-        """The profile this page is run and shown at where the book is asked for `profile`: that, or the default.
+        """The profile this page is run and shown at where the book is asked for `profile`.
 
-        Raises:
-            PageError: no study of the book has such a profile.
+        A study without it, where another study has it, stands in at the default; so does every instrument.
         """
-        if profile in self.profiles():
+        if profile in self.profiles() or (self.is_study and profile not in profiles()):
             return profile
-        known = sorted({name for page in all_pages() for name in page.profiles()})
-        if profile not in known:
-            raise PageError(f"no study has a profile {profile!r}; there are: {', '.join(known)}")
         return DEFAULT_PROFILE
 
     def params_class(self) -> type[params.Params]:
@@ -87,6 +83,11 @@ def all_pages() -> list[Page]:
     folders = [("instruments", "instruments/"), ("studies", "")]
     sources = [(prefix, path) for folder, prefix in folders for path in sorted((ROOT / "book" / folder).glob("*.md"))]
     return [Page(prefix + path.stem) for prefix, path in sources if _is_notebook(path)]
+
+
+def profiles() -> list[str]:
+    """Every profile some study has."""
+    return sorted({name for page in all_pages() for name in page.profiles()})
 
 
 def find_page(name: str) -> Page:

@@ -6,11 +6,11 @@ import re
 import matplotlib as mpl
 import numpy as np
 import pytest
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
 
 from lib.figures import style
 from lib.files import PACKAGE, ROOT
-from lib.press.claims import VERDICTS
+from lib.press.ledger import VERDICTS
 
 
 def luminance(color: str) -> float:
@@ -20,8 +20,13 @@ def luminance(color: str) -> float:
     return float(linear @ [0.2126, 0.7152, 0.0722])
 
 
+def contrast(color: str, ground: str) -> float:
+    dark, light = sorted((luminance(color), luminance(ground)))
+    return (light + 0.05) / (dark + 0.05)
+
+
 def contrast_on_white(color: str) -> float:
-    return 1.05 / (luminance(color) + 0.05)
+    return contrast(color, "#FFFFFF")
 
 
 def test_contrast_formula_on_known_colours():
@@ -89,8 +94,27 @@ def test_plain_ticks_are_written_out_and_fewer_on_a_long_axis():
         assert not len(ax.xaxis.get_minorticklocs())
 
 
-def test_every_verdict_has_one_colour_in_figures_and_pages():
-    assert tuple(style.VERDICTS) == VERDICTS
+def themes() -> dict[str, dict[str, str]]:
+    """The variables of the stylesheet's two themes."""
     css = (ROOT / "book/_static/book.css").read_text(encoding="utf-8")
+    blocks = re.findall(r'html\[data-theme="(\w+)"\] \{(.*?)\}', css, re.DOTALL)
+    return {theme: dict(re.findall(r"--([\w-]+): ([^;]+);", block)) for theme, block in blocks[:2]}
+
+
+def test_every_verdict_has_one_colour_in_figures_and_pages():
+    assert set(style.VERDICTS) == set(VERDICTS)
+    for theme in themes().values():
+        assert {name for name in theme if name.startswith("verdict-")} == {
+            "verdict-ground", *(f"verdict-{word.replace(' ', '-')}" for word in VERDICTS)}
     for verdict, color in style.VERDICTS.items():
-        assert f"--verdict-{verdict.replace(' ', '-')}: {color.lower()};" in css
+        assert themes()["light"][f"verdict-{verdict.replace(' ', '-')}"] == color.lower()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("ground", ["pst-color-background", "book-key"])
+@pytest.mark.parametrize("word", VERDICTS)
+def test_a_verdict_is_readable_on_its_tinted_ground(theme, ground, word):
+    variables = themes()[theme]
+    color, share = variables[f"verdict-{word.replace(' ', '-')}"], float(variables["verdict-ground"].rstrip("%")) / 100
+    mixed = share * np.array(to_rgb(color)) + (1 - share) * np.array(to_rgb(variables[ground]))
+    assert contrast(color, to_hex(mixed)) >= 4.5

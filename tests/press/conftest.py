@@ -1,6 +1,7 @@
 import shutil
 
 import pytest
+from book_of_claims import BookOfClaims
 from checkout import Checkout, make_checkout
 
 
@@ -10,6 +11,12 @@ def executed_once(tmp_path_factory) -> Checkout:
     done = made.run()
     assert done.returncode == 0, done.stderr
     return made
+
+
+@pytest.fixture
+def book(tmp_path, monkeypatch):
+    """A checkout with a few claims, one chapter landed and nothing run."""
+    return BookOfClaims(tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shutil
 import struct
 import subprocess
@@ -13,12 +14,17 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from book_of_claims import CODERS, PHASES, TOPOLOSS, BookOfClaims, claim, measured, part
 
 from lib.files import ROOT, write_json
+from lib.press import claims
+from lib.press.ledger import VERDICTS
+from lib.press.pages import Page, stand_in
 from lib.press.plotly_mime import MIME, PlotlyMime, figure_html
-from lib.press.site import Site, SiteError, build
+from lib.press.site import Site, SiteError, build, claims_table
 from lib.press.site.render import swap
-from lib.press.site.source import FRAGMENTS, executions_table, for_page, plain, png_width
+from lib.press.site.source import FRAGMENTS, executions_table, for_page, plain, png_width, with_pills
+from lib.press.verdicts import Measured
 
 TOC = "format: jb-book\nroot: intro\nparts: [{caption: Studies, chapters: [{file: studies/tiny}, {file: status}]}]\n"
 INTRO = "# Tiny book\n\nSee {doc}`studies/tiny`, $x^2$ and {cite:t}`someone`.\n\n```{bibliography}\n```\n"
@@ -200,3 +206,185 @@ def test_plotly_leaves_other_outputs_alone_and_cannot_close_its_script():
     assert html.count("</script>") == 1 and "&quot;quoted&quot; &lt;b&gt;" in html
     payload = html.split('<script type="application/json">')[1].split("</script>")[0]
     assert json.loads(payload)["data"][0]["name"] == name
+
+
+CLAIMS_TOC = TOC.replace("studies/tiny", f"studies/{PHASES}").replace("status", "claims")
+FOUND_IN_CHAPTER = """:::{admonition} Key findings
+- **SP-1 The loss peaks** - {verdict}`SP-1`: so it does.
+
+Profile quick.
+:::
+
+(claim-sp-1)=
+## Here
+"""
+CLAIMS_PAGES = {
+    "intro.md": "# Tiny book\n\nSP-2 is {verdict}`SP-2`.\n\n```{include} _generated/verdict_summary.md\n```\n",
+    "claims.md": "# Claims\n\n## The table\n\n```{include} _generated/verdicts.md\n```\n\n```{bibliography}\n```\n",
+    f"studies/{PHASES}.md": f"{STUDY}\n{FOUND_IN_CHAPTER}", "references.bib": BIB, "_toc.yml": CLAIMS_TOC,
+}
+
+
+@pytest.fixture(scope="module")
+def claims_site(tmp_path_factory: pytest.TempPathFactory):
+    """A book of claims rendered once, at a profile that its study stands in for."""
+    with pytest.MonkeyPatch.context() as patch:
+        book = BookOfClaims(tmp_path_factory.mktemp("claims"), patch)
+        (book.root / f"params/{PHASES}/long.yaml").rename(book.root / f"params/{CODERS}/long.yaml")
+        book.ledger().judge("SP-1", measured(1.5))
+        site = Site(book.root / "book", "long", book.root / "_build")
+        for name, text in CLAIMS_PAGES.items():
+            (site.book / name).write_text(text, encoding="utf-8")
+        shutil.copy(ROOT / "book" / "_config.yml", site.book)
+        shutil.copytree(ROOT / "book" / "_static", site.book / "_static")
+        write_json(site.build / f"executed/quick/{PHASES}.ipynb", notebook(f"Prose.\n\n{FOUND_IN_CHAPTER}"))
+        build(site)
+        yield site
+
+
+def page_of(site: Site, name: str) -> str:
+    return (site.html / f"{name}.html").read_text(encoding="utf-8")
+
+
+def test_a_verdict_leads_to_its_row_and_the_row_to_its_section(claims_site: Site):
+    chapter, table, front = (page_of(claims_site, name) for name in (f"studies/{PHASES}", "claims", "intro"))
+    assert 'id="claim-sp-1"' in chapter
+    assert '<a class="verdict verdict-reproduced" href="../claims.html#SP-1"' in chapter
+    assert '<tr id="SP-1">' in table and f'href="studies/{PHASES}.html#claim-sp-1"' in table
+    assert f'href="studies/{PHASES}.html"' in re.search(r'<tr id="SP-2">.*?</tr>', table, re.DOTALL)[0]  # no section
+    assert '<a class="verdict verdict-no-run-yet" href="claims.html#SP-2"' in front
+    assert '<a href="claims.html#SP-1">SP-1</a>' in front
+
+
+def test_the_stylesheet_knows_key_findings_as_they_are_rendered(claims_site: Site):
+    page = page_of(claims_site, f"studies/{PHASES}")
+    classes = re.search(r'<div class="([^"]*)">\s*<p class="admonition-title">Key findings', page)[1].split()
+    css = (ROOT / "book/_static/book.css").read_text(encoding="utf-8")
+    styled = set(re.findall(r"\.([\w-]*key-findings)", css))
+    assert len(styled) == 1 and styled <= set(classes)
+
+
+def test_a_study_that_stands_in_says_so_on_its_page_in_the_table_and_in_the_status(claims_site: Site):
+    told = "quick; it has no profile long"
+    title, note = page_of(claims_site, f"studies/{PHASES}").split("Shown at profile")[:2]
+    assert "<h1>Tiny" in title and note.strip().startswith(told)
+    assert told in re.search(r'<tr id="SP-1">.*?</tr>', page_of(claims_site, "claims"), re.DOTALL)[0]
+    assert told in executions_table(claims_site).splitlines()[-1]
+    missing = Site(claims_site.book, "long", claims_site.build / "elsewhere").problems()
+    assert missing == [f"studies/{PHASES}: not executed at profile quick; run: "
+                       f"python -m lib.press run {PHASES} --profile quick"]
+
+
+def test_stamp_follows_the_records_of_a_study_that_stands_in(claims_site: Site):
+    records = claims_site.build / f"results/quick/{PHASES}.json"
+    before, kept = claims_site.stamp(), records.read_bytes()
+    records.write_bytes(kept + b" ")
+    changed = claims_site.stamp()
+    records.write_bytes(kept)
+    assert before == claims_site.stamp() != changed
+
+
+def test_a_verdict_of_an_unknown_claim_names_the_page(tmp_path: Path):
+    with pytest.raises(SiteError, match=r"studies/tiny: {verdict}`SP-9`: no such claim in book/claims.yml"):
+        with_pills("One {verdict}`SP-1`, {verdict}`SP-9`.", "studies/tiny", lambda: {"SP-1": "absent"})
+    assert with_pills("No word.", "intro", lambda: pytest.fail("nobody asked")) == "No word."
+
+
+def test_a_caption_may_show_a_verdict_and_its_alternative_text_stays_plain():
+    cell = code("", {"image/png": png(8, 8)}, {"mystnb": {"figure": {"caption": "It is {verdict}`SP-1`."}}})
+    shown = for_page({"cells": [cell]}, "intro", lambda: {"SP-1": "absent"})["cells"][0]["metadata"]["mystnb"]
+    assert shown["image"]["alt"] == "It is SP-1." and 'href="claims.html#SP-1"' in shown["figure"]["caption"]
+
+
+def test_a_badge_exists_for_every_word_and_no_other():
+    assert claims_table.badge("in part") == '<span class="verdict verdict-in-part">in part</span>'
+    assert len(VERDICTS) == 7 and all(word in claims_table.badge(word) for word in (*VERDICTS, "no run yet"))
+    grouped = [word for _, words in claims_table.GROUPS.values() for word in words]
+    assert sorted(grouped) == sorted((*VERDICTS, "no run yet"))
+    with pytest.raises(claims.ClaimError, match="unknown verdict 'plausible'"):
+        claims_table.badge("plausible")
+
+
+def row(id: str, label: str = "quick") -> str:
+    """One claim's row as Markdown, its escapes undone."""
+    text = claims_table.table(label, {PHASES: "(claim-sp-1)=\n## Here"})
+    return re.search(rf'<tr id="{id}">.*?</tr>', text, re.DOTALL)[0].replace("\\", "")
+
+
+def test_a_row_shows_what_decides(book: BookOfClaims):
+    book.ledger().judge("SP-2", [measured(1.5), measured(0.5)], published=[measured(1.5)] * 2, scope="toys",
+                        cannot_tell="it is floored")
+    shown = row("SP-2")
+    for text in ("{doc}`SP-2 </studies/superposition_phases>`", "verdict-contradicted", "SP-2 holds for a|b < *c*.",
+                 "0.82, 0.87", "high", "loss over S = 0.9", "0.5 [0.49", "nats, n\u00a0=\u00a05",
+                 "over its null -0.5 [", "margin 0.1", "comes out", "Scope: toys.",
+                 "The published number cannot tell: it is floored.",
+                 "1 of 2 parts shown: loss over S = 0.8.", "Every part must hold.", "{cite:t}`someone`, page 3.",
+                 "(more than its null): loss at S = 0.85. Its null: no peak: 1. Margin 0.1 nats: a tenth of the loss.",
+                 "exploratory"):
+        assert text in shown, text
+    first = row("SP-1")
+    assert "{ref}`SP-1 <claim-sp-1>`" in first and "1.5 nats" in first and "amended 1 ×" in first
+    assert "2026-01-02: The grid was fixed." in first and "no run yet" in first and "exploratory" not in first
+    text = claims_table.table("quick", {})
+    assert "**SP-1**" in text and "{ref}" not in text, "a site without the chapter has nothing to lead to"
+    assert text.startswith("4 claims. The rules of 1 were changed") and text.count("<table") == 3
+    assert "### SP: superposition" in text and "From [Can sparse autoencoders disentangle" in text
+
+
+def test_markdown_in_a_claim_stays_text(book: BookOfClaims):
+    assert "SP-1 holds for a\\|b \\< \\*c\\*." in claims_table.table("quick", {})
+
+
+def test_an_identity_shows_no_interval(book: BookOfClaims):
+    book.ledger(TOPOLOSS).judge("TL-6", Measured([True]))
+    assert "holds\n\n" in row("TL-6") and "by algebra" in row("TL-6") and "over its null" not in row("TL-6")
+
+
+def test_words_that_differ_between_runs_are_said_and_fresh_seeds_end_the_exploration(book: BookOfClaims):
+    book.ledger().judge("SP-1", measured(1.5))
+    book.ledger(kept="fresh_seeds").judge("SP-1", measured(0.5))
+    book.ledger(kept="full").judge("SP-1", measured(1.5))
+    shown = row("SP-1")
+    assert "fresh seeds: contradicted, another word than here<" in shown and "full: reproduced<" in shown
+    assert "exploratory" not in shown and "long:" not in shown
+    assert shown.count('class="verdict ') == 1
+
+
+def test_a_kept_run_decides_what_here_is_not_tested(book: BookOfClaims):
+    book.ledger(CODERS).judge("SV-4", untested="400 steps")
+    assert "A question, not answered yet." in row("SV-4") and "exploratory" not in row("SV-4")
+    book.ledger(CODERS, kept="long").judge("SV-4", measured(0.5))
+    shown = row("SV-4")
+    assert shown.index("verdict-not-tested-here") < shown.index("long: <span class=\"verdict verdict-contradicted")
+    assert "400 steps." in shown and "long:" in shown.split("Found here")[1] and "0.5 [0.49" in shown
+    assert "A question; the answer: no." in shown and "another word" not in shown
+
+
+def test_a_record_made_under_another_rule_is_called_stale(book: BookOfClaims):
+    book.ledger().judge("SP-1", measured(1.5))
+    book.ledger(kept="fresh_seeds").judge("SP-1", measured(1.5))
+    assert "stale" not in row("SP-1")
+    book.write(claim("SP-1", part(margin=0.2)))
+    assert "stale: its rule has changed since this run" in row("SP-1")
+    assert "fresh seeds: reproduced, stale" in row("SP-1")
+
+
+def test_the_summary_counts_survived_fell_open_and_questions_apart(book: BookOfClaims):
+    assert "- **0 survived**" in claims_table.summary("quick") and "chance" not in claims_table.summary("quick")
+    own = book.ledger()
+    own.judge("SP-1", measured(1.5))
+    own.judge("SP-2", [measured(0.5), measured(1.5)])
+    book.ledger(CODERS).judge("SV-4", measured(1.5))
+    lines = claims_table.summary("quick").splitlines()
+    assert [line.split("**")[1] for line in lines if "**" in line] == ["1 survived", "1 fell", "1 open", "1 question"]
+    assert "reproduced</span> 1: <a" in lines[0] and "TL-6</a>" in lines[2] and lines[3].endswith("SV-4</a> yes")
+    assert "Of 3 that were judged, 2 read" in lines[-1] and "would make at most 0.2 read so on average" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("page", "profile", "shown"),
+    [("instruments/spd", "full", "quick"), (CODERS, "long", "quick"), (PHASES, "long", "long"), (CODERS, "my", "my")],
+)
+def test_what_stands_in_for_a_profile(book: BookOfClaims, page: str, profile: str, shown: str):
+    assert stand_in(Page(page), profile) == shown

@@ -5,18 +5,24 @@ import base64
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from lib.files import BUILD, digest, file_digest, write_text
 from lib.press.keys import closure_digest
+from lib.press.pages import Page, Request
 from lib.press.provenance import versions
 
 RENDERERS = ("jupyter-book", "sphinx", "sphinx-book-theme", "pydata-sphinx-theme", "myst-nb", "plotly")
 PIXEL_RATIO = 2  # figures are stored at twice the size they are shown at
 CODE = re.compile(r"^(```|:::)\{code-cell\}", re.MULTILINE)
+VERDICT = re.compile(r"\{verdict\}`([^`]*)`")
+
+Words = Callable[[], Mapping[str, str]]
+"""Gives the word of every claim by id; called only by a page that shows one."""
 
 
 class SiteError(RuntimeError):
@@ -52,16 +58,27 @@ class Site:
 
     def notebooks(self) -> dict[str, Path]:
         """Pages with code, and where each one's execution lies."""
-        folder = self.build / "executed" / self.profile
-        return {p: folder / f"{p.removeprefix('studies/')}.ipynb" for p in self.pages() if CODE.search(self.text(p))}
+        requests = {page: self.request(page) for page in self.pages() if CODE.search(self.text(page))}
+        return {page: self.build / request.output.relative_to(BUILD) for page, request in requests.items()}
+
+    def request(self, page: str) -> Request:
+        """Whose execution is shown on a page with code: the profile's, or what stands in for it."""
+        executable = Page(page.removeprefix("studies/"))
+        return Request(executable, executable.standing(self.profile))
+
+    def standing(self, page: str) -> str:
+        """What a study shows in place of the profile asked for; empty where it has that profile."""
+        request = self.request(page)
+        stands = request.page.is_study and request.profile != self.profile
+        return f"{request.profile}; it has no profile {self.profile}" if stands else ""
 
     def problems(self) -> list[str]:
         """Why the site cannot be built yet, one line each."""
         missing = [page for page in self.pages() if not self.text(page)]
         absent = [f"{page}: in _toc.yml, but {self.book / page}.md does not exist" for page in missing]
         return absent + [
-            f"{page}: not executed at profile {self.profile}; run: "
-            f"python -m lib.press run {page.removeprefix('studies/')} --profile {self.profile}"
+            f"{page}: not executed at profile {self.request(page).profile}; run: "
+            f"python -m lib.press run {page.removeprefix('studies/')} --profile {self.request(page).profile}"
             for page, notebook in self.notebooks().items()
             if not notebook.is_file()
         ]
@@ -73,11 +90,12 @@ class Site:
 
     def stamp(self) -> str:
         """Digest of everything the rendered site depends on."""
-        results = sorted((self.build / "results" / self.profile).rglob("*.json"))
+        shown = {self.profile, *(self.request(page).profile for page in self.notebooks())}
+        results = sorted(p for label in shown for p in (self.build / "results" / label).rglob("*.json"))
         sources = sorted(p for p in self.book.rglob("*") if p.is_file() and ".ipynb_checkpoints" not in p.parts)
         return digest(
             [(p.relative_to(self.book).as_posix(), file_digest(p)) for p in sources],
-            [(page, file_digest(p)) for page, p in self.notebooks().items()],
+            [(page, self.standing(page), file_digest(p)) for page, p in self.notebooks().items()],
             [(p.relative_to(self.build).as_posix(), file_digest(p)) for p in results],
             closure_digest("import lib.press.site.__main__, lib.press.plotly_mime"), self.profile, versions(RENDERERS),
         )
@@ -91,10 +109,13 @@ def assemble(site: Site) -> None:
     """
     shutil.rmtree(site.source, ignore_errors=True)
     shutil.copytree(site.book, site.source, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
-    for page, notebook in site.notebooks().items():
+    words, notebooks = cache(lambda: _words(site)), site.notebooks()
+    for page, notebook in notebooks.items():
         (site.source / f"{page}.md").unlink()
-        executed = json.loads(notebook.read_text(encoding="utf-8"))
-        write_text(site.source / f"{page}.ipynb", json.dumps(for_page(executed)))
+        executed = for_page(json.loads(notebook.read_text(encoding="utf-8")), page, words, site.standing(page))
+        write_text(site.source / f"{page}.ipynb", json.dumps(executed))
+    for page in set(site.pages()) - set(notebooks):
+        write_text(site.source / f"{page}.md", with_pills(site.text(page), page, words))
     for name in site.fragments():
         try:
             FRAGMENTS[name](site, site.source / "_generated" / name)
@@ -102,17 +123,52 @@ def assemble(site: Site) -> None:
             raise SiteError(f"_generated/{name}: {error}") from error
 
 
-def for_page(notebook: dict[str, Any]) -> dict[str, Any]:
-    """An executed notebook made ready for the page: each PNG gets its shown width and its caption as `alt`."""
+def for_page(notebook: dict[str, Any], page: str = "", words: Words = dict, standing: str = "") -> dict[str, Any]:
+    """An executed notebook made ready for its page: pills, and of each PNG its shown width and its caption as `alt`.
+
+    standing: what the page shows in place of the profile asked for; it is said under the title.
+    """
     for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            cell["source"] = with_pills("".join(cell["source"]), page, words)
         shown = cell["metadata"].get("mystnb", {})
         if caption := shown.get("figure", {}).get("caption"):
             shown.setdefault("image", {}).setdefault("alt", plain(caption))
+            shown["figure"]["caption"] = with_pills(caption, page, words)
         for output in cell.get("outputs", []):
             if png := output.get("data", {}).get("image/png"):
                 size = output.setdefault("metadata", {}).setdefault("image/png", {})
                 size.setdefault("width", png_width("".join(png)) // PIXEL_RATIO)
+    if standing:
+        first = next(cell for cell in notebook["cells"] if cell["cell_type"] == "markdown")
+        note = f"\n\n:::{{note}}\nShown at profile {standing}.\n:::"
+        first["source"] = re.sub(r"^# .*$", rf"\g<0>{note}", first["source"], count=1, flags=re.MULTILINE)
     return notebook
+
+
+def with_pills(text: str, page: str, words: Words) -> str:
+    """Markdown with every {verdict}`SP-1` replaced by the claim's verdict, which leads to its row in the table.
+
+    Raises:
+        SiteError: no such claim; names the page and the id.
+    """
+    def pill(found: re.Match[str]) -> str:
+        from lib.press.site import claims_table
+
+        if found[1] not in words():
+            raise SiteError(f"{page}: {found[0]}: no such claim in book/claims.yml")
+        return claims_table.pill(found[1], words()[found[1]], page)
+
+    return VERDICT.sub(pill, text)
+
+
+def _words(site: Site) -> Mapping[str, str]:
+    from lib.press.site import claims_table
+
+    try:
+        return claims_table.words(site.profile)
+    except ValueError as error:  # what is wrong and what to do
+        raise SiteError(str(error)) from error
 
 
 def png_width(encoded: str) -> int:
@@ -136,22 +192,23 @@ def executions_table(site: Site) -> str:
         versions_used = ", ".join(f"{name} {number}" for name, number in used.items() if number)
         seconds = f"{book['seconds']:.1f}" if "seconds" in book else "unknown"
         machine = machine[1] if machine[0] == "cpu" else " / ".join(machine)
-        profile = book.get("profile", site.profile)
+        profile = site.standing(page) or (site.profile if site.request(page).page.is_study else "every")
         cells = [f"{{doc}}`/{page}`", profile, finished, seconds, machine, versions_used]
         rows.append("| " + " | ".join(str(cell) for cell in cells) + " |")
     return "\n".join(rows) + "\n"
 
 
 def _verdicts(site: Site, path: Path) -> None:
-    from lib.press import claims
+    from lib.press.site import claims_table
 
-    write_text(path, claims.markdown_table(site.profile))
+    chapters = {page.removeprefix("studies/"): site.text(page) for page in site.notebooks()}
+    write_text(path, claims_table.table(site.profile, chapters))
 
 
 def _verdict_summary(site: Site, path: Path) -> None:
-    from lib.press import claims
+    from lib.press.site import claims_table
 
-    write_text(path, claims.summary(site.profile))
+    write_text(path, claims_table.summary(site.profile))
 
 
 FRAGMENTS: dict[str, Callable[[Site, Path], object]] = {

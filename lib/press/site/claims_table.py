@@ -1,0 +1,263 @@
+"""The claims as a reader meets them: the table of claims, the front page's summary, the pill beside a claim.
+
+All of it is Markdown with HTML in it, so that references and citations are resolved like those of any page.
+"""
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lib.press import claims, kept, ledger
+from lib.press.claims import Claim, Part
+from lib.press.ledger import Record, number
+from lib.press.pages import Page
+from lib.press.verdicts import UNTESTED
+
+NO_RUN = "no run yet"
+GROUPS = {
+    "survived": ("the effect is there, in the claimed size or another", ("reproduced", "in part")),
+    "fell": ("nothing is there, the opposite is, or something else makes the number",
+             ("artefact", "absent", "contradicted")),
+    "open": ("what was run cannot say", ("inconclusive", UNTESTED, NO_RUN)),
+}
+ANSWERS = {"reproduced": "yes", "in part": "in part", "artefact": "no", "absent": "no", "contradicted": "no"}
+"""What a verdict answers to a question; the other words answer nothing."""
+KEPT = {"fresh_seeds": "fresh seeds", "long": "long", "full": "full"}
+"""Labels of kept records, and their names in the table."""
+COMBINE = {"all": "Every part must hold.", "each": "Each part is a place where it should hold.",
+           "any": "One part that holds is enough."}
+COLUMNS = ("Claim", "Verdict", "Statement", "Printed", "Found here", "Published recipe")
+
+
+def badge(word: str) -> str:
+    """A verdict word as a coloured label; the stylesheet knows the classes `verdict verdict-<slug>`."""
+    return f'<span class="{_classes(word)}">{word}</span>'
+
+
+def pill(claim_id: str, word: str, page: str) -> str:
+    """A verdict word on `page` that leads to its claim's row in the table."""
+    href = f"{'../' * page.count('/')}claims.html#{claim_id}"
+    return f'<a class="{_classes(word)}" href="{href}" title="{claim_id} in the table of claims">{word}</a>'
+
+
+def _classes(word: str) -> str:
+    if word not in (*ledger.VERDICTS, NO_RUN):
+        raise claims.ClaimError(f"unknown verdict {word!r}, expected one of {', '.join(ledger.VERDICTS)}")
+    return f"verdict verdict-{word.replace(' ', '-')}"
+
+
+def records(label: str) -> dict[str, Record]:
+    """What the runs under `label` found, by claim id; of a study without that profile, what stands in for them."""
+    standing = {study: Page(study).standing(label) for study in claims.STUDIES}
+    found = {name: ledger.results(name) for name in set(standing.values())}
+    return {id: found[standing[claim.study]][id] for id, claim in claims.load().items()
+            if id in found[standing[claim.study]]}
+
+
+def words(label: str) -> dict[str, str]:
+    """The word of every claim under `label`, by id."""
+    found = records(label)
+    return {id: found[id].word if id in found else NO_RUN for id in claims.load()}
+
+
+def summary(label: str) -> str:
+    """What became of the claims, for the front page: survived, fell, open; questions apart; what chance would do."""
+    known, told = claims.load(), words(label)
+    asked = {id: word for id, word in told.items() if known[id].origin == "question"}
+    lines = [_group(name, *GROUPS[name], {id: told[id] for id in told if id not in asked}) for name in GROUPS]
+    if asked:
+        answers = ", ".join(f"{_link(id)} {ANSWERS.get(word, word)}" for id, word in asked.items())
+        lines.append(f"- **{_count(len(asked), 'question')}** that the sources ask and leave open: {answers}")
+    judged = sum(word not in (UNTESTED, NO_RUN) for word in told.values())
+    if judged:
+        shown = sum(word in GROUPS["survived"][1] for word in told.values())
+        lines.append(f"\nOf {judged} that were judged, {shown} read *reproduced* or *in part*. Were none true, chance "
+                     f"alone would make at most {0.05 * judged:.1f} read so on average (5\u00a0% of those judged).")
+    return "\n".join(lines) + "\n"
+
+
+def _group(name: str, said: str, group: tuple[str, ...], told: Mapping[str, str]) -> str:
+    counts = Counter(told.values())
+    each = [f"<br>{badge(word)} {counts[word]}: {' '.join(_link(id) for id, w in told.items() if w == word)}"
+            for word in group if counts[word]]
+    return f"- **{sum(counts[word] for word in group)} {name}**: {said}" + "".join(each)
+
+
+def _link(claim_id: str) -> str:
+    return f'<a href="claims.html#{claim_id}">{claim_id}</a>'
+
+
+def table(label: str, chapters: Mapping[str, str]) -> str:
+    """The table of claims, one for each project.
+
+    Args:
+        label: whose records to show.
+        chapters: the text of each study's chapter that the site has.
+    """
+    known, here = claims.load(), records(label)
+    others = {name: kept.kept(name) for name in KEPT if name != label}
+    amended = sum(bool(claim.history) for claim in known.values())
+    blocks = [f"{_count(len(known), 'claim')}. The rules of {amended} were changed after they were first written; "
+              "under *rule and source* stands when, and why."]
+    head = "".join(f"<th>{name}</th>" for name in COLUMNS)
+    for letters, project in claims.PROJECTS.items():
+        rows = [_Row(claim, here.get(id), {name: found[id] for name, found in others.items() if id in found}, label,
+                     chapters.get(claim.study)).html() for id, claim in known.items() if id.startswith(f"{letters}-")]
+        if rows:
+            blocks += [f"### {letters}: {project.letters}", f"From [{_text(project.name)}]({project.url}).",
+                       f'<table class="claims">\n<thead><tr>{head}</tr></thead>\n<tbody>', *rows, "</tbody></table>"]
+    return "\n\n".join(blocks) + "\n"
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One claim in the table; a method for each cell gives its lines."""
+
+    claim: Claim
+    here: Record | None
+    kept: Mapping[str, Record]
+    label: str
+    chapter: str | None
+
+    def html(self) -> str:
+        cells = (self.name(), self.verdict(), self.statement(), self.printed(), self.found(), self.recipe())
+        return "\n".join([f'<tr id="{self.claim.id}">', *(
+            f'<td data-label="{column}">\n\n' + "\n\n".join(filter(None, lines)) + "\n\n</td>"
+            for column, lines in zip(COLUMNS, cells, strict=True)), "</tr>"])
+
+    @property
+    def word(self) -> str:
+        return self.here.word if self.here else NO_RUN
+
+    @property
+    def shown(self) -> tuple[str, Record | None]:
+        """Where the row's numbers come from, empty for here, and their record: a kept one that decides what here
+        does not."""
+        others = [(KEPT[name], record) for name, record in self.kept.items() if record.part and record.word != UNTESTED]
+        return others[-1] if others and self.word in (UNTESTED, NO_RUN) else ("", self.here)
+
+    def name(self) -> list[str]:
+        id, label = self.claim.id, f"claim-{self.claim.id.lower()}"
+        if self.chapter is None:
+            return [f"**{id}**"]
+        section = f"({label})=" in self.chapter
+        return [f"**{{ref}}`{id} <{label}>`**" if section else f"**{{doc}}`{id} </studies/{self.claim.study}>`**"]
+
+    def verdict(self) -> list[str]:
+        standing, lines = Page(self.claim.study).standing(self.label), [badge(self.word)]
+        if standing != self.label:
+            lines.append(_quiet(f"{standing}; it has no profile {self.label}"))
+        if self.here and self._stale(self.here):
+            lines.append(_quiet("stale: its rule has changed since this run"))
+        for name, record in self.kept.items():
+            decides = record is self.shown[1]
+            differs = ", another word than here" * (not decides and self.word not in (NO_RUN, record.word))
+            told = badge(record.word) if decides else f"{record.word}{differs}"
+            lines.append(_quiet(f"{KEPT[name]}: {told}{', stale' * self._stale(record)}"))
+        exploratory = self.word not in (NO_RUN, UNTESTED) and "fresh_seeds" not in self.kept
+        return [*lines, _quiet("exploratory") if exploratory else ""]
+
+    def _stale(self, record: Record) -> bool:
+        return record.outdated or record.rule != self.claim.rule  # `Record.stale`, without reading book/claims.yml once a record
+
+    def statement(self) -> list[str]:
+        place, record = self.shown
+        answer = ANSWERS.get(record.word) if record else None
+        notes = {"question": f"A question; the answer: {answer}." if answer else "A question, not answered yet.",
+                 "hypothesis": "A hypothesis of its source."}.get(self.claim.origin, "")
+        notes = [notes, _sentence(self.here.reason) if self.here else ""]
+        if record and record.word != UNTESTED:
+            notes.append(_sentence(f"{place}: {record.remark}" if place and record.remark else record.remark))
+        if record:
+            notes.append(_sentence(f"scope: {record.scope}") if record.scope else "")
+            notes.append("" if record.evidence == "sound" else _sentence(f"the published number {record.evidence}"))
+        return [_text(self.claim.statement), *map(_quiet, notes), self.rule()]
+
+    def rule(self) -> str:
+        """The rule with its margins, the source and every change, folded away."""
+        claim, (key, _, place) = self.claim, self.claim.source.partition(", ")
+        chip = f' <span class="amended">amended {len(claim.history)} ×</span>' if claim.history else ""
+        lines = [COMBINE[claim.combine] if len(claim.parts) > 1 else "", "\n".join(map(self._part, claim.parts)),
+                 f"Another cause that would make the number: {_sentence(claim.artefact)}" if claim.artefact else "",
+                 f"Source: {{cite:t}}`{key}`, {_text(place)}.",
+                 "\n".join(f"- {change.date}: {_sentence(change.change)}" for change in claim.history)]
+        folded = "\n\n".join(filter(None, lines))
+        return f'<details class="rule"><summary>rule and source{chip}</summary>\n\n{folded}\n\n</details>'
+
+    def _part(self, part: Part) -> str:
+        record = self.shown[1]
+        found = next((p for p in record.parts if p.name == part.name), None) if record else None
+        said = [f"- **{_text(part.name)}** ({_kind(part)}): {_sentence(part.estimate, False)}"]
+        said += [f"Its null: {_sentence('; '.join(part.nulls), False)}"] if part.nulls else []
+        if part.margin:
+            said.append(f"Margin {number(part.margin)} {_text(part.unit)}: {_sentence(part.why, False)}")
+        said += [f"Printed: {_figure(part)}."] if part.printed else []
+        return " ".join([*said, f"Found: {found.word}{f', {_text(str(found.estimate))}' * bool(found.estimate)}."]
+                        if found else said)
+
+    def printed(self) -> list[str]:
+        record = self.shown[1]
+        first = self.claim.parts[record.deciding if record and record.parts else 0]
+        several = len(self.claim.parts) > 1
+        figures = [f"{_figure(part)} {_quiet(_text(part.name)) * several}"
+                   for part in sorted(self.claim.parts, key=lambda part: part is not first) if part.printed]
+        figures += [f"{_value(value)} {_quiet(_text(name))}" for name, value in self.claim.prints.items()]
+        more = [_quiet(f"and {len(figures) - 3} more")] if len(figures) > 3 else []
+        return [*figures[:3], *more] or [_quiet("no number")]
+
+    def found(self) -> list[str]:
+        place, record = self.shown
+        if record is None or record.part is None:
+            return ["–"]
+        part = record.part
+        lines = [_quiet(place and f"{place}:"), _quiet(_text(part.name)) if len(record.parts) > 1 else ""]
+        if part.estimate is None:
+            return [*lines, "holds" if part.word == "reproduced" else "does not hold", _quiet("by algebra")]
+        margin = next((f"; margin {number(p.margin)}" for p in self.claim.parts if p.name == part.name), "")
+        n = f", n\u00a0=\u00a0{part.n}" if part.n else ""
+        return [*lines, f"{_text(' '.join(filter(None, (str(part.estimate), part.unit))))}{n}",
+                _quiet(f"over its null {_text(str(part.excess))}{margin}")]
+
+    def recipe(self) -> list[str]:
+        found = self.shown[1].published if self.shown[1] else None
+        return [found.word, _quiet(_text(str(found.estimate))) if found.estimate else ""] if found else ["–"]
+
+
+def _kind(part: Part) -> str:
+    than = f"{part.direction} than its null"
+    if part.kind == "range":
+        return f"a range, {number(part.range[0])} to {number(part.range[1])}, and {than}"
+    if part.kind == "absence":
+        return f"no {than}" if part.direction else "no other than its null"
+    return "by algebra" if part.kind == "identity" else than
+
+
+def _figure(part: Part) -> str:
+    printed, unit = part.printed, f" {_text(part.unit)}" if part.unit else ""
+    span = "" if printed.low is None else f"{number(printed.low)} to {number(printed.high)}"
+    value = span if printed.value is None else number(printed.value) + (f" ({span})" if span else "")
+    return f"{'at least ' * printed.at_least}{value}{unit}"
+
+
+def _value(value: float | tuple[float, ...] | str) -> str:
+    values = value if isinstance(value, tuple) else (value,)
+    return _text(value) if isinstance(value, str) else ", ".join(map(number, values))
+
+
+def _count(n: int, thing: str) -> str:
+    return f"{n} {thing}{'s' * (n != 1)}"
+
+
+def _sentence(text: str, capital: bool = True) -> str:
+    told = f"{text[:1].upper()}{text[1:]}" if capital else text
+    return _text(told) + "." * (text != "" and not text.endswith((".", "?", "!")))
+
+
+def _quiet(text: str) -> str:
+    return f'<span class="quiet">{text}</span>' if text else ""
+
+
+def _text(text: str) -> str:
+    """`text` on one line, with Markdown's special characters made plain."""
+    return "".join(f"\\{c}" if c in "\\|<>*_`$[]{}~^&" else c for c in " ".join(text.split()))
