@@ -103,8 +103,8 @@ class Record(_Plain):
         if len(self.parts) > 1:
             shown = [part.name for part in self.parts if part.word in ("reproduced", "in part")]
             other = [part.name for part in self.parts if part.name not in shown]
-            named = f": {', '.join(shown)}" if len(shown) <= len(other) else f"; not: {', '.join(other)}" if other else ""
-            said.append(f"{len(shown) or 'none'} of {len(self.parts)} parts shown{named if shown else ''}")
+            named = f"; not: {', '.join(other)}" if len(other) < len(shown) else f": {', '.join(shown)}"
+            said.append(f"{len(shown)} of {len(self.parts)} parts shown{named if shown and other else ''}")
         part = self.part
         if part.printed in ("smaller", "larger"):
             said.append(f"{part.printed} than printed")

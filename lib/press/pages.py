@@ -87,7 +87,7 @@ def all_pages() -> list[Page]:
 
 def profiles() -> list[str]:
     """Every profile some study has."""
-    return sorted({name for page in all_pages() for name in page.profiles()})
+    return sorted({name for folder in (ROOT / "params").iterdir() for name in Page(folder.name).profiles()})
 
 
 def find_page(name: str) -> Page:

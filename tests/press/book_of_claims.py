@@ -1,6 +1,7 @@
 """A small book/claims.yml and the runs that judge it, in a folder of their own."""
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ import pytest
 import yaml
 
 from lib import files
-from lib.press import ledger, pages
+from lib.press import kept, ledger, pages
 from lib.press.site import source
 from lib.press.verdicts import Measured
 
@@ -73,7 +74,14 @@ class BookOfClaims:
         text = yaml.safe_dump(list(entries) if whole is None else whole, sort_keys=False)
         files.write_text(self.root / "book/claims.yml", text)
 
-    def ledger(self, study: str = PHASES, profile: str = "quick", kept: str = "") -> ledger.Ledger:
-        """A ledger of a run at `profile`, which writes what is shown, or what is kept under a label."""
-        path = ledger.kept_path(study, kept) if kept else ledger.results_path(study, profile)
-        return ledger.Ledger(study, SimpleNamespace(profile=profile), path)
+    def ledger(self, study: str = PHASES, profile: str = "quick") -> ledger.Ledger:
+        """A ledger of a run at `profile`, which writes what is shown."""
+        return ledger.Ledger(study, SimpleNamespace(profile=profile), ledger.results_path(study, profile))
+
+    def keep(self, label: str, claim_id: str, measured: Measured, study: str = PHASES) -> ledger.Record:
+        """Judge one claim in a quick run and keep the record under a label."""
+        path = kept.kept_path(study, label)
+        record = ledger.Ledger(study, SimpleNamespace(profile="quick"), path).judge(claim_id, measured)
+        run = {"profile": "quick", "overrides": {}, "values": files.digest({"profile": "quick"})}
+        files.write_json(path, json.loads(path.read_text()) | {"run": run})
+        return record

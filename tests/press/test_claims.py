@@ -10,7 +10,7 @@ import pytest
 from book_of_claims import PHASES, TOPOLOSS, claim, identity, measured, part
 
 from lib import files
-from lib.press import claims, ledger
+from lib.press import claims, kept, ledger
 from lib.press.verdicts import Measured
 
 AT_LEAST = {"SP": 5, "AF": 7, "SV": 4, "IP": 8, "TL": 11, "PD": 11}
@@ -241,8 +241,8 @@ def test_a_landed_study_with_a_missing_claim_is_reported(book):
 
 
 def test_kept_records_are_read_from_the_tree(book):
-    given = book.ledger(kept="fresh_seeds").judge("SP-1", measured(1.5))
-    assert ledger.kept("fresh_seeds") == {"SP-1": given} and ledger.kept("long") == ledger.results("quick") == {}
+    given = book.keep("fresh_seeds", "SP-1", measured(1.5))
+    assert kept.kept("fresh_seeds") == {"SP-1": given} and kept.kept("long") == ledger.results("quick") == {}
 
 
 def test_the_ledgers_table_shows_the_part_that_decides(book):

@@ -19,7 +19,7 @@ from book_of_claims import CODERS, PHASES, TOPOLOSS, BookOfClaims, claim, measur
 from lib.files import ROOT, write_json
 from lib.press import claims
 from lib.press.ledger import VERDICTS
-from lib.press.pages import Page, stand_in
+from lib.press.pages import Page
 from lib.press.plotly_mime import MIME, PlotlyMime, figure_html
 from lib.press.site import Site, SiteError, build, claims_table
 from lib.press.site.render import swap
@@ -343,8 +343,8 @@ def test_an_identity_shows_no_interval(book: BookOfClaims):
 
 def test_words_that_differ_between_runs_are_said_and_fresh_seeds_end_the_exploration(book: BookOfClaims):
     book.ledger().judge("SP-1", measured(1.5))
-    book.ledger(kept="fresh_seeds").judge("SP-1", measured(0.5))
-    book.ledger(kept="full").judge("SP-1", measured(1.5))
+    book.keep("fresh_seeds", "SP-1", measured(0.5))
+    book.keep("full", "SP-1", measured(1.5))
     shown = row("SP-1")
     assert "fresh seeds: contradicted, another word than here<" in shown and "full: reproduced<" in shown
     assert "exploratory" not in shown and "long:" not in shown
@@ -354,7 +354,7 @@ def test_words_that_differ_between_runs_are_said_and_fresh_seeds_end_the_explora
 def test_a_kept_run_decides_what_here_is_not_tested(book: BookOfClaims):
     book.ledger(CODERS).judge("SV-4", untested="400 steps")
     assert "A question, not answered yet." in row("SV-4") and "exploratory" not in row("SV-4")
-    book.ledger(CODERS, kept="long").judge("SV-4", measured(0.5))
+    book.keep("long", "SV-4", measured(0.5), CODERS)
     shown = row("SV-4")
     assert shown.index("verdict-not-tested-here") < shown.index("long: <span class=\"verdict verdict-contradicted")
     assert "400 steps." in shown and "long:" in shown.split("Found here")[1] and "0.5 [0.49" in shown
@@ -363,7 +363,7 @@ def test_a_kept_run_decides_what_here_is_not_tested(book: BookOfClaims):
 
 def test_a_record_made_under_another_rule_is_called_stale(book: BookOfClaims):
     book.ledger().judge("SP-1", measured(1.5))
-    book.ledger(kept="fresh_seeds").judge("SP-1", measured(1.5))
+    book.keep("fresh_seeds", "SP-1", measured(1.5))
     assert "stale" not in row("SP-1")
     book.write(claim("SP-1", part(margin=0.2)))
     assert "stale: its rule has changed since this run" in row("SP-1")
@@ -387,4 +387,4 @@ def test_the_summary_counts_survived_fell_open_and_questions_apart(book: BookOfC
     [("instruments/spd", "full", "quick"), (CODERS, "long", "quick"), (PHASES, "long", "long"), (CODERS, "my", "my")],
 )
 def test_what_stands_in_for_a_profile(book: BookOfClaims, page: str, profile: str, shown: str):
-    assert stand_in(Page(page), profile) == shown
+    assert Page(page).standing(profile) == shown

@@ -159,7 +159,7 @@ class _Row:
         return [*lines, _quiet("exploratory") if exploratory else ""]
 
     def _stale(self, record: Record) -> bool:
-        return record.outdated or record.rule != self.claim.rule  # `Record.stale`, without reading book/claims.yml once a record
+        return record.outdated or record.rule != self.claim.rule  # `Record.stale`, the file of claims read but once
 
     def statement(self) -> list[str]:
         place, record = self.shown
