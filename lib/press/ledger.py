@@ -59,9 +59,10 @@ class PartRecord(_Plain):
 
 
 class Recipe(_Plain):
-    """What the source's own recipe gave for the part that decides."""
+    """What the source's own recipe gave, and the part that decides that."""
 
     word: Literal[(*dict.fromkeys(RECIPE), NOT_RUN)]
+    part: str = ""
     estimate: Estimate | None = None
 
 
@@ -204,6 +205,7 @@ def _row(claim: Claim, record: Record) -> dict[str, Any]:
                "n": part.n} if part else {"decided by": claim.parts[0].name, "ours": "", "over its null": "", "n": None}
     remark = "; ".join(filter(None, [record.remark, record.scope, record.evidence.removeprefix("sound")]))
     told = recipe.word if recipe.estimate is None else f"{recipe.word}: {recipe.estimate}"
+    told += f" ({recipe.part})" * (part is not None and recipe.part not in ("", part.name))
     numbers |= {name: str(numbers[name]) for name in ("ours", "over its null")}
     return {"verdict": record.word, **numbers, "published recipe": told, "remark": remark}
 
@@ -217,8 +219,8 @@ def _found(word: str, verdict: Verdict, recipe: Verdict | None) -> dict[str, Any
     decided = verdict.deciding
     published = Recipe(word=NOT_RUN)
     if recipe is not None:
-        same = [finding for finding in recipe.findings if finding.part == decided.part] or [recipe.deciding]
-        published = Recipe(word=RECIPE[int(recipe.code)], estimate=_estimate(same[0].estimate))
+        shown = recipe.deciding
+        published = Recipe(word=RECIPE[int(recipe.code)], part=shown.part.name, estimate=_estimate(shown.estimate))
     return {"word": word, "parts": [_part(finding) for finding in verdict.findings],
             "deciding": verdict.findings.index(decided), "published": published}
 

@@ -220,8 +220,13 @@ class _Row:
                 _quiet(f"over its null {_text(str(part.excess))}{margin}")]
 
     def recipe(self) -> list[str]:
-        found = self.shown[1].published if self.shown[1] else None
-        return [found.word, _quiet(_text(str(found.estimate))) if found.estimate else ""] if found else ["–"]
+        record = self.shown[1]
+        if record is None:
+            return ["–"]
+        found = record.published
+        other = found.part and record.part and found.part != record.part.name
+        return [found.word, _quiet(_text(found.part)) if other else "",
+                _quiet(_text(str(found.estimate))) if found.estimate else ""]
 
 
 def _kind(part: Part) -> str:
