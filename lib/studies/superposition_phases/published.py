@@ -10,7 +10,7 @@ from pydantic import Field
 from lib.models import published_toy as published
 from lib.press.runs import reuse
 from lib.studies.superposition_phases import train_published
-from lib.studies.superposition_phases.common import Root, Seeds, Sparsities, Swept, tensor
+from lib.studies.superposition_phases.common import Root, Seeds, Sparsities, Swept, model_seeds, tensor
 from lib.studies.superposition_phases.tables import described
 
 
@@ -36,24 +36,24 @@ def published_sweep(params: Published, sparsities: Sparsities | None = None, see
 
     Args:
         sparsities: default params.sparsities (the published single-seed sweeps are (.1, .3, .7) and (.82, .85, .87)).
-        seeds: legacy NumPy seeds, default range(params.seeds).
+        seeds: legacy NumPy seeds, default the first params.seeds (`model_seeds`).
     Returns:
         runs: DataFrame, one row per (sparsity, seed) in that order, columns sparsity, seed, last_epoch_loss (training,
             as printed), heldout_loss (fresh data), zero_loss (sum(I)(1-S)/3), n_learned (features with |W_i| > .5),
             n_missed (of the k most important, those not learned).
         W [runs, k, n], b [runs, n]; importance [n]; epoch_loss [runs, epochs].
     """
-    cells = list(product(sparsities or params.sparsities, seeds or range(params.seeds)))
+    cells = list(product(sparsities or params.sparsities, seeds or model_seeds(params, params.seeds)))
     return _published(params, cells, 5, 0.7 ** np.arange(20), params.published_samples, params.published_epochs)
 
 
 def published_architectures(params: Variants, architectures: tuple = published.ARCHITECTURES) -> dict:
-    """The published n-k-n models at every params.sparsities, seed 0, their training shortened to params.variant_*.
+    """The published n-k-n models at every params.sparsities, one seed, their training shortened to params.variant_*.
 
     Returns:
         runs: DataFrame as in `published_sweep` plus n_features, n_hidden; weights: "n-k-n" -> W [S, k, n].
     """
-    cells, frames, weights = [(sparsity, 0) for sparsity in params.sparsities], [], {}
+    cells, frames, weights = list(product(params.sparsities, model_seeds(params, 1))), [], {}
     for n, k in architectures:
         found = _published(params, cells, k, 0.7 ** np.arange(n), params.variant_samples, params.variant_epochs)
         frames.append(found["runs"].assign(n_features=n, n_hidden=k))
@@ -62,12 +62,12 @@ def published_architectures(params: Variants, architectures: tuple = published.A
 
 
 def published_importances(params: Variants, patterns: tuple[str, ...] = published.IMPORTANCES) -> dict:
-    """The published importance patterns, n=20, k=5, seed 0, their training shortened to params.variant_*.
+    """The published importance patterns, n=20, k=5, one seed, their training shortened to params.variant_*.
 
     Returns:
         runs: DataFrame as in `published_sweep` plus pattern; W [patterns, S, k, n]; importance [patterns, n].
     """
-    cells = [(sparsity, 0) for sparsity in params.sparsities]
+    cells = list(product(params.sparsities, model_seeds(params, 1)))
     importance = np.stack([published.importance(pattern, 20) for pattern in patterns])
     rows = importance.repeat(len(cells), axis=0)
     found = _published(params, cells * len(patterns), 5, rows, params.variant_samples, params.variant_epochs)

@@ -20,6 +20,7 @@ from lib.studies.superposition_phases.common import (
     Steps,
     Swept,
     arrays,
+    model_seeds,
 )
 from lib.studies.superposition_phases.tables import best, described, stacked
 from lib.studies.superposition_phases.train_grids import trained
@@ -61,7 +62,8 @@ def trained_sweep(params: Twin, sparsities: Sparsities | None = None, seeds: ran
     Returns:
         as `published_sweep`, but for last_epoch_loss and epoch_loss: step [T] and minibatch loss [runs, T] instead.
     """
-    axis, seeds, importance = sparsities or params.sparsities, seeds or range(params.seeds), 0.7 ** np.arange(20)
+    axis, seeds = sparsities or params.sparsities, seeds or model_seeds(params, params.seeds)
+    importance = 0.7 ** np.arange(20)
     log_at = np.unique(np.geomspace(1, params.trained_steps, 40).astype(int)).tolist()
     size = 5, len(seeds), params.trained_steps, 128
     grid = trained(params, "trained", 1 - np.array(axis), importance, size, log_at=log_at)

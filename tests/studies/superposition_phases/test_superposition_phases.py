@@ -34,8 +34,8 @@ def params(profile: str = "smoke", **changes) -> study.Params:
     ("name", "value", "message"),
     [
         ("seeds", 1, "greater than or equal to 2"),
-        ("sparsities", (0.1, 0.85), "the claims need S = 0.8, 0.85, 0.9"),
-        ("sparsities", (1.0, 0.8, 0.85, 0.9), "less than 1"),
+        ("sparsities", study.COMPARED[:-1], "the claims compare sparsities that are missing: 0.99"),
+        ("sparsities", (1.0, *study.COMPARED), "less than 1"),
         ("plane_sparsities", (), "at least 1 item"),
     ],
 )
@@ -172,7 +172,7 @@ def test_attack_grows_with_features_per_dimension():
     assert (found["attacked"] > found["clean"]).all()
 
 
-SMALL = {"sparsities": (0.3, 0.8, 0.85, 0.9), "seeds": 4, "published_epochs": 2, "restarts": 3, "steps": 300}
+SMALL = {"seeds": 2, "published_epochs": 2, "restarts": 3, "steps": 300}
 SHAPES = {  # SMALL and three zoo and plane sparsities, two of the others
     "zoo": {"W": (2, 3, 5, 20), "b": (2, 3, 20), "loss": (2, 3, 3), "norm": (2, 3, 20), "D": (2, 3, 20)},
     "plane": {"W": (3, 2, 5), "loss": (3, 3), "D": (3, 5), "sparsity": (3,)},
@@ -180,9 +180,9 @@ SHAPES = {  # SMALL and three zoo and plane sparsities, two of the others
     "privileged_basis": {"W": (2, 2, 5, 10), "loss": (2, 2, 6), "largest_unit_share": (2, 2)},
     "absolute_value": {"W1": (2, 10, 20), "W2": (2, 20, 10), "loss": (2,), "asymmetry": (2, 10), "served": (2, 10)},
     "correlated_pairs": {"W": (3, 5, 3, 2, 4), "loss": (3, 5, 3), "cosine_within": (3, 5, 3)},
-    "published_importances": {"W": (7, 4, 5, 20), "importance": (7, 20), "runs": (28, 8)},
-    "published_sweep": {"W": (16, 5, 20), "epoch_loss": (16, 2), "runs": (16, 7)},
-    "trained_sweep": {"W": (16, 5, 20), "runs": (16, 6)},
+    "published_importances": {"W": (7, 13, 5, 20), "importance": (7, 20), "runs": (91, 8)},
+    "published_sweep": {"W": (26, 5, 20), "epoch_loss": (26, 2), "runs": (26, 7)},
+    "trained_sweep": {"W": (26, 5, 20), "runs": (26, 6)},
 }
 
 
@@ -205,10 +205,21 @@ def test_parts_repeat_exactly_and_follow_the_seed(tmp_path, monkeypatch):
     assert not np.array_equal(first, study.plane(params(seed=1))["W"])
 
 
+@pytest.mark.parametrize(("root", "first"), [(0, 0), (2, 2000)])
+def test_published_seeds_follow_the_root(root, first):
+    """The source's own at root 0; the same start of a stream at every sparsity, and another at another root."""
+    small = params(**SMALL, seed=root)
+    for part in (study.published_sweep, study.trained_sweep):
+        assert part(small)["runs"].seed.unique().tolist() == [first, first + 1]
+    found = study.published_architectures(small, ((5, 2),))
+    assert found["runs"].seed.unique().tolist() == [first]
+    assert study.published_importances(small, ("uniform",))["runs"].seed.unique().tolist() == [first]
+
+
 def test_architectures_cover_the_published_list():
     found = study.published_architectures(params(**SMALL), ((5, 2), (4, 3)))
-    assert {name: W.shape for name, W in found["weights"].items()} == {"5-2-5": (4, 2, 5), "4-3-4": (4, 3, 4)}
-    assert found["runs"].groupby(["n_features", "n_hidden"]).size().to_dict() == {(4, 3): 4, (5, 2): 4}
+    assert {name: W.shape for name, W in found["weights"].items()} == {"5-2-5": (13, 2, 5), "4-3-4": (13, 3, 4)}
+    assert found["runs"].groupby(["n_features", "n_hidden"]).size().to_dict() == {(4, 3): 13, (5, 2): 13}
 
 
 def test_describe_counts_learned_and_missed_features():
