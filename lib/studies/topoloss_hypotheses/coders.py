@@ -10,11 +10,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from lib.activations.sites import Site
 from lib.metrics import sparsity
 from lib.metrics.selectivity import class_means, label_permutation_null, peak_share, silent_units
+from lib.rng import generator
 from lib.sparse_coders import SparseCoder, fit
 
 PUBLISHED_L1 = 0.001
@@ -64,26 +65,52 @@ def topk_sweep(
     return coders
 
 
-def published_coder(x: Tensor, expansion: int, epochs: int, seed: int) -> SparseCoder:
-    """The published coder of raw activations, |x - x̂|²/d + .001 Σf/n_latents, Adam at .001 (times d: l1 = .001 d/n).
+class PublishedCoder(nn.Module):
+    """The published coder: biases in the encoder alone, decoder rows of any length that start from zero.
+
+    Source: TopoSAE, H2.
+    """
+
+    def __init__(self, d: int, n_latents: int, seed: int):
+        super().__init__()
+        drawn = torch.rand(n_latents, d, generator=torch.Generator().manual_seed(seed))
+        self.W_enc = nn.Parameter((2 * drawn - 1) * (6 / d) ** 0.5)  # He's uniform
+        self.b_enc = nn.Parameter(torch.zeros(n_latents))
+        self.W_dec = nn.Parameter(torch.zeros(n_latents, d))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Latents, [..., n_latents]."""
+        return F.relu(x @ self.W_enc.T + self.b_enc)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Reconstruction, [..., d]."""
+        return self.encode(x) @ self.W_dec
+
+
+def published_coder(x: Tensor, expansion: int, epochs: int, seed: int) -> PublishedCoder:
+    """The published coder trained on raw activations: mean squared error + .001 mean latent, Adam at .001, no clipping.
 
     Args:
         x: activations as they are, [n_samples, d].
         expansion: latents per dimension.
         epochs: passes over x in batches of 256.
-        seed: of directions and batches.
+        seed: of weights and batches.
     Source: TopoSAE, H2.
     """
-    d, batch = x.shape[1], min(256, len(x) // 2)
-    n_latents = expansion * d
-    coder = SparseCoder(d, n_latents, "relu", l1=PUBLISHED_L1 * d / n_latents, seed=seed, device=x.device)
-    fit(coder, x, steps=epochs * (len(x) // batch), batch_size=batch, lr=1e-3, lr_warmup=0, sparsity_warmup=0,
-        normalise=False, b_dec="zero", seed=seed, held_out=x[:16], progress=False)
+    coder, order = PublishedCoder(x.shape[1], expansion * x.shape[1], seed).to(x.device), generator(seed, "batches")
+    adam = torch.optim.Adam(coder.parameters(), lr=1e-3)
+    for _ in range(epochs):
+        for some in torch.randperm(len(x), generator=order).to(x.device).split(256):
+            latents = coder.encode(x[some])
+            loss = F.mse_loss(latents @ coder.W_dec, x[some]) + PUBLISHED_L1 * latents.mean()
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
     return coder
 
 
 @torch.no_grad()
-def cost(coder: SparseCoder, x: Tensor) -> dict[str, float]:
+def cost(coder: SparseCoder | PublishedCoder, x: Tensor) -> dict[str, float]:
     """fvu, l0 and the share of latents dead over all of x, on samples the coder has not seen."""
     latents = coder.encode(x)
     dead = sparsity.dead_fraction(sparsity.samples_since_fired(latents), len(latents))

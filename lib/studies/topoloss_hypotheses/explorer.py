@@ -53,4 +53,4 @@ def _curve(response: np.ndarray, classes: Sequence[str], unit: int, selectivity:
     name = max(len(classes[c]) for c in order)
     bars = {c: "█" * round(_BAR * max(0.0, float(response[c]) / longest)) for c in order}
     lines = [f"{classes[c]:\u00a0<{name}} {bars[c]} {response[c]:.2f}" for c in order]
-    return "<br>".join([f"place {unit}, selectivity {selectivity:.2f}", *lines])
+    return "<br>".join([f"place {unit}, contrast {selectivity:.2f}", *lines])

@@ -8,19 +8,20 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from lib.press.runs import collect
 from lib.studies.topoloss_hypotheses.measure import Measuring, matching, measured, profile, restored, splits
+from lib.studies.topoloss_hypotheses.module_names import module_names
 from lib.studies.topoloss_hypotheses.train import Arm, train_one
 
-__all__ = ["Arm", "Params", "arms", "other_arms", "profile", "restored", "runs", "splits"]
+__all__ = ["Arm", "Params", "arms", "other_arms", "pressed", "runs", "splits"]
 
 
 class Params(Measuring):
     """Every knob of the study; the values per profile stand in params/topoloss_hypotheses."""
 
-    profile: str = Field(pattern="^[a-z][a-z0-9_]*$", description="the file these values are from")
+    profile: str = Field(description="the file these values are from")
     alphas: tuple[float, ...] = Field(min_length=2, description="topo_weight; 0 and 1 among them")
     factor: float = Field(ge=1, description="by which the sheet shrinks (theirs 8)")
     other_factors: tuple[float, ...] = Field(description="further factors, at topo_weight 1")
@@ -29,14 +30,30 @@ class Params(Measuring):
     seeds: int = Field(ge=2, le=100, description="models per arm")
     other_seeds: int = Field(ge=2, le=100, description="models per arm of other factors, depths and ResNet-18")
 
+    @field_validator("alphas")
+    @classmethod
+    def _from_none_to_one(cls, alphas: tuple[float, ...]) -> tuple[float, ...]:
+        if 1.0 not in alphas or alphas[0] != 0 or list(alphas) != sorted(set(alphas)):
+            raise ValueError("alphas must rise from 0 and hold 1")
+        return alphas
+
+    @field_validator("fixed_k")
+    @classmethod
+    def _one_of_k(cls, fixed_k: int, info: ValidationInfo) -> int:
+        if fixed_k not in info.data.get("k", (fixed_k,)):
+            raise ValueError(f"fixed_k must be one of k, {info.data['k']}")
+        return fixed_k
+
+    def model_seeds(self, n: int | None = None) -> list[int]:
+        """Seeds of `n` models of an arm, by default of the main comparison; those of another root are others."""
+        return [1000 * self.seed + i for i in range(n or self.seeds)]
+
 
 def arms(params: Params) -> list[Arm]:
     """Every kind of model of a profile; the first are those of the main comparison."""
     main = [Arm(f"α = {a:g}", a, params.factor) for a in params.alphas]
     main.append(Arm("permuted sheet", 1.0, params.factor, permuted=True))
     main.append(Arm("earlier checkpoint", 0.0, params.factor, earlier=True))
-    if 1.0 not in params.alphas or params.alphas[0] != 0 or list(params.alphas) != sorted(set(params.alphas)):
-        raise ValueError(f"alphas must rise from 0 and hold 1, got {params.alphas}")
     return main
 
 
@@ -60,8 +77,8 @@ def runs(params: Params) -> dict[str, pd.DataFrame]:
         profile [distances], h1_units and h1_null_units [d].
     """
     splits(params)  # without its data nothing starts
-    todo = [(arm, seed) for arm in arms(params) for seed in range(params.seeds)]
-    todo += [(arm, seed) for arm in other_arms(params) for seed in range(params.other_seeds)]
+    todo = [(arm, seed) for arm in arms(params) for seed in params.model_seeds()]
+    todo += [(arm, seed) for arm in other_arms(params) for seed in params.model_seeds(params.other_seeds)]
     jobs = 1 if params.profile == "smoke" else None
     collect(train_one, [_config(params, arm, seed) for arm, seed in todo if not arm.earlier], jobs, "models")
     judged = {(arm, seed): _same_as(params, arm, seed) for arm, seed in todo}
@@ -77,6 +94,21 @@ def runs(params: Params) -> dict[str, pd.DataFrame]:
             tables.append(table.assign(arm=arm.name, alpha=arm.alpha, seed=seed))
         found[kind] = pd.concat(tables, ignore_index=True)
     return found
+
+
+def pressed(params: Params) -> pd.DataFrame:
+    """What units of the pressed layer of the middle block prefer on split A.
+
+    Returns:
+        Columns arm, seed, contrast and means [classes, d], one row per model of the main comparison's last checkpoints.
+    """
+    rows = []
+    for arm in arms(params):
+        for seed in params.model_seeds() if not arm.earlier else ():
+            model, _ = restored(params, arm, seed)
+            units = profile(params, model, f"{module_names(model).site}.attn.proj")
+            rows.append([arm.name, seed, units.contrast, units.means])
+    return pd.DataFrame(rows, columns=["arm", "seed", "contrast", "means"])
 
 
 def _config(params: Params, arm: Arm, seed: int) -> dict[str, Any]:

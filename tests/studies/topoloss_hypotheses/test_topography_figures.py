@@ -161,7 +161,7 @@ def test_hovering_a_unit_shows_its_tuning_curve():
     liked, strength = rows()["α = 0"][0][0], rows()["α = 0"][1][0]
     fig = sheet_explorer.sheet_explorer({"α = 0": (liked, strength)}, {"α = 0": tuning}, CLASSES, 1.0)
     lines = fig.data[0].hovertext[1][2].split("<br>")
-    assert lines[0] == f"place 6, selectivity {strength[1, 2]:.2f}"
+    assert lines[0] == f"place 6, contrast {strength[1, 2]:.2f}"
     assert [line.count("█") for line in lines[1:]] == [14, 7, 0]
     assert [re.search(r"-?[\d.]+$", line)[0] for line in lines[1:]] == ["2.00", "1.00", "-1.00"]
     assert np.asarray(fig.data[0].z).shape == (2, 4, 3)

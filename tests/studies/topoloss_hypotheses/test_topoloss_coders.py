@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from lib.sparse_coders.losses import reconstruction
 from lib.studies.topoloss_hypotheses import coders as frontier
 
 
@@ -33,15 +32,16 @@ def test_sweep_shares_its_start_and_reads_more_variance_with_more_latents():
     assert frontier.cost(coders[0], x[:3])["dead"] >= 29 / 32  # three samples wake three latents at most
 
 
-def test_published_weight_is_the_sources_loss_times_the_width():
-    x, d, n = sample(64), 8, 32
-    coder = frontier.published_coder(x, 4, 2, seed=0)
-    assert coder.n_latents == n and coder.rule == "relu" and float(coder.scale) == 1
-    with torch.no_grad():
-        latents, recons = coder.encode(x), coder(x)
-    theirs = (recons - x).square().mean() + 0.001 * latents.mean()
-    ours = reconstruction(recons, x) + coder.options["l1"] * latents.sum(1).mean()
-    assert float(ours) == pytest.approx(d * float(theirs), rel=1e-5)
+def test_published_coder_is_the_sources():
+    x = sample(300)
+    start = frontier.published_coder(x, 4, 0, seed=0)
+    assert start.W_dec.eq(0).all() and start.b_enc.eq(0).all() and start(x).eq(0).all()
+    assert 0.9 * (6 / 8) ** 0.5 < start.W_enc.abs().max() <= (6 / 8) ** 0.5 and start.W_enc.shape == (32, 8)
+    coder, again, other = (frontier.published_coder(x, 4, 200, seed) for seed in (0, 0, 1))
+    assert torch.equal(coder.W_dec, again.W_dec) and not torch.equal(coder.W_dec, other.W_dec)
+    assert frontier.cost(coder, x)["fvu"] < 0.1 < frontier.cost(coder, x)["l0"] / 32
+    norms = coder.W_dec.norm(dim=1)
+    assert norms.std() > 0.01 * norms.mean()  # rows keep the length they grow to
 
 
 def test_latents_that_name_their_class_are_selective_and_permuted_labels_are_not():

@@ -73,6 +73,25 @@ def test_arms_hold_weights_controls_and_what_the_full_profile_adds():
             study.arms(params(alphas=wrong))
 
 
+def test_models_of_another_root_seed_start_and_lie_on_their_sheets_otherwise():
+    assert params().model_seeds() == [0, 1] and params(seed=2).model_seeds(3) == [2000, 2001, 2002]
+    orders = [TopoLoss(train.untrained(params(), study.arms(params())[0], 0), "blocks.*.attn.proj", params().factor,
+                       permute=params(seed=root).model_seeds()[0]) for root in (0, 1)]
+    model = train.untrained(params(), study.arms(params())[0], 0)
+    assert not torch.equal(*(loss(model).detach() for loss in orders))
+
+
+def test_coders_are_compared_at_a_number_of_latents_that_is_trained():
+    with pytest.raises(ValueError, match="fixed_k must be one of k"):
+        params(fixed_k=5)
+
+
+def test_the_pressed_layer_is_read_in_every_last_checkpoint():
+    table = study.pressed(params())
+    assert list(table.arm.unique()) == ["α = 0", "α = 0.1", "α = 1", "permuted sheet"]
+    assert list(table.seed[:2]) == [0, 1] and table.contrast[0].shape == (27, params().width) == table.means[0].shape
+
+
 def test_a_model_is_asked_for_by_what_trains_it_alone():
     def asked(**changes):
         changed = params().replace(**changes)
