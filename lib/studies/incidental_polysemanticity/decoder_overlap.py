@@ -6,8 +6,6 @@ on it. Source of the metrics: ngugi_taming, utils.py.
 """
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -55,18 +53,6 @@ def _weighted(D: Tensor, base: float) -> Tensor:
 def aligned_pairs(D: Tensor, above: float = 0.6) -> Tensor:
     """Number of pairs of columns whose |cosine| exceeds `above`; int64 [...]."""
     return (column_cosines(D).abs() > above).triu(1).sum((-2, -1))
-
-
-def w4(weights: Mapping[str, Tensor]) -> Tensor:
-    """Mean fourth power of a network's weights, biases left out, |w|_4^4 / count; [*batch].
-
-    Args:
-        weights: named parameters [*batch, *shape]; matrices are those whose name begins with W.
-    """
-    matrices = [value.flatten(-2) for name, value in weights.items() if name.startswith("W")]
-    if not matrices:
-        raise ValueError(f"no matrices W* among {sorted(weights)}")
-    return torch.cat(matrices, -1).pow(4).mean(-1)
 
 
 def permuted_macs(D: Tensor, draws: int, rng: torch.Generator) -> Tensor:

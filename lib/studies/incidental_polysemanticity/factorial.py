@@ -16,7 +16,7 @@ from pydantic import Field
 from lib.metrics import recovery
 from lib.rng import numpy_generator
 from lib.studies.incidental_polysemanticity import decoder_overlap as geometry
-from lib.studies.incidental_polysemanticity.groups import Autoencoders, Draws, Pair, Penalised, Seeds
+from lib.studies.incidental_polysemanticity.groups import Autoencoders, Draws, Pair, Penalised, Positive, Seeds
 from lib.studies.incidental_polysemanticity.leaky_sae import autoencoded, initial, sae_layout, scaled
 from lib.studies.incidental_polysemanticity.network import PUBLISHED, Cell, trained
 from lib.studies.incidental_polysemanticity.report import judged, matched_cosine, table, z_scored
@@ -59,7 +59,7 @@ class Clipping(Penalised):
     """What the clipped networks take."""
 
     seeds: Seeds
-    clip: float = Field(gt=0, description="largest gradient norm of the clipped networks")
+    clips: tuple[Positive, ...] = Field(description="largest gradient norms, the source's 1 among them")
 
 
 def factorial(params: Factorial) -> dict:
@@ -126,20 +126,20 @@ def widths(params: Widths) -> dict:
 
 
 def clipping(params: Clipping) -> dict:
-    """The four published combinations with heavy-tailed noise, gradients clipped and not, otherwise the same draws.
+    """The four published combinations with heavy-tailed noise, gradients clipped and not, otherwise alike.
 
-    runs: DataFrame, one row per (clipped, cell, seed): val_mse, what `judged` measures, and sae_mse, the error on
-    z-scored activations, which the source reports.
+    runs: DataFrame, one row per (clip, cell, seed), clip inf for none: val_mse, what `judged` measures, and sae_mse,
+    the error on z-scored activations, which the source reports.
     """
     seeds, frames = params.first(params.seeds), []
     heavy = [cell for cell in PUBLISHED if cell.noise == "positive_kurtosis"]
-    for clip in (None, params.clip):
+    for clip in (None, *params.clips):
         cells = [replace(cell, clip=clip) for cell in heavy]
         network, sae = trained(params, cells, seeds), autoencoded(params, cells, seeds, params.sae_penalty)
         z = z_scored(network.acts.flatten(0, 1))
         found = judged(sae, network) | {"val_mse": network.val_mse.flatten()}
         found["sae_mse"] = (sae.decode(sae.encode(z)) - z).square().mean((1, 2))
-        frames.append(table(heavy, seeds, found).assign(clipped=clip is not None))
+        frames.append(table(heavy, seeds, found).assign(clip=clip or np.inf))
     return {"runs": pd.concat(frames, ignore_index=True)}
 
 

@@ -206,15 +206,18 @@ def predictions(
     """Three predictions: clipping against spread, a boundary in width, fidelity of a learned threshold.
 
     Args:
-        clipping: columns clipped, seed, sae_mse; coders: columns arm, setting, seed, l0, fvu.
+        clipping: columns clip (inf for none), seed, sae_mse; coders: columns arm, setting, seed, l0, fvu.
         widths: columns width, seed, interference; null: the same of random directions, [widths, draws].
-        boundary: the claimed width.
+        boundary: the width proposed.
     """
     fig, (left, middle, right) = style.figure(aspect=0.46, cols=3, width_ratios=[0.8, 1.15, 1.15])
-    for place, (_, rows) in enumerate(clipping.groupby("clipped")):
+    norms = sorted(clipping["clip"].unique(), reverse=True)
+    for place, norm in enumerate(norms):
+        rows = clipping[clipping["clip"] == norm]
         style.dots(left, place + np.linspace(-0.25, 0.25, len(rows)), rows.sae_mse, style.BLUE, 0.5, 3.2)
-    left.set_xticks([0, 1], ["not\nclipped", "clipped"])
-    left.set(ylabel="autoencoder's error, z-scored input", yscale="log", xlim=(-0.5, 1.5))
+    left.set_xticks(range(len(norms)), ["none" if norm == np.inf else f"{norm:g}" for norm in norms])
+    limits = {"yscale": "log", "xlim": (-0.5, len(norms) - 0.5)}
+    left.set(xlabel="largest gradient norm", ylabel="autoencoder's error, z-scored input", **limits)
     style.plain_ticks(left.yaxis)
     left.set_ylim(0.9 * clipping.sae_mse.min(), 1.1 * clipping.sae_mse.max())
     axis = np.unique(widths.width)
@@ -225,7 +228,7 @@ def predictions(
     middle.plot(axis, widths.groupby("width").interference.mean(), color=style.BLUE)
     middle.axvline(boundary, **style.PUBLISHED)
     middle.set(xlabel="hidden units", ylabel="interference")
-    style.direct_label(middle, boundary, middle.get_ylim()[1], "claimed", style.BLACK)
+    style.direct_label(middle, boundary, middle.get_ylim()[1], "proposed", style.BLACK)
     _fidelity(right, coders)
     return fig
 

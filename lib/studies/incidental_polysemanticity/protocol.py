@@ -41,6 +41,8 @@ class Params(
             raise ValueError(f"source_penalty {self.source_penalty:g} is not among sae_penalties {self.sae_penalties}")
         if not {8, 9} <= set(self.widths) or list(self.widths) != sorted(set(self.widths)):
             raise ValueError(f"widths must rise and hold 8 and 9, between which the claim has a step: {self.widths}")
+        if 1.0 not in self.clips:
+            raise ValueError(f"clips must hold 1, the gradient norm that the source names: {self.clips}")
         if self.coder_seeds > self.seeds or self.width_seeds > self.seeds:
             raise ValueError(f"coder_seeds and width_seeds cannot exceed the {self.seeds} seeds there are")
         return self

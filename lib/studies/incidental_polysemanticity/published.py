@@ -19,9 +19,9 @@ from lib.studies.incidental_polysemanticity.network import PUBLISHED, Cell, Trai
 from lib.tensors import as_array, device_named
 
 
-def programme(seeds: int, steps: int, sae_steps: int, device: str) -> dict:
-    """Train the eight combinations on seeds 0, 1, ...: theta [8, S, P], untied and tied as `LeakySAE.plain` gives."""
-    replica = train_published_networks(PUBLISHED, range(seeds), steps, device_named(device))
+def programme(seeds: range, steps: int, sae_steps: int, device: str) -> dict:
+    """Train the eight combinations on every seed: theta [8, S, P], untied and tied as `LeakySAE.plain` gives."""
+    replica = train_published_networks(PUBLISHED, seeds, steps, device_named(device))
     saes = {"untied": replica.autoencoders("none", sae_steps), "tied": replica.autoencoders("storage", sae_steps)}
     return {"theta": as_array(replica.networks.theta)} | {name: sae.plain() for name, sae in saes.items()}
 

@@ -47,15 +47,6 @@ def test_the_weighted_overlap_hangs_on_the_order_of_latents_and_the_unweighted_o
     torch.testing.assert_close(geometry.unweighted_overlap(D), geometry.unweighted_overlap(D[:, order]))
 
 
-def test_w4_is_the_mean_over_weights_without_biases():
-    weights = {"W0": torch.tensor([[1.0, 2.0]]), "b0": torch.tensor([9.0]), "W1": torch.tensor([[-1.0]])}
-    assert float(geometry.w4(weights)) == pytest.approx((1 + 16 + 1) / 3)
-    batched = geometry.w4({name: torch.stack([value, 2 * value]) for name, value in weights.items()})
-    assert batched.tolist() == pytest.approx([6, 96])
-    with pytest.raises(ValueError, match="no matrices"):
-        geometry.w4({"b0": torch.ones(3)})
-
-
 def test_column_permutation_null_cannot_move():
     D = decoders(5).float()
     null = geometry.permuted_macs(D, 200, torch.Generator().manual_seed(0))

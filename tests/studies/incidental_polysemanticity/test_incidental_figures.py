@@ -87,7 +87,7 @@ def test_penalty_strength_draws_each_variant_below_the_untrained_one():
 
 @pytest.fixture
 def predicted():
-    clipping = pd.DataFrame({"clipped": [False, False, True, True], "seed": [0, 1] * 2, "sae_mse": 0.3})
+    clipping = pd.DataFrame({"clip": [np.inf, np.inf, 0.1, 0.1], "seed": [0, 1] * 2, "sae_mse": 0.3})
     widths = pd.DataFrame(list(product((8, 9, 10), range(2))), columns=["width", "seed"]).assign(interference=5.0)
     coders = pd.DataFrame(list(product(("ReLU", "TopK"), (0.1, 1.0), range(2))), columns=["arm", "setting", "seed"])
     return clipping, widths, RNG.normal(5, 1, (3, 50)), coders.assign(l0=3 / coders.setting, fvu=0.1)
@@ -95,8 +95,8 @@ def predicted():
 
 def test_predictions_put_each_beside_its_null(predicted):
     left, middle, right = incidental.predictions(*predicted, 9).axes
-    assert [label.get_text() for label in left.get_xticklabels()] == ["not\nclipped", "clipped"]
-    assert {"random directions", "claimed"} <= set(texts(middle)) and {"ReLU", "TopK"} <= set(texts(right))
+    assert [label.get_text() for label in left.get_xticklabels()] == ["none", "0.1"]
+    assert {"random directions", "proposed"} <= set(texts(middle)) and {"ReLU", "TopK"} <= set(texts(right))
     assert dots(left) == 4 and dots(middle) == 6 and dots(right) == 8
 
 

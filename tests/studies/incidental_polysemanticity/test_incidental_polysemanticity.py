@@ -43,6 +43,7 @@ def params(profile: str = "smoke", **changes) -> study.Params:
         ("source_penalty", 0.7, "not among sae_penalties"),
         ("widths", (6, 7, 9, 10), "must rise and hold 8 and 9"),
         ("coder_seeds", 50, "cannot exceed"),
+        ("clips", (0.1,), "clips must hold 1"),
         ("steps", 0, "greater than or equal to 1"),
     ],
 )
@@ -86,7 +87,7 @@ JUDGED = {"factorial", "nothing", "strengths", "widths", "clipping"}
         ("turn_draws", 600, {"kurtosis"}),
         ("collision_penalty", 0.004, {"collision_counts"}),
         ("published_steps", 50, {"published_arm"}),
-        ("clip", 0.2, {"clipping"}),
+        ("clips", (1.0, 0.2), {"clipping"}),
         ("null_draws", 200, {"nothing", "widths"}),
         ("seeds", 5, JUDGED - {"widths"} | {"kurtosis"}),
         ("sae_penalty", 0.4, JUDGED - {"strengths"}),
@@ -136,7 +137,8 @@ def test_measuring_again_trains_nothing_and_reads_the_same(stage, build, monkeyp
 
 CALLS = {
     "network.networks": "[], range(2), 3, 0.1, 'cpu'", "leaky_sae.autoencoders": "params, [], range(2), 0.3",
-    "published.programme": "2, 3, 3, 'cpu'", "train_coders.states": "params", "collisions.tied": "4, 6, 2, 3, 0, 'cpu'",
+    "published.programme": "range(2), 3, 3, 'cpu'", "train_coders.states": "params",
+    "collisions.tied": "4, 6, 2, 3, 0, 'cpu'",
 }
 """What trains."""
 ROOM = "studies/incidental_polysemanticity"
@@ -292,18 +294,16 @@ def test_collisions_follow_theory_and_have_opposite_signs():
 
 
 def test_clipping_changes_only_what_it_binds():
-    loose = study.clipping(params(clip=1e6))["runs"]
-    tight = study.clipping(params(clip=1e-3))["runs"]
-    for runs, equal in ((loose, True), (tight, False)):
-        sides = [rows.interference.to_numpy() for _, rows in runs.groupby("clipped")]
-        assert np.allclose(*sides, rtol=1e-5) == equal
+    runs = study.clipping(params(clips=(1e6, 1.0, 1e-3)))["runs"]
+    tight, _, loose, without = (rows.interference.to_numpy() for _, rows in runs.groupby("clip"))
+    assert np.allclose(loose, without, rtol=1e-5) and not np.allclose(tight, without, rtol=1e-5)
 
 
 SHAPES = {
-    "published_arm": {"runs": (32, 18), "decoders": (8, 2, 12, 16)},
+    "published_arm": {"runs": (32, 17), "decoders": (8, 2, 12, 16)},
     "strengths": {"runs": (48, None)},
     "widths": {"runs": (8, None), "null": (4, 100)},
-    "clipping": {"runs": (32, None)},
+    "clipping": {"runs": (48, None)},
     "collision_counts": {"runs": (16, 6), "opposite": (2,)},
     "kurtosis": {"step": (12,), "concentration": (5, 12, 4), "tied": (5, 4), "readout": (5, 4)},
 }
@@ -333,3 +333,10 @@ def test_the_sweep_file_is_plain_yaml():
     """No `1e-4` that YAML would read as text."""
     text = yaml.safe_dump(read_yaml(PROFILES / "sweep_lambda.yaml"))
     assert "'1e" not in text and "'3e" not in text
+
+
+def test_the_published_programme_moves_with_the_root_seed():
+    """Root 0 is the source's own seeds 0 and 1, root 2 has 2000 and 2001."""
+    found = [study.published_arm(params(seed=root))["runs"] for root in (0, 2)]
+    assert [sorted(runs.seed.unique()) for runs in found] == [[0, 1], [2000, 2001]]
+    assert not set(found[0].val_mse) & set(found[1].val_mse)
