@@ -102,10 +102,10 @@ class Record(_Plain):
             return self.reason
         said = []
         if len(self.parts) > 1:
-            shown = [part.name for part in self.parts if part.word in ("reproduced", "in part")]
-            other = [part.name for part in self.parts if part.name not in shown]
-            named = f"; not: {', '.join(other)}" if len(other) < len(shown) else f": {', '.join(shown)}"
-            said.append(f"{len(shown)} of {len(self.parts)} parts shown{named if shown and other else ''}")
+            named = {word: [part.name for part in self.parts if part.word == word] for word in reversed(WORDS)}
+            most = max(named, key=lambda word: len(named[word]))
+            said.append(f"{len(named[most])} of {len(self.parts)} parts {most}")
+            said += [f"{word}: {', '.join(names)}" for word, names in named.items() if names and word != most]
         part = self.part
         if part.printed in ("smaller", "larger"):
             said.append(f"{part.printed} than printed")
@@ -194,7 +194,7 @@ class Ledger:
 
     def table(self) -> pd.DataFrame:
         """The judgements of this run for a reader, one row per claim, with the part that decides."""
-        rows = {r.claim_id: _row(self.claims[r.claim_id], r) for r in self.records.values()}
+        rows = {id: _row(claim, self.records[id]) for id, claim in self.claims.items() if id in self.records}
         columns = ["verdict", "decided by", "ours", "over its null", "n", "published recipe", "remark"]
         return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("claim").astype({"n": "Int64"})
 
