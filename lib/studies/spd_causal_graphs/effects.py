@@ -202,7 +202,7 @@ def largest_at_random(
     net: TwoLayers, x: Tensor, on: Tensor, inputs: Sequence[int], outputs: Sequence[int], unit: np.ndarray, draws: int,
     rng: torch.Generator,
 ) -> np.ndarray:
-    """The second largest effect of each sign, upwards and downwards, of `random_components`, [draws, 2].
+    """The `extremes` of the effects of `random_components`, [draws, 4].
 
     Args:
         on: bool, [n, J]; unit: [J], what effects are divided by; the others as in `ablation_effects`.
@@ -210,9 +210,13 @@ def largest_at_random(
     rows = []
     for _ in range(draws):
         drawn = random_components(net, rng)._replace(V2=net.V2[:, list(outputs)])
-        ranked = np.sort((mean_effects(drawn, x, on)[list(inputs)].cpu().numpy() / unit).ravel())
-        rows.append([ranked[-2], -ranked[1]])
+        rows.append(extremes(mean_effects(drawn, x, on)[list(inputs)].cpu().numpy() / unit))
     return np.array(rows)
+
+
+def extremes(effects: np.ndarray) -> np.ndarray:
+    """The two largest and the two most negative effects of all, the outermost of each sign first, [4]."""
+    return np.sort(effects, axis=None)[[-1, -2, 0, 1]]
 
 
 def edges(

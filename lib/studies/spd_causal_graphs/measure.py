@@ -10,7 +10,6 @@ from pydantic import Field
 from torch import Tensor
 
 from lib.metrics.recovery import uniqueness
-from lib.params import Params
 from lib.press.runs import reuse
 from lib.rng import generator, numpy_generator, stream_seed
 from lib.sparse_coders import SparseCoder
@@ -33,15 +32,17 @@ from lib.training import evaluate
 
 TAU, LEAST = 0.1, 1e-3
 """A component is active above this importance, and alive if active on more than this share of images."""
+LARGE, PUBLISHED_LEAST = 0.1, 10
+"""The report calls a component alive above this mean |activation|, and averages over no fewer images than these."""
 
 
-class Nulls(Params):
+class Nulls(Decomposing):
     """Of every null."""
 
     null_draws: int = Field(ge=2, description="draws of each null")
 
 
-class Analysing(Decomposing, Nulls):
+class Analysing(Nulls):
     """Of effects and regressions."""
 
     least_images: int = Field(ge=2, description="images an output component must matter on to have effects")
@@ -49,7 +50,7 @@ class Analysing(Decomposing, Nulls):
     most: int = Field(ge=3, description="largest number of predictors in stepwise regression")
 
 
-class Comparing(Decomposing, Coding, Nulls):
+class Comparing(Coding, Nulls):
     """Of components beside transcoders."""
 
 
@@ -75,9 +76,9 @@ def reading(frozen: MLP, dec: Decomposition, own: Data) -> dict[str, float]:
     """What a decomposition is like on held-out images, by both rules of being alive.
 
     Returns:
-        accuracy; l0_1, l0_2, alive_1, alive_2 by importance; large_1, large_2, components whose mean |activation| is
-        above .1, the published rule; kl of the output with both layers masked by their importances, kl_1 with the first
-        alone, without delta; leftover_1, leftover_2, |W - Ŵ| / |W|.
+        accuracy; l0_1, l0_2, alive_1, alive_2 by importance; large_1, large_2 by the published rule (LARGE); kl of the
+        output with both layers masked by their importances, kl_1 with the first alone, without delta; leftover_1,
+        leftover_2, |W - Ŵ| / |W|.
     """
     x = own.pixels(frozen.fc1.weight.device)[1]
     ci, capture = dec.causal_importance(x), dec.capture(x)
@@ -86,7 +87,7 @@ def reading(frozen: MLP, dec: Decomposition, own: Data) -> dict[str, float]:
     for place, (name, g) in enumerate(ci.items(), start=1):
         found[f"l0_{place}"] = float((g > TAU).sum(1).float().mean())
         found[f"alive_{place}"] = int(_alive(g).sum())
-        found[f"large_{place}"] = int((capture.acts[name].abs().mean(0) > 0.1).sum())
+        found[f"large_{place}"] = int((capture.acts[name].abs().mean(0) > LARGE).sum())
         found[f"leftover_{place}"] = float(dec.delta(name).detach().norm() / dec.sites[name].weight.norm())
     with torch.no_grad():
         for name, used in (("kl", masks), ("kl_1", {"fc1": masks["fc1"]})):
@@ -127,7 +128,7 @@ def analysis(params: Analysing, seed: int) -> dict[str, Any]:
         **graph.sparsity(net, x, on, ins, outs, values, params.null_draws, rng),
         "variants": variants(net, x, ci1, on, ins, outs, found.mean, keep, params.orders,
                              _rng(params, "orders", seed, x)),
-        "large_null": causal.largest_at_random(net, x, on, ins, outs, unit, params.null_draws,
+        "large_null": causal.largest_at_random(net, x, on, ins, outs, np.sign(unit), params.null_draws,
                                                _rng(params, "random components", seed, x)),
         **regression.regress_all(a1[:, ins].cpu().numpy(), a2[:, outs].cpu().numpy(), params.most, rng),
         "reads": (net.V1[:, ins] * signs[0]).T.cpu().numpy(), "where": torch.stack(means).cpu().numpy(),
@@ -136,21 +137,28 @@ def analysis(params: Analysing, seed: int) -> dict[str, Any]:
     }
 
 
-def published_reading(params: Decomposing, seed: int) -> dict[str, Any]:
-    """The published arm: alive by activation, bias after the ReLU, no delta, all images, no orientation.
+def published_reading(params: Nulls, seed: int) -> dict[str, Any]:
+    """The published arm: alive by activation, bias after the ReLU, no delta, no orientation.
 
     Returns:
-        needed [J]; flips and n, of the raw path among its 80 % edges; largest, two raw effects of each sign.
+        needed [J] and chance_needed [200], as in `graph.sparsity`; wrong, share of wrong signs by predictor, among the
+        80 % edges; largest [4], the `effects.extremes`, and large_null [draws, 4], those of random components.
+    Source: report_components, causal effects: images where the output's importance is above .1, ten of them at least.
     """
-    _, _, net = restored(params, seed, "published")
-    x = data(params).pixels(net.V1.device)[1]
-    ins, outs = (np.flatnonzero(a.abs().mean(0).cpu() > 0.1) for a in net.activations(x))
-    everywhere = torch.ones(len(x), net.V2.shape[1], dtype=torch.bool, device=x.device)
-    mean = causal.mean_effects(net, x, everywhere, form="published").cpu().numpy()[np.ix_(ins, outs)]
-    path = (net.U1[ins] @ net.V2[:, outs]).cpu().numpy()
-    found, ranked = predictors.flips(path, mean, graph.strongest(mean)), np.sort(mean.ravel())
-    return {"needed": graph.inputs_needed(mean), "flips": found.count, "edges": found.n, "n_inputs": len(ins),
-            "largest": ranked[[-1, -2, 0, 1]]}
+    _, dec, net = restored(params, seed, "published")
+    x, rng = data(params).pixels(net.V1.device)[1], numpy_generator(params.seed, SLUG, "published", seed)
+    ci1, ci2 = (dec.causal_importance(x)[name] for name in ("fc1", "fc2"))
+    on, (large1, large2) = ci2 > TAU, ((a.abs().mean(0) > LARGE).cpu() for a in net.activations(x))
+    ins, outs = np.flatnonzero(large1), np.flatnonzero(large2 & (on.sum(0) >= PUBLISHED_LEAST).cpu())
+    mean = causal.mean_effects(net, x, on, form="published").cpu().numpy()[np.ix_(ins, outs)]
+    on, keep = on[:, outs], graph.strongest(mean)
+    guess = predictors.predictions(net, x, ci1, on, ins, outs, TAU)
+    chance = graph.random_needed(len(ins), len(outs), rng, draws=200)
+    return {"needed": graph.inputs_needed(mean), "chance_needed": chance,
+            "wrong": {step: predictors.flips(path, mean, keep).share for step, path in guess.items()},
+            "largest": causal.extremes(mean),
+            "large_null": causal.largest_at_random(net, x, on, ins, outs, np.ones(len(outs)), params.null_draws,
+                                                   _rng(params, "random components", seed, x))}
 
 
 def transcoders(params: Comparing, seed: int) -> dict[str, Any]:

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.metrics.statistics import Interval, proportion_interval
 from lib.studies.spd_causal_graphs.effects import TwoLayers
 
 STEPS = ("raw path", "oriented path", "path x activation", "gate-aware path")
@@ -24,8 +23,11 @@ class Flips(NamedTuple):
 
     count: int
     n: int
-    share: Interval
-    """Share of the edges with Wilson's interval."""
+
+    @property
+    def share(self) -> float:
+        """Share of the edges."""
+        return self.count / self.n
 
 
 def orientation(activations: Tensor, importances: Tensor, tau: float = 0.1) -> Tensor:
@@ -71,7 +73,7 @@ def predictions(
 
 
 def flips(predicted: np.ndarray, effects: np.ndarray, keep: np.ndarray | None = None) -> Flips:
-    """Kept edges whose predicted sign differs from the effect's, with Wilson's interval of the share.
+    """Kept edges whose predicted sign differs from the effect's.
 
     Args:
         predicted, effects: [I, J]; keep: bool, [I, J], all edges by default.
@@ -80,14 +82,7 @@ def flips(predicted: np.ndarray, effects: np.ndarray, keep: np.ndarray | None = 
     n = int(keep.sum())
     if n == 0:
         raise ValueError("flips: no edge is kept, so no sign can differ")
-    count = int((np.sign(predicted) != np.sign(effects))[keep].sum())
-    return Flips(count, n, proportion_interval(count, n))
-
-
-def pooled_flips(parts: Sequence[Flips]) -> Flips:
-    """The flips of several networks as one share of all their edges."""
-    count, n = sum(part.count for part in parts), sum(part.n for part in parts)
-    return Flips(count, n, proportion_interval(count, n))
+    return Flips(int((np.sign(predicted) != np.sign(effects))[keep].sum()), n)
 
 
 def random_signs(n: int, rng: torch.Generator, like: Tensor) -> Tensor:
@@ -109,5 +104,5 @@ def random_gauge_flips(
     path, shares = net.U1[list(inputs)] @ net.V2[:, list(outputs)], []
     for _ in range(draws):
         turned = random_signs(len(path), rng, path)[:, None] * path
-        shares.append(flips(turned.cpu().numpy(), effects, keep).share.estimate)
+        shares.append(flips(turned.cpu().numpy(), effects, keep).share)
     return np.array(shares)

@@ -193,7 +193,7 @@ def test_the_null_of_the_largest_effects_moves_and_is_scaled():
     on, unit = torch.ones(11, 2, dtype=torch.bool), np.array([1.0, 1.0])
     null = largest_at_random(net, x, on, INS, OUTS, unit, 5, generator(1))
     half = largest_at_random(net, x, on, INS, OUTS, 2 * unit, 5, generator(1))
-    assert null.shape == (5, 2) and np.ptp(null, axis=0).min() > 0
+    assert null.shape == (5, 4) and np.ptp(null, axis=0).min() > 0
     np.testing.assert_allclose(half, null / 2)
 
 

@@ -13,6 +13,7 @@ from lib.files import ROOT
 from lib.params import load
 from lib.studies.spd_causal_graphs import measure, train, train_spd, train_toy
 from lib.studies.spd_causal_graphs import protocol as study
+from lib.studies.spd_causal_graphs.predictors import STEPS
 
 PROFILES = ROOT / "params" / "spd_causal_graphs"
 
@@ -94,10 +95,12 @@ def test_analysis_is_consistent_with_itself():
     assert (found["scores"].top2 <= 1).all() and found["variants"].same_sign.between(0, 1).all()
 
 
-def test_the_published_reading_counts_edges_of_all_components():
+def test_the_published_reading_counts_all_components_on_the_images_where_they_matter():
     found = study.published_reading(tiny(), 0)
-    assert 0 <= found["flips"] <= found["edges"] and len(found["needed"]) <= tiny().components
+    assert 1 <= len(found["needed"]) <= tiny().components and np.ptp(found["chance_needed"]) > 0
+    assert list(found["wrong"]) == list(STEPS) and all(0 <= share <= 1 for share in found["wrong"].values())
     assert found["largest"][0] >= found["largest"][1] >= 0 >= found["largest"][3] >= found["largest"][2]
+    assert found["large_null"].shape == (tiny().null_draws, 4) and np.ptp(found["large_null"], axis=0).min() > 0
 
 
 def test_transcoders_are_swept_and_compared_with_rotations():
