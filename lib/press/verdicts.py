@@ -34,7 +34,7 @@ POWER = 0.8
 _MOST_SEEDS = 10_000
 
 Statistic = Callable[[float], Interval]
-"""Level -> interval: for what is no mean over seeds, such as the place where a curve is steepest."""
+"""Level -> interval, the same at every call: for what is no mean over seeds, such as where a curve is steepest."""
 
 
 class TooFew(ClaimError):
@@ -88,13 +88,12 @@ class Measured:
         for what in (self.values, *self.nulls):
             if not callable(what) and not np.isfinite(np.asarray(what, float)).all():
                 raise TooFew(f"{where}: a value is not finite; decide what it means first")
-        if not callable(self.values):
-            values = np.asarray(self.values, float)
-            if values.ndim < 1 or values.shape[-1] < 2:
-                raise TooFew(f"{where}: one value per seed, two seeds at least, got shape {values.shape}")
-            for null in self.nulls:
-                if not callable(null) and np.ndim(null) and np.shape(null) != values.shape:
-                    raise ClaimError(f"{where}: values {values.shape} and null {np.shape(null)} must share their seeds")
+        shape = () if callable(self.values) else np.shape(self.values)
+        if not callable(self.values) and (not shape or shape[-1] < 2):
+            raise TooFew(f"{where}: one value per seed, two seeds at least, got shape {shape}")
+        for null in self.nulls:
+            if not callable(null) and np.ndim(null) and np.shape(null) != shape:
+                raise ClaimError(f"{where}: values {shape} and null {np.shape(null)} must share their seeds")
 
 
 def student(values: np.ndarray, level: float = 1 - ALPHA) -> Interval:
@@ -137,15 +136,19 @@ class Finding:
 
     @cached_property
     def worst(self) -> int:
-        """Index of the null that decides: the one that leaves the worst word, and of those the least excess."""
+        """Index of the null that decides: the one that leaves the worst word, and of those the worst excess."""
         excesses = self.measured.excesses(1 - ALPHA, self.part.direction == "less")
         codes = _codes_by_null(self.part, self.measured, ALPHA)
-        return min(range(len(excesses)), key=lambda i: (int(codes[i]), float(excesses[i].estimate)))
+        return min(range(len(excesses)), key=lambda i: (int(codes[i]), self._merit(excesses[i])))
 
     def standing(self) -> tuple[float, float]:
         """How well the part stands: the code of its word, then its excess in margins; an identity is never near."""
-        excess = self.excess
-        return float(self.code), math.inf if excess is None else excess.estimate / self.part.margin
+        return float(self.code), math.inf if self.excess is None else self._merit(self.excess)
+
+    def _merit(self, excess: Interval) -> float:
+        """The excess in margins; of an absence what it lacks, since there less is better, or nearer to the null."""
+        size = abs(excess.estimate) if self.part.direction is None else excess.estimate
+        return float(-size if self.part.kind == "absence" else size) / self.part.margin
 
     @property
     def excess(self) -> Interval | None:
@@ -196,7 +199,7 @@ class Verdict:
     findings: tuple[Finding, ...]
     code: np.ndarray
     found: np.ndarray
-    """[k, ...] which parts carry the word after Holm: are present (each, any) or refuted (all)."""
+    """[k, ...] which parts carry the word, after Holm."""
 
     @property
     def word(self) -> str:
@@ -204,18 +207,18 @@ class Verdict:
 
     @property
     def deciding(self) -> Finding:
-        """The part that decides: of a conjunction the worst, else the best found, and where none is, the worst."""
+        """The part that decides, of those that carry the word: the best of one that is enough, else the worst."""
         carrying = [finding for finding, found in zip(self.findings, self.found, strict=True) if found]
-        best = self.claim.combine == "any" or (self.claim.combine == "each" and self.word == "in part")
-        return (max if best and carrying else min)(carrying or self.findings, key=Finding.standing)
+        one_is_enough = self.claim.combine == "any" or (self.claim.combine == "each" and self.word == "in part")
+        return (max if one_is_enough else min)(carrying, key=Finding.standing)
 
 
 def verdict(claim: Claim, parts: Sequence[Measured]) -> Verdict:
     """Judge `claim` by the measured values of its parts.
 
-    *all* is the worst word, where a part counts as refuted only if it is so at Holm's level over the parts; *each* is
-    reproduced if every part is, in part if some part is present at Holm's level, contradicted if some part is so at
-    that level, absent if every part is absent; *any* takes the best part that is present at Holm's level.
+    Before they are combined, what a part shows only by its own level counts as "inconclusive": what a family of k
+    parts shows must hold at Holm's level, or in all k. *all* then has its worst word and *any* its best. *each* is
+    reproduced if every part is, in part if some part is present, contradicted if some part is, absent if every one is.
 
     Args:
         claim: from `lib.press.claims.load`.
@@ -240,7 +243,8 @@ def conclude(
     """The word of a claim, its verdict, and that of the published recipe on the same parts (None: not run).
 
     *artefact* if the printed figure comes out with the published recipe, the matched test refutes the claim, and the
-    figure goes when the other cause (`claim.artefact`) goes. A recipe of the other sign leaves "in part" at most.
+    figure is seen to go when the other cause (`claim.artefact`) goes: refuted, or nothing seen and the figure outside
+    the interval. A recipe of the other sign leaves "in part" at most.
 
     Args:
         published: the parts by the source's own recipe, None for one it does not have.
@@ -251,10 +255,14 @@ def conclude(
         raise ClaimError(f"{claim.id}: names no other cause (artefact), so none can be taken away")
     if recipe is None:
         return found.word, found, None
-    if recipe.code == REPRODUCED and found.code <= ABSENT and cured is not None and cured.code <= INCONCLUSIVE:
+    if recipe.code == REPRODUCED and found.code <= ABSENT and cured is not None and _gone(cured):
         return ARTEFACT, found, recipe
     capped = min(int(found.code), IN_PART) if recipe.code == CONTRADICTED else int(found.code)
     return WORDS[capped], found, recipe
+
+
+def _gone(cured: Verdict) -> bool:
+    return cured.code <= ABSENT or (cured.code == INCONCLUSIVE and cured.deciding.printed in ("smaller", "larger"))
 
 
 def _of_some(claim: Claim, parts: Sequence[Measured | None]) -> Verdict | None:
@@ -292,7 +300,7 @@ def _effect(part: Part, estimate: Interval, excess: Interval, narrow: Interval) 
             as_large |= estimate.below(low) if part.direction == "less" else estimate.above(high)
     present = excess.above(0)
     return np.select(
-        [narrow.inside(-part.margin, part.margin), present & as_large, present, excess.below(0)],
+        [narrow.above(-part.margin) & narrow.below(part.margin), present & as_large, present, excess.below(0)],
         [ABSENT, REPRODUCED, IN_PART, CONTRADICTED], INCONCLUSIVE)
 
 
@@ -305,7 +313,8 @@ def _range(part: Part, estimate: Interval, excess: Interval, narrow: Interval) -
 
 def _absence(part: Part, estimate: Interval, excess: Interval, narrow: Interval) -> np.ndarray:
     if part.direction is None:
-        holds, outside = narrow.inside(-part.margin, part.margin), ~excess.overlaps(-part.margin, part.margin)
+        holds = narrow.above(-part.margin) & narrow.below(part.margin)
+        outside = ~excess.overlaps(-part.margin, part.margin)
     else:
         holds, outside = narrow.below(part.margin), excess.above(part.margin)
     return np.select([holds, outside], [REPRODUCED, CONTRADICTED], INCONCLUSIVE)
@@ -317,37 +326,39 @@ _KINDS = {"effect": _effect, "range": _range, "absence": _absence}
 def _holm(
     parts: Sequence[Part], measured: Sequence[Measured], counts: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
-    """[k, ...] parts whose word `counts`, also at their turn in Holm's levels alpha / k, alpha / (k - 1), ... alpha."""
+    """[k, ...] parts whose word `counts`, also at their turn in Holm's levels alpha / k, alpha / (k - 1), ... alpha.
+
+    Where all k do at alpha, none needs more (Simes 1986): else a claim of all would be shown and that of any be open.
+    """
     k = len(parts)
     found = np.zeros(1, bool)
     for left in range(k, 0, -1):
         codes = np.stack([_codes(part, values, ALPHA / left) for part, values in zip(parts, measured, strict=True)])
         found = found | counts(codes) & (found.sum(0) >= k - left)
-    return found & counts(codes)
+    return (found | counts(codes).all(0)) & counts(codes)
 
 
 def _all(parts: Sequence[Part], measured: Sequence[Measured], codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     refuted = _holm(parts, measured, lambda codes: codes <= ABSENT)
-    kept = np.where((codes <= ABSENT) & ~refuted, INCONCLUSIVE, codes)
+    kept = np.where(refuted, codes, np.maximum(codes, INCONCLUSIVE))
     worst = kept.min(0)
     return worst, kept == worst
+
+
+def _any(parts: Sequence[Part], measured: Sequence[Measured], codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    present = _holm(parts, measured, lambda codes: codes >= IN_PART)
+    kept = np.where(present, codes, np.minimum(codes, INCONCLUSIVE))
+    best = kept.max(0)
+    return best, kept == best
 
 
 def _each(parts: Sequence[Part], measured: Sequence[Measured], codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     present = _holm(parts, measured, lambda codes: codes >= IN_PART)
     opposed = _holm(parts, measured, lambda codes: codes == CONTRADICTED)
-    whole = (codes == REPRODUCED).all(0)
-    combined = np.select([whole, present.any(0), opposed.any(0), (codes == ABSENT).all(0)],
+    kept = np.where(present | opposed | (codes == ABSENT), codes, INCONCLUSIVE)
+    combined = np.select([(codes == REPRODUCED).all(0), present.any(0), opposed.any(0), (kept == ABSENT).all(0)],
                          [REPRODUCED, IN_PART, CONTRADICTED, ABSENT], INCONCLUSIVE)
-    return combined, np.where(combined >= IN_PART, present | whole, opposed)
-
-
-def _any(parts: Sequence[Part], measured: Sequence[Measured], codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    present = _holm(parts, measured, lambda codes: codes >= IN_PART)
-    best = np.where(present, codes, CONTRADICTED).max(0)
-    combined = np.select([present.any(0), (codes == CONTRADICTED).all(0), (codes <= ABSENT).all(0)],
-                         [best, CONTRADICTED, ABSENT], INCONCLUSIVE)
-    return combined, present
+    return combined, np.where(combined >= IN_PART, present, kept == combined)
 
 
 _COMBINE = {"all": _all, "each": _each, "any": _any}

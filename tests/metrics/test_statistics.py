@@ -48,6 +48,29 @@ def test_level_widens_and_the_generator_decides():
     assert st.bootstrap_interval(x, rng=rng()) == st.bootstrap_interval(x, rng=rng())
 
 
+def test_where_an_interval_lies():
+    one = st.Interval(2, 1, 3)
+    assert [one.above(x) for x in (0.9, 1, 2)] == [True, False, False]  # an end is not above itself
+    assert [one.below(x) for x in (2, 3, 3.1)] == [False, False, True]
+    assert [one.holds(x) for x in (0.9, 1, 2, 3, 3.1)] == [False, True, True, True, False]
+    assert [one.inside(*ends) for ends in ((1, 3), (0, 4), (1.1, 3), (1, 2.9))] == [True, True, False, False]
+    assert [one.overlaps(*ends) for ends in ((0, 0.9), (0, 1), (1.5, 2), (3, 4), (3.1, 4), (0, 9))] == [
+        False, True, True, True, False, True]
+
+
+def test_an_interval_turned_round_and_moved():
+    one = st.Interval(2, 1, 4)
+    assert -one == (-2, -4, -1)
+    assert one.shifted(-1.5) == (0.5, -0.5, 2.5) and isinstance(one.shifted(1), st.Interval)
+
+
+def test_many_intervals_are_asked_at_once():
+    many = st.Interval(*np.array([[0.0, 5], [-1, 4], [1, 6]]))
+    assert many.above(2).tolist() == [False, True] and many.below(2).tolist() == [True, False]
+    assert many.holds(0).tolist() == many.inside(-1, 1).tolist() == many.overlaps(-3, -1).tolist() == [True, False]
+    assert np.array_equal(-many, [[0, -5], [-1, -6], [1, -4]]) and np.array_equal(many.shifted(1).low, [0, 5])
+
+
 def test_equal_values_give_an_interval_without_width():
     assert st.bootstrap_interval([2, 2, 2], rng=rng()) == (2, 2, 2)
     assert st.t_interval([2, 2, 2]) == (2, 2, 2)
