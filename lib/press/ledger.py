@@ -15,11 +15,11 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lib import files, params
-from lib.press import claims
+from lib.press import claims, verdicts
 from lib.press.claims import SETTLING, Claim, ClaimError
-from lib.press.verdicts import ARTEFACT, NOT_RUN, RECIPE, UNTESTED, WORDS, Finding, Measured, TooFew, Verdict, conclude
+from lib.press.verdicts import NOT_RUN, UNTESTED, WORDS, Finding, Measured, TooFew, Verdict, conclude
 
-VERDICTS = (*reversed(WORDS), ARTEFACT, UNTESTED)
+VERDICTS = (*reversed(WORDS), verdicts.ARTEFACT, UNTESTED)
 """The seven words; `book/claims.md` says what each means."""
 
 
@@ -61,7 +61,7 @@ class PartRecord(_Plain):
 class Recipe(_Plain):
     """What the source's own recipe gave, and the part that decides that."""
 
-    word: Literal[(*dict.fromkeys(RECIPE), NOT_RUN)]
+    word: Literal[verdicts.RECIPE]
     part: str = ""
     estimate: Estimate | None = None
 
@@ -112,7 +112,7 @@ class Record(_Plain):
         if part.word == "inconclusive" and part.detectable is not None:
             seeds = f"{part.deciding_n:,} seeds would decide" if part.deciding_n else "no number of seeds would decide"
             said.append(f"could have shown {number(part.detectable)}; {seeds}")
-        if self.published.word == "other sign":
+        if self.published.word == verdicts.OTHER_SIGN:
             said.append("the published recipe shows the other sign")
         return "; ".join(said)
 
@@ -220,7 +220,7 @@ def _found(word: str, verdict: Verdict, recipe: Verdict | None) -> dict[str, Any
     published = Recipe(word=NOT_RUN)
     if recipe is not None:
         shown = recipe.deciding
-        published = Recipe(word=RECIPE[int(recipe.code)], part=shown.part.name, estimate=_estimate(shown.estimate))
+        published = Recipe(word=recipe.as_recipe, part=shown.part.name, estimate=_estimate(shown.estimate))
     return {"word": word, "parts": [_part(finding) for finding in verdict.findings],
             "deciding": verdict.findings.index(decided), "published": published}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -25,16 +25,16 @@ CONTRADICTED, ABSENT, INCONCLUSIVE, IN_PART, REPRODUCED = range(5)
 ARTEFACT, UNTESTED = "artefact", "not tested here"
 """The two words that only a whole claim may get."""
 
-RECIPE = ("other sign", "nothing seen", "nothing seen", "other size", "comes out")
-"""What the published recipe did, by the code its values get."""
-NOT_RUN = "not run"
+RECIPE = ("comes out", "other size", "nothing seen", "other sign", "not run")
+"""What the published recipe may have done."""
+COMES_OUT, OTHER_SIZE, NOTHING_SEEN, OTHER_SIGN, NOT_RUN = RECIPE
 
 ALPHA = 0.05
 POWER = 0.8
 _MOST_SEEDS = 10_000
 
 Statistic = Callable[[float], Interval]
-"""Level -> interval, the same at every call: for what is no mean over seeds, such as where a curve is steepest."""
+"""Level -> interval, for what is no mean over seeds, such as where a curve is steepest; called once a level."""
 
 
 class TooFew(ClaimError):
@@ -55,6 +55,10 @@ class Measured:
     values: ArrayLike | Statistic
     nulls: Sequence[ArrayLike | Statistic] = (0.0,)
     seeds: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", _steady(self.values))
+        object.__setattr__(self, "nulls", tuple(_steady(null) for null in self.nulls))
 
     @property
     def n(self) -> int | None:
@@ -94,6 +98,21 @@ class Measured:
         for null in self.nulls:
             if not callable(null) and np.ndim(null) and np.shape(null) != shape:
                 raise ClaimError(f"{where}: values {shape} and null {np.shape(null)} must share their seeds")
+
+
+def _steady(values: ArrayLike | Statistic) -> ArrayLike | Statistic:
+    """Values as they are; a statistic computed once a level, since it may draw."""
+    if not callable(values):
+        return values
+
+    @cache
+    def at(level: float) -> Interval:
+        found = values(level)
+        if not np.isfinite(found).all():
+            raise TooFew(f"a statistic is not finite at level {level:g}: {found}")
+        return found
+
+    return at
 
 
 def student(values: np.ndarray, level: float = 1 - ALPHA) -> Interval:
@@ -186,9 +205,10 @@ class Finding:
         if self.part.printed is None or self.estimate is None:
             return ""
         low, high = self.part.printed.ends
-        if self.estimate.overlaps(low, high):
+        larger = self.estimate.below(low) == (self.part.direction == "less")
+        if self.estimate.overlaps(low, high) or (larger and self.part.printed.at_least):
             return "inside"
-        return "smaller" if self.estimate.below(low) != (self.part.direction == "less") else "larger"
+        return "larger" if larger else "smaller"
 
 
 @dataclass(frozen=True)
@@ -207,10 +227,20 @@ class Verdict:
 
     @property
     def deciding(self) -> Finding:
-        """The part that decides, of those that carry the word: the best of one that is enough, else the worst."""
+        """The part that decides, of those that carry the word: the best where one is enough, else the worst."""
         carrying = [finding for finding, found in zip(self.findings, self.found, strict=True) if found]
-        one_is_enough = self.claim.combine == "any" or (self.claim.combine == "each" and self.word == "in part")
-        return (max if one_is_enough else min)(carrying, key=Finding.standing)
+        return (max if self.claim.combine == "any" else min)(carrying, key=Finding.standing)
+
+    @property
+    def as_recipe(self) -> str:
+        """What a published recipe with this verdict did, one of `RECIPE`."""
+        if self.code >= IN_PART:
+            return COMES_OUT if self.code == REPRODUCED else OTHER_SIZE
+        finding = self.deciding
+        if self.code == CONTRADICTED and finding.part.kind == "absence":
+            return OTHER_SIZE
+        opposed = self.code == CONTRADICTED and finding.excess is not None and finding.excess.below(0)
+        return OTHER_SIGN if opposed else NOTHING_SEEN
 
 
 def verdict(claim: Claim, parts: Sequence[Measured]) -> Verdict:
@@ -257,7 +287,7 @@ def conclude(
         return found.word, found, None
     if recipe.code == REPRODUCED and found.code <= ABSENT and cured is not None and _gone(cured):
         return ARTEFACT, found, recipe
-    capped = min(int(found.code), IN_PART) if recipe.code == CONTRADICTED else int(found.code)
+    capped = min(int(found.code), IN_PART) if recipe.as_recipe == OTHER_SIGN else int(found.code)
     return WORDS[capped], found, recipe
 
 
@@ -324,22 +354,32 @@ _KINDS = {"effect": _effect, "range": _range, "absence": _absence}
 
 
 def _holm(
-    parts: Sequence[Part], measured: Sequence[Measured], counts: Callable[[np.ndarray], np.ndarray]
+    parts: Sequence[Part], measured: Sequence[Measured], counts: Callable[[np.ndarray], np.ndarray],
+    by_null: bool = False,
 ) -> np.ndarray:
     """[k, ...] parts whose word `counts`, also at their turn in Holm's levels alpha / k, alpha / (k - 1), ... alpha.
 
-    Where all k do at alpha, none needs more (Simes 1986): else a claim of all would be shown and that of any be open.
+    The family is the parts, or `by_null` every null of every part, where any one may refute. An identity never errs and
+    is in no family. Where all count at alpha, none needs more (Simes 1986): else a claim of all would be shown and that
+    of any be open.
     """
-    k = len(parts)
+    pairs = list(zip(parts, measured, strict=True))
+    judge = _codes_by_null if by_null else lambda *part: [_codes(*part)]
+    sizes = [(part.kind != "identity") * (len(values.nulls) if by_null else 1) for part, values in pairs]
+    owner = np.repeat(np.arange(len(pairs)), sizes)  # [tests] the part of each test
     found = np.zeros(1, bool)
-    for left in range(k, 0, -1):
-        codes = np.stack([_codes(part, values, ALPHA / left) for part, values in zip(parts, measured, strict=True)])
-        found = found | counts(codes) & (found.sum(0) >= k - left)
-    return (found | counts(codes).all(0)) & counts(codes)
+    for left in range(len(owner), 0, -1):
+        codes = np.stack([code for i in np.unique(owner) for code in judge(*pairs[i], ALPHA / left)])
+        found = found | counts(codes) & (found.sum(0) >= len(owner) - left)
+    plain = counts(np.stack([_codes(*pair, ALPHA) for pair in pairs]))  # [k, ...]
+    if len(owner):
+        found = found | counts(codes).all(0)  # codes of the last round, at alpha
+    shown = [found[owner == i].any(0) if i in owner else plain[i] for i in range(len(pairs))]
+    return np.stack(shown) & plain
 
 
 def _all(parts: Sequence[Part], measured: Sequence[Measured], codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    refuted = _holm(parts, measured, lambda codes: codes <= ABSENT)
+    refuted = _holm(parts, measured, lambda codes: codes <= ABSENT, by_null=True)
     kept = np.where(refuted, codes, np.maximum(codes, INCONCLUSIVE))
     worst = kept.min(0)
     return worst, kept == worst
@@ -354,7 +394,7 @@ def _any(parts: Sequence[Part], measured: Sequence[Measured], codes: np.ndarray)
 
 def _each(parts: Sequence[Part], measured: Sequence[Measured], codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     present = _holm(parts, measured, lambda codes: codes >= IN_PART)
-    opposed = _holm(parts, measured, lambda codes: codes == CONTRADICTED)
+    opposed = _holm(parts, measured, lambda codes: codes == CONTRADICTED, by_null=True)
     kept = np.where(present | opposed | (codes == ABSENT), codes, INCONCLUSIVE)
     combined = np.select([(codes == REPRODUCED).all(0), present.any(0), opposed.any(0), (kept == ABSENT).all(0)],
                          [REPRODUCED, IN_PART, CONTRADICTED, ABSENT], INCONCLUSIVE)

@@ -213,7 +213,7 @@ def test_the_remark_says_what_the_word_alone_does_not(book):
     other_sign = own.judge("SP-1", measured(1.5), published=measured(0.5))
     assert (other_sign.word, other_sign.remark) == ("in part", "the published recipe shows the other sign")
     one_of_two = own.judge("SP-2", [measured(1.5), measured(0.5)])
-    assert one_of_two.remark == "1 of 2 parts shown: loss over S = 0.8"
+    assert one_of_two.remark == "1 of 2 parts reproduced; contradicted: loss over S = 0.9"
     unknown = own.judge("SP-1", Measured([0.9, 1.5], [1.0])).remark
     assert re.fullmatch(r"could have shown [\d.]+; \d+ seeds would decide", unknown)
 

@@ -74,13 +74,13 @@ EFFECTS = [  # mean, half-width of the 95 % interval, what is printed, word, whe
     (0.0, 0.5, PRINTED, AB, "smaller"),
     (-2.0, 1.0, PRINTED, CO, "smaller"),
     (2.5, 1.0, AT_LEAST, RE, "inside"),  # reaches it
-    (5.0, 1.0, AT_LEAST, RE, "larger"),  # exceeds it
+    (5.0, 1.0, AT_LEAST, RE, "inside"),  # exceeds it, as claimed
     (1.8, 1.0, AT_LEAST, PA, "smaller"),
     (2.5, 1.0, SPAN, RE, "inside"),
     (4.5, 1.0, SPAN, RE, "inside"),
     (1.5, 1.0, SPAN, PA, "smaller"),
     (5.5, 1.0, SPAN, PA, "larger"),
-    (5.5, 1.0, {**SPAN, "at_least": True}, RE, "larger"),
+    (5.5, 1.0, {**SPAN, "at_least": True}, RE, "inside"),
     (1.5, 1.0, {**SPAN, "at_least": True}, PA, "smaller"),
 ]
 
@@ -225,7 +225,8 @@ def test_two_parts(pair, combine):
     assert tuple(finding.word for finding in found.findings) == pair
     assert found.word == dict(zip(("all", "each", "any"), words, strict=True))[combine]
     best, worst = sorted(pair, key=[RE, PA, IN, AB, CO].index)
-    decides = {"all": worst, "any": best, "each": best if found.word == PA else found.word}[combine]
+    weakest_shown = PA if PA in pair else RE
+    decides = {"all": worst, "any": best, "each": weakest_shown if found.word == PA else found.word}[combine]
     assert found.deciding.word == decides
 
 
@@ -284,9 +285,45 @@ def test_holm_steps_down_as_far_as_it_goes():
     assert [*combined.found] == [1, 1, 1, 0, 0]
 
 
+def test_the_family_that_may_refute_is_every_null_and_an_identity_is_in_none():
+    one, two = part(), part(nulls=["a", "b"])
+    below = Measured(-BARELY)  # at p = .026: refuted alone, not as one of two
+    above = -BARELY - SAYS[RE]  # a null that lies far below
+    assert verdict(claim(one), [below]).word == CO
+    assert verdict(claim(one, part("identity")), [below, Measured(True)]).word == CO
+    assert verdict(claim(two), [Measured(-BARELY, (0.0, above))]).word == IN
+    assert verdict(claim(two), [Measured(-SHOWN, (0.0, -SHOWN - SAYS[RE]))]).word == CO
+    assert verdict(claim(two), [Measured(UNSHOWN + 5, (0.0, 1.0))]).word == RE  # presence needs every null: no family
+    assert verdict(claim(one, part("identity"), combine="any"), [Measured(BARELY), Measured(False)]).word == RE
+    assert verdict(claim(part("identity"), part("identity")), [Measured(True), Measured(True)]).word == RE
+
+
+def test_a_recipe_on_its_null_shows_nothing_and_one_that_breaks_an_absence_another_size():
+    span = part("range", range=(2.0, 3.0), direction="more", margin=0.5)
+    on_null = verdict(claim(span), [Measured(around(0, 0.1))])
+    assert (on_null.word, on_null.as_recipe) == (CO, "nothing seen")
+    assert verdict(claim(span), [Measured(around(-3, 0.1))]).as_recipe == "other sign"
+    assert verdict(claim(part("absence")), [Measured(around(5, 0.1))]).as_recipe == "other size"
+    assert verdict(claim(part("identity")), [Measured(False)]).as_recipe == "nothing seen"
+
+
+def test_a_statistic_is_computed_once_a_level_and_must_be_finite():
+    asked = []
+
+    def drawn(level: float) -> Interval:
+        asked.append(level)
+        return Interval(3.0, 2.5, 3.5)
+
+    found = verdict(claim(part()), [Measured(drawn, seeds=7)])
+    assert found.word == RE and found.deciding.excess and found.deciding.estimate
+    assert len(asked) == len(set(asked)) and found.deciding.measured.n == 7
+    with pytest.raises(verdicts.TooFew, match="a statistic is not finite"):
+        verdict(claim(part()), [Measured(lambda level: Interval(0.0, math.nan, 1.0))])
+
+
 @pytest.mark.parametrize("combine, means, decides", [
     ("all", (3.0, 2.0, 4.0), 1), ("each", (3.0, 2.0, 4.0), 1), ("any", (3.0, 2.0, 4.0), 2),
-    ("each", (3.0, 0.0, 4.0), 2),  # in part: the best that is there
+    ("each", (3.0, 0.0, 4.0), 0),  # in part: the weakest that is there
     ("all", (-3.0, -4.0, 2.0), 1), ("each", (-3.0, -4.0, 0.0), 1), ("any", (-3.0, -4.0, -2.0), 2),
     ("all", (0.2, 0.1, 2.0), 1), ("any", (0.2, 0.1, -3.0), 0),
 ])
@@ -304,8 +341,9 @@ def test_of_absences_the_one_nearest_to_fail_decides_and_an_identity_never_does_
 
 
 def test_thousands_of_claims_are_judged_as_one_by_one():
-    means, spreads = np.array([1.5, 1.5, 0.3])[:, None, None], np.array([1, 1, 0.8])[:, None, None]
-    values = means + spreads * np.random.default_rng(0).normal(size=(3, 50, 5))
+    rng = np.random.default_rng(0)
+    means = rng.uniform(-2, 3, (3, 50, 1)) * np.array([1, 1, 0.5])[:, None, None]
+    values = means + 0.8 * rng.normal(size=(3, 50, 5))
     for combine in ("all", "each", "any"):
         three = claim(part(), part(nulls=["a", "b"]), part("absence"), combine=combine)
         together = verdict(three, [Measured(values[0]), Measured(values[1], (0.0, values[2])), Measured(values[2])])
@@ -313,7 +351,7 @@ def test_thousands_of_claims_are_judged_as_one_by_one():
                  for a, b, c in np.moveaxis(values, 1, 0)]
         assert [verdicts.WORDS[code] for code in together.code] == [one.word for one in alone]
         assert np.array_equal(together.found, np.stack([one.found for one in alone], axis=1))
-        assert len(set(together.code)) >= 3
+        assert len(set(together.code)) >= 2
 
 
 # The published recipe and the other cause -----------------------------------------------------------------------------
@@ -328,7 +366,7 @@ LARGE = part(printed={"value": 3.0})
 def test_the_published_recipe_has_words_of_its_own_and_caps_a_claim_it_does_not_show(published, recipe, ours):
     values = around(3, 0.5) if ours == RE else SAYS[ours]
     word, found, read = conclude(claim(LARGE), [Measured(values)], [Measured(published)])
-    assert (found.word, verdicts.RECIPE[int(read.code)]) == (ours, recipe)
+    assert (found.word, read.as_recipe) == (ours, recipe)
     assert word == (PA if (ours, recipe) == (RE, "other sign") else ours)
 
 
