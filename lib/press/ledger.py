@@ -109,7 +109,9 @@ class Record(_Plain):
         part = self.part
         if part.printed in ("smaller", "larger"):
             said.append(f"{part.printed} than printed")
-        if part.word == "inconclusive" and part.detectable is not None:
+        if self.word == "inconclusive" and part.word != self.word:
+            said.append(f"{part.word} by its own level, not by that of all comparisons together")
+        if self.word == "inconclusive" and part.detectable is not None:
             seeds = f"{part.deciding_n:,} seeds would decide" if part.deciding_n else "no number of seeds would decide"
             said.append(f"could have shown {number(part.detectable)}; {seeds}")
         if self.published.word == verdicts.OTHER_SIGN:

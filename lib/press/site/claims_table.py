@@ -98,8 +98,9 @@ def table(label: str, chapters: Mapping[str, str]) -> str:
     known, here = claims.load(), records(label)
     others = {name: kept.kept(name) for name in KEPT if name != label}
     amended = sum(bool(claim.history) for claim in known.values())
+    beside = ", ".join(f"{KEPT[name]} {len(found) or 'none'}" for name, found in others.items())
     blocks = [f"{_count(len(known), 'claim')}. The rules of {amended} were changed after they were first written; "
-              "under *rule and source* stands when, and why."]
+              f"under *rule and source* stands when, and why. Claims kept from other runs: {beside}."]
     head = "".join(f"<th>{name}</th>" for name in COLUMNS)
     for letters, project in claims.PROJECTS.items():
         rows = [_Row(claim, here.get(id), {name: found[id] for name, found in others.items() if id in found}, label,
