@@ -170,6 +170,11 @@ class Claim(_Strict):
         return {"id": self.id, "combine": self.combine, "artefact": bool(self.artefact), "parts": parts}
 
     @property
+    def amended(self) -> int:
+        """How often a deciding field was changed after the claim was first written."""
+        return sum(not change.change.startswith("Added") for change in self.history)
+
+    @property
     def rule(self) -> str:
         """Digest of the deciding fields."""
         return files.digest(self.deciding())

@@ -107,7 +107,7 @@ class Record(_Plain):
             said.append(f"{len(named[most])} of {len(self.parts)} parts {most}")
             said += [f"{word}: {', '.join(names)}" for word, names in named.items() if names and word != most]
         part = self.part
-        if part.printed in ("smaller", "larger"):
+        if part.printed in ("smaller", "larger") and part.word != "contradicted":
             said.append(f"{part.printed} than printed")
         if self.word == "inconclusive" and part.word != self.word:
             said.append(f"{part.word} by its own level, not by that of all comparisons together")
@@ -272,11 +272,3 @@ def in_order(records: Iterable[Record]) -> dict[str, Record]:
     """Records by claim id, in the order of `book/claims.yml`."""
     found = {record.claim_id: record for record in records}
     return {id: found[id] for id in claims.load() if id in found}
-
-
-def missing(study: str, label: str) -> list[str]:
-    """Ids of `study`'s claims without a record under `label`; none while the study has no chapter yet."""
-    if not (files.ROOT / "book" / "studies" / f"{study}.md").is_file():
-        return []
-    recorded = results(label)
-    return [id for id in claims.of_study(study) if id not in recorded]

@@ -234,12 +234,6 @@ def test_a_damaged_or_outdated_file_of_records_is_refused(book, text, message):
         ledger.results("smoke")
 
 
-def test_a_landed_study_with_a_missing_claim_is_reported(book):
-    book.ledger().judge("SP-2", [measured(1.5)] * 2)
-    assert ledger.missing(PHASES, "quick") == ["SP-1"]
-    assert ledger.missing(TOPOLOSS, "quick") == []  # no chapter yet
-
-
 def test_kept_records_are_read_from_the_tree(book):
     given = book.keep("fresh_seeds", "SP-1", measured(1.5))
     assert kept.kept("fresh_seeds") == {"SP-1": given} and kept.kept("long") == ledger.results("quick") == {}

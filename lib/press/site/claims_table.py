@@ -97,7 +97,7 @@ def table(label: str, chapters: Mapping[str, str]) -> str:
     """
     known, here = claims.load(), records(label)
     others = {name: kept.kept(name) for name in KEPT if name != label}
-    amended = sum(bool(claim.history) for claim in known.values())
+    amended = sum(claim.amended > 0 for claim in known.values())
     beside = ", ".join(f"{KEPT[name]} {len(found) or 'none'}" for name, found in others.items())
     blocks = [f"{_count(len(known), 'claim')}. The rules of {amended} were changed after they were first written; "
               f"under *rule and source* stands when, and why. Claims kept from other runs: {beside}."]
@@ -178,10 +178,12 @@ class _Row:
     def rule(self) -> str:
         """The rule with its margins, the source and every change, folded away."""
         claim, (key, _, place) = self.claim, self.claim.source.partition(", ")
-        chip = f' <span class="amended">amended {len(claim.history)} ×</span>' if claim.history else ""
+        chip = f' <span class="amended">amended {claim.amended} ×</span>' if claim.amended else ""
         lines = [COMBINE[claim.combine] if len(claim.parts) > 1 else "", "\n".join(map(self._part, claim.parts)),
                  f"Another cause that would make the number: {_sentence(claim.artefact)}" if claim.artefact else "",
                  f"Source: {{cite:t}}`{key}`, {_text(place)}.",
+                 "Printed besides: " * bool(claim.prints)
+                 + "; ".join(f"{_text(name)}: {_value(value)}" for name, value in claim.prints.items()),
                  "\n".join(f"- {change.date}: {_sentence(change.change)}" for change in claim.history)]
         folded = "\n\n".join(filter(None, lines))
         return f'<details class="rule"><summary>rule and source{chip}</summary>\n\n{folded}\n\n</details>'
@@ -203,7 +205,7 @@ class _Row:
         several = len(self.claim.parts) > 1
         figures = [f"{_figure(part)} {_quiet(_text(part.name)) * several}"
                    for part in sorted(self.claim.parts, key=lambda part: part is not first) if part.printed]
-        figures += [f"{_value(value)} {_quiet(_text(name))}" for name, value in self.claim.prints.items()]
+        figures += [f"{_quiet(f'{_text(name)}:')} {_value(value)}" for name, value in self.claim.prints.items()]
         more = [_quiet(f"and {len(figures) - 3} more")] if len(figures) > 3 else []
         return [*figures[:3], *more] or [_quiet("no number")]
 
