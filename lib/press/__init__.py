@@ -13,7 +13,10 @@ previous execution in place and no kernel behind. Unchanged pages are kept; chan
     keys          the library files that code reaches, and a digest of what they do
     runs          runs computed once, by content; resumable; collected into one table
     lock          one process at a time
-    claims        the claims and the verdicts chapters reach
+    claims        what the book tests: claims of parts
+    verdicts      from measured values to a word
+    calibration   how often those words are false
+    ledger        what the runs found, written and read
     prose         numbers the prose quotes
     provenance    versions, device and processor of a result
     display       how far the jobs are, on a terminal or as plain lines
