@@ -15,8 +15,11 @@ FLOORS = (
     ("studies", "press"),
 )
 """Rooms of `lib` from the ground up. A room imports rooms of lower floors alone, so that none can form a ring."""
-OPEN_TO_PAGES = ("press.prose", "press.runs", "press.provenance", "press.claims", "press.verdicts")
-"""What a page may use of the press, beside the library: numbers in its prose, runs made once, what it was made with."""
+OPEN_TO_PAGES = (
+    "press.prose", "press.runs", "press.provenance", "press.claims", "press.verdicts", "press.calibration",
+)
+"""What a page may use of the press, beside the library: numbers in its prose, runs made once, what it was made with,
+how claims are judged."""
 OPEN_TO_STUDIES = ("press.runs", "press.ledger")
 """What a study may import of the press; the press imports no study, it runs them by name."""
 

@@ -66,3 +66,48 @@ def _coverage(ax: Axes, coverage: pd.DataFrame, level: float) -> None:
     ax.set_yticks([0, 0.25, 0.5, 0.75, level])
     ax.set_xlabel("seeds per experiment")
     ax.set_ylabel("share that hold the truth")
+
+
+def promise_kept(shares: pd.DataFrame, promised: float, profiles: Mapping[str, int]) -> Figure:
+    """How often simulated claims get a false word, and how often a true one, against the number of seeds.
+
+    Args:
+        shares: `false_presence`, `false_absence` and `power` by `shape` of the seeds (at most four), `claim` and `n`.
+        promised: the share of false words that is promised; grey below.
+        profiles: number of seeds by what uses them; marked where power is read.
+    """
+    fig, axes = style.figure("page", aspect=0.5, cols=3, width_ratios=[1, 1, 1.7])
+    shapes, numbers = (shares.index.unique(level) for level in ("shape", "n"))
+    colours = dict(zip(shapes, (style.BLACK, style.ORANGE, style.BLUE, style.GREEN), strict=False))
+    worst = shares[["false_presence", "false_absence"]].groupby(level=["shape", "n"]).max()
+    for ax, column in zip(axes, worst, strict=False):
+        for shape, color in colours.items():
+            ax.plot(worst[column][shape], ".-", color=color)
+        style.null_band(ax, 0, promised, label=None)
+        ax.set_ylim(0, 1.25 * worst.to_numpy().max())
+    style.corner_key(axes[0], 0.04, 0.98, 0.08, colours)
+    _power(axes[2], shares["power"], colours, profiles)
+    axes[0].set_ylabel("share of simulated claims")
+    axes[1].set_yticklabels([])
+    for ax, what in zip(axes, ("falsely there", "falsely absent", "found at twice the margin"), strict=True):
+        ax.set_xlabel(f"seeds:\n{what}")
+        ax.set_xscale("log")
+        ax.set_xticks(numbers, numbers)
+        ax.minorticks_off()
+    axes[2].set_xlim(left=numbers.min() / 2.3)
+    return fig
+
+
+def _power(ax: Axes, power: pd.Series, colours: Mapping[str, str], profiles: Mapping[str, int]) -> None:
+    """The first claim's lines solid, the hardest one's dashed; grey lines at the profiles' numbers of seeds."""
+    for claim, line in ((power.index[0][1], "-"), (power.groupby(level="claim").mean().idxmin(), "--")):
+        for shape, color in colours.items():
+            ax.plot(power.xs((shape, claim), level=("shape", "claim")), line, color=color)
+        start = power.xs(claim, level="claim").groupby(level="n").mean()
+        style.direct_label(ax, start.index[0], start.iloc[0], claim.replace(" ", "\n", 1), side="left")
+    used = {n: ", ".join(name for name, its in profiles.items() if its == n) for n in sorted(set(profiles.values()))}
+    for n in used:
+        ax.axvline(n, color=style.NULL, linewidth=0.8, zorder=0)
+    lines = "\n".join(f"{n} {names}" for n, names in used.items())
+    style.direct_label(ax, min(used), 0.2, lines, style.NULL)
+    ax.set_ylim(0, 1.02)

@@ -16,6 +16,7 @@ previous execution in place and no kernel behind. Unchanged pages are kept; chan
     lock          one process at a time
     claims        the claims of the book, as checked objects
     verdicts      from measured values to a word: pure functions
+    calibration   how often those words are false
     ledger        what a chapter judged, and the records of it
     kept          records kept in the tree; fresh seeds
     prose         numbers the prose quotes

@@ -319,7 +319,8 @@ def test_a_row_shows_what_decides(book: BookOfClaims):
                  "0.82, 0.87", "high", "loss over S = 0.9", "0.5 [0.49", "nats, n\u00a0=\u00a05",
                  "over its null -0.5 [", "margin 0.1", "comes out", "Scope: toys.",
                  "The published number cannot tell: it is floored.",
-                 "1 of 2 parts reproduced; contradicted: loss over S = 0.9.", "Every part must hold.", "{cite:t}`someone`, page 3.",
+                 "1 of 2 parts reproduced; contradicted: loss over S = 0.9.", "Every part must hold.",
+                 "{cite:t}`someone`, page 3.",
                  "(more than its null): loss at S = 0.85. Its null: no peak: 1. Margin 0.1 nats: a tenth of the loss.",
                  "exploratory"):
         assert text in shown, text

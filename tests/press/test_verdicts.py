@@ -122,7 +122,7 @@ def test_the_printed_figure_is_compared_with_the_estimate_and_the_null_with_the_
     (3.5, 0.6, 0.0, PA),  # below the range by more than the margin
     (8.0, 0.9, 0.0, PA),  # beyond it: off the null on the claimed side all the same
     (0.5, 2.0, 0.0, IN),
-    (0.2, 0.5, 0.0, CO),  # no further from the null than the margin
+    (0.2, 0.9, 0.0, CO),  # no further from the null than the margin: the 90 % interval decides
     (0.5, 0.4, 0.0, CO),  # that too, although off it
     (-3.0, 1.0, 0.0, CO),  # on the null's side
     (5.0, 0.4, 6.5, CO),  # in the range, where the null is above
@@ -158,6 +158,7 @@ def test_an_identity_holds_or_does_not(values, word):
     assert found.word == word
     assert (found.estimate, found.excess, found.spread, found.detectable, found.deciding_n) == (None,) * 5
     assert found.printed == ""
+    assert judged({**part("identity"), "printed": {"value": 1.0}}, True).printed == ""
 
 
 # Nulls ----------------------------------------------------------------------------------------------------------------
@@ -179,6 +180,7 @@ def test_of_two_nulls_of_an_absence_the_one_farther_off_decides():
         sign = -1 if direction == "less" else 1
         found = judged(part("absence", direction=direction, nulls=["a", "b"]), values, sign * 0.1, sign * -0.5)
         assert (found.word, found.worst) == (RE, 1)
+    assert judged(part("absence", nulls=["a", "b"]), around(0, 0.1), 0.5, 0.1).worst == 0  # on either side
 
 
 def test_a_null_of_the_same_seeds_is_taken_off_seed_by_seed():
@@ -201,6 +203,8 @@ def test_a_statistic_is_judged_as_values_with_its_interval(mean, half, word):
         assert found.word == word and found.excess == pytest.approx((mean, mean - half, mean + half), abs=1e-6)
         assert (found.spread, found.detectable, found.deciding_n, found.measured.n) == (None, None, None, None)
     assert judged(part(direction="less"), statistic(5.0 - mean, half), 5.0).word == word
+    mixed = judged(part(), around(mean, half), statistic(mean, half))
+    assert (mixed.word, mixed.spread) == (word, None)
     assert Measured(statistic(mean, half), seeds=7).n == 7
 
 
@@ -250,6 +254,7 @@ UNSHOWN = shown_below(0.051)
     ("each", (BARELY, SHOWN), RE, [1, 1]),
     ("each", (BARELY, shown_below(0.026, 0.95)), PA, [1, 1]),  # both, one of them small
     ("each", (UNSHOWN, SHOWN), PA, [0, 1]),
+    ("each", (around(0.83, 0.2), OPEN), IN, [0, 1]),  # absent by its own level, there by Holm's: not there
     ("each", (-SHOWN, OPEN), CO, [1, 0]),
     ("each", (-BARELY, OPEN), IN, [1, 1]),
     ("each", (-BARELY, -BARELY), CO, [1, 1]),
@@ -448,7 +453,7 @@ def test_what_cannot_be_judged_is_refused(parts, error, message):
     assert caught.type is error
 
 
-@pytest.mark.parametrize("values", [1, [1.0, 1.0], "True", [], statistic(1, 1)])
+@pytest.mark.parametrize("values", [1, [1.0, 1.0], "True", [], np.array([], bool), statistic(1, 1)])
 def test_an_identity_takes_truth_values_alone(values):
     with pytest.raises(ClaimError, match="part 0: an identity takes truth values"):
         verdict(claim(part("identity")), [Measured(values)])
