@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable
@@ -133,7 +134,8 @@ def _execute_notebook(
         cell.metadata["tags"] = [tag for tag in cell.metadata.get("tags", []) if tag != GOES_ON]
         if error := held.get(cell.id):
             cell.outputs += error
-            broken.append(f"cell {number}: {error[0].ename}: {error[0].evalue or cell.source.strip()}")
+            said = textwrap.shorten(error[0].evalue or cell.source, 200)
+            broken.append(f"cell {number}: {error[0].ename}: {said}")
     return done, broken
 
 
