@@ -8,7 +8,7 @@ from lib import params
 from lib.files import BUILD
 from lib.press import provenance
 from lib.press.claims import ClaimError
-from lib.press.jobs import Job, Press, Stopped
+from lib.press.jobs import Job, Press, Stopped, broken_text
 from lib.press.pages import DEFAULT_PROFILE, Page, PageError, Request, all_pages, find_page, made_as, profiles
 
 
@@ -152,7 +152,8 @@ def plan(requests: list[Request], force: bool) -> list[Job]:
         else:
             request.write_results(request.stored()["metadata"]["book"])
         renewed = ", with its new prose" if "page" in changed else ""
-        print(f"{request.page.name} [{request.label}]: kept{renewed}")
+        broken = request.stored()["metadata"]["book"].get("broken")
+        print(f"{request.page.name} [{request.label}]: kept{renewed}{f'; {broken_text(broken)}' if broken else ''}")
     return jobs
 
 

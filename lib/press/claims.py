@@ -6,6 +6,7 @@ matter (its margin); `lib.press.verdicts` turns measured values into a word.
 from __future__ import annotations
 
 import datetime
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -90,7 +91,8 @@ class Printed(_Strict):
     @property
     def effect(self) -> float:
         """Size of the printed effect, the least of a range."""
-        return min(abs(end - self.against) for end in self.ends)
+        low, high = self.ends
+        return 0.0 if low <= self.against <= high else min(abs(end - self.against) for end in self.ends)
 
 
 class Part(_Strict):
@@ -113,22 +115,27 @@ class Part(_Strict):
     @model_validator(mode="after")
     def _decidable(self) -> Self:
         if self.kind == "identity":
-            if (self.nulls, self.margin, self.range, self.direction) != ((), None, None, None):
-                raise ValueError(f"{self.name}: an identity has no null, direction, range or margin")
+            if (self.nulls, self.margin, self.range, self.direction, self.printed) != ((), None, None, None, None):
+                raise ValueError(f"{self.name}: an identity has no null, direction, range, margin or printed figure")
             return self
         if self.margin is None or not self.why.strip():
             raise ValueError(f"{self.name}: {self.kind} needs a margin and why it is that")
-        if not self.nulls:
-            raise ValueError(f"{self.name}: {self.kind} needs a null")
+        if not self.nulls or len(set(self.nulls)) < len(self.nulls):
+            raise ValueError(f"{self.name}: {self.kind} needs a null, and no null twice")
         if (self.kind == "range") != (self.range is not None):
             raise ValueError(f"{self.name}: a range, and nothing else, says its range")
         if self.range is not None and self.range[0] >= self.range[1]:
             raise ValueError(f"{self.name}: range [{self.range[0]:g}, {self.range[1]:g}] is empty")
+        if self.range is not None and self.margin >= self.range[1] - self.range[0]:
+            raise ValueError(f"{self.name}: margin {self.margin:g} is as wide as the range")
         if self.kind != "absence" and self.direction is None:
             raise ValueError(f"{self.name}: {self.kind} needs a direction, more or less")
         if self.kind == "effect" and self.printed is not None and self.margin >= self.printed.effect:
             raise ValueError(f"{self.name}: margin {self.margin:g} is as large as the printed effect "
                              f"{self.printed.effect:g}: nothing could be absent and the printed figure true")
+        if self.kind == "effect" and self.printed is not None:
+            if (self.printed.ends[0] < self.printed.against) != (self.direction == "less"):
+                raise ValueError(f"{self.name}: the printed figure lies on the other side of its null than is claimed")
         return self
 
 
@@ -165,9 +172,9 @@ class Claim(_Strict):
 
     def deciding(self) -> dict[str, Any]:
         """What the verdict follows from, prose apart: a comma in a statement leaves it as it is."""
-        fields = ("kind", "direction", "unit", "margin", "range", "printed")
+        fields = {"name", "kind", "direction", "unit", "margin", "range", "printed"}
         parts = [{**part.model_dump(include=fields), "nulls": len(part.nulls)} for part in self.parts]
-        return {"id": self.id, "combine": self.combine, "artefact": bool(self.artefact), "parts": parts}
+        return {"id": self.id, "combine": self.combine, "artefact": bool(self.artefact.strip()), "parts": parts}
 
     @property
     def amended(self) -> int:
@@ -189,8 +196,8 @@ def load(path: Path | None = None) -> dict[str, Claim]:
     """
     path = path or files.ROOT / "book" / "claims.yml"
     try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+        entries = yaml.load(path.read_text(encoding="utf-8"), Loader=_OnceLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ClaimError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(entries, list):
         raise ClaimError(f"{path}: expected a list of claims, got {type(entries).__name__}")
@@ -198,9 +205,11 @@ def load(path: Path | None = None) -> dict[str, Claim]:
     for place, entry in enumerate(entries, start=1):
         name = entry.get("id", f"entry {place}") if isinstance(entry, dict) else f"entry {place}"
         try:
-            claim = Claim.model_validate(entry)
+            # In JSON mode a list is taken for a tuple and a date as text, all else stays strict.
+            claim = Claim.model_validate_json(json.dumps(entry, default=str), strict=True)
         except ValidationError as error:
-            raise ClaimError("\n".join(f"{path}: {name}: {_problem(e)}" for e in error.errors())) from None
+            told = [_problem(e) for e in error.errors() if e["type"] != "too_short" or error.error_count() == 1]
+            raise ClaimError("\n".join(f"{path}: {name}: {problem}" for problem in told)) from None
         if claim.id in claims:
             raise ClaimError(f"{path}: {claim.id}: the id stands twice")
         claims[claim.id] = claim
@@ -210,6 +219,20 @@ def load(path: Path | None = None) -> dict[str, Claim]:
 def of_study(study: str) -> dict[str, Claim]:
     """The claims that `study` decides, by id."""
     return {id: claim for id, claim in load().items() if claim.study == study}
+
+
+class _OnceLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a mapping with the same key twice; what a merge (`<<`) brings may be replaced."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [] if hasattr(node, "merged") else [key.value for key, _ in node.value]
+        if twice := next((key for key, _ in node.value if keys.count(key.value) > 1), None):
+            raise yaml.constructor.ConstructorError(None, None, f"key {twice.value!r} is given twice", twice.start_mark)
+        return super().construct_mapping(node, deep)
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        node.merged = True  # from here on its own keys stand beside those they replace
+        super().flatten_mapping(node)
 
 
 def _problem(error: Any) -> str:

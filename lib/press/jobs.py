@@ -208,9 +208,13 @@ def _failure_text(job: Job) -> str:
 
 def _broken_text(job: Job) -> str:
     """What a reader's own values broke; the notebook is whole."""
-    count = "1 check does" if len(job.broken) == 1 else f"{len(job.broken)} checks do"
-    lines = [f"{job.name}: done; {count} not hold with these values:", *(f"  {line}" for line in job.broken)]
-    return "\n".join([*lines, f"  notebook: {_shown(job.request.output)}"])
+    return f"{job.name}: done; {broken_text(job.broken)}\n  notebook: {_shown(job.request.output)}"
+
+
+def broken_text(broken: list[str]) -> str:
+    """How many checks a reader's own values break, and which, a line each."""
+    count = "1 check does" if len(broken) == 1 else f"{len(broken)} checks do"
+    return "\n".join([f"{count} not hold with these values:", *(f"  {line}" for line in broken)])
 
 
 def _shown(path: Path) -> Path:

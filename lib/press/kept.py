@@ -6,12 +6,16 @@ profiles that take hours.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lib import files, params
 from lib.files import digest, write_json
 from lib.press import claims, ledger
+from lib.press.claims import SETTLING, ClaimError
 from lib.press.ledger import Record
 from lib.press.pages import DEFAULT_PROFILE, Page, PageError, Request, made_as
 
@@ -19,13 +23,34 @@ FRESH = "fresh_seeds"
 """Label of the records on fresh seeds."""
 
 
+class _Run(BaseModel):
+    """What a run was: its profile with the values changed, their digest, and facts that a reader may want."""
+
+    model_config = ConfigDict(extra="allow")
+
+    profile: str
+    overrides: dict[str, Any]
+    values: str
+
+
+class _Kept(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    study: str
+    label: str
+    run: _Run
+    records: list[Record] = Field(min_length=1)
+
+
 def keep(page: Page, run: str, label: str) -> Path:
     """Copy the records of the execution under `run` to `book/kept/<label>`; returns their path within the tree.
 
     Raises:
-        PageError: there is no such execution, it no longer stands, or it judged nothing.
+        PageError: there is no such execution, it no longer stands, it judged nothing, or it is not what the label says:
+            one of a profile's name keeps that profile, `fresh_seeds` the default one with another root seed alone.
     """
     request = made_as(page, run)
+    _check_label(request, label)
     changed = request.changed()
     if changed is None:
         raise PageError(f"{page.name} [{run}]: no execution; run: {_command(page, request)}")
@@ -49,24 +74,22 @@ def fresh(page: Page) -> Request:
     Its root seed is the next one where a rule has changed since the kept records, so that no rule is judged by seeds
     it may have been written after.
     """
-    path = kept_path(page.name, FRESH)
-    root = 1
-    if path.is_file():
-        root = int(json.loads(path.read_text(encoding="utf-8"))["run"]["overrides"]["seed"])
-        judged = {record.claim_id: record.rule for record in ledger.read(path, page.name)}
-        root += any(judged.get(id) != claim.rule for id, claim in claims.of_study(page.name).items())
+    found, root = _read(page.name, FRESH), 1
+    if found is not None:
+        root = found.run.overrides["seed"]
+        known = {claim.id: claim.rule for claim in claims.of_study(page.name).values()}
+        root += {record.claim_id: record.rule for record in found.records} != known
     return Request(page, DEFAULT_PROFILE, {"seed": root})
 
 
 def kept(label: str) -> dict[str, Record]:
     """Every record kept under `label` by claim id, `stale` where its rule or its parameters have changed since."""
-    found = []
+    records = []
     for study in claims.STUDIES:
-        path = kept_path(study, label)
-        if records := ledger.read(path, study):
-            outdated = _other_values(Page(study), json.loads(path.read_text(encoding="utf-8"))["run"])
-            found += [record.model_copy(update={"outdated": outdated}) for record in records]
-    return ledger.in_order(found)
+        if found := _read(study, label):
+            outdated = _other_values(Page(study), found.run)
+            records += [record.model_copy(update={"outdated": outdated}) for record in found.records]
+    return ledger.in_order(records)
 
 
 def kept_path(study: str, label: str) -> Path:
@@ -74,13 +97,39 @@ def kept_path(study: str, label: str) -> Path:
     return files.ROOT / "book" / "kept" / label / f"{study}.json"
 
 
-def _other_values(page: Page, run: dict[str, Any]) -> bool:
+def _read(study: str, label: str) -> _Kept | None:
+    path = kept_path(study, label)
+    if not path.is_file():
+        return None
+    try:
+        found = _Kept.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        if label == FRESH and not isinstance(found.run.overrides.get("seed"), int):
+            raise ValueError("run.overrides has no root seed")
+    except ValueError as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else {"msg": str(error), "loc": ()}
+        what = f"{'.'.join(map(str, first['loc']))} {first['msg']}".strip()
+        raise ClaimError(f"{path}: not kept records ({what}); restore it: git checkout -- {path}") from None
+    return found
+
+
+def _check_label(request: Request, label: str) -> None:
+    """Refuse a label that says of a run what it is not."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", label):
+        raise PageError(f"{label!r}: a label is a word of small letters, digits and _")
+    seed, name = request.overrides.get("seed"), f"{request.page.name} [{request.label}]"
+    if label == FRESH and (request.profile != DEFAULT_PROFILE or list(request.overrides) != ["seed"] or not seed):
+        raise PageError(f"{name}: {FRESH} keeps {DEFAULT_PROFILE} with another root seed alone; run: make confirm")
+    if label in SETTLING and (request.profile != label or request.overrides):
+        raise PageError(f"{name}: {label} keeps runs of that profile as it is; choose another label")
+
+
+def _other_values(page: Page, run: _Run) -> bool:
     """Whether the parameters of a kept run are no longer those of its profile's file."""
     try:
-        values = params.read_yaml(page.params_file(run["profile"]))
+        values = params.read_yaml(page.params_file(run.profile))
     except params.ParameterError:
         return True
-    return digest({**values, **run["overrides"]}) != run["values"]
+    return digest({**values, **run.overrides}) != run.values
 
 
 def _command(page: Page, request: Request) -> str:

@@ -9,10 +9,10 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from lib import files, params
 from lib.press import claims, verdicts
@@ -54,7 +54,7 @@ class PartRecord(_Plain):
     """Smallest effect these seeds would show in four of five tries."""
     deciding_n: int | None
     """Seeds that would show an effect of the margin."""
-    printed: Literal["", "inside", "smaller", "larger"]
+    printed: Literal["", "inside", "smaller", "larger", "below", "above"]
     """Where the estimate lies against the printed figure."""
 
 
@@ -84,6 +84,15 @@ class Record(_Plain):
     outdated: bool = False
     """Whether the parameters it was made with are no longer its profile's; known of kept records alone."""
 
+    @model_validator(mode="after")
+    def _has_its_part(self) -> Self:
+        if not 0 <= self.deciding < max(1, len(self.parts)):
+            raise ValueError(f"part {self.deciding} of {len(self.parts)} does not exist")
+        return self
+
+    def __repr__(self) -> str:
+        return f"{self.claim_id}: {self.word}"
+
     @property
     def part(self) -> PartRecord | None:
         """The part whose number stands for the claim; None where nothing was measured."""
@@ -107,16 +116,26 @@ class Record(_Plain):
             said.append(f"{len(named[most])} of {len(self.parts)} parts {most}")
             said += [f"{word}: {', '.join(names)}" for word, names in named.items() if names and word != most]
         part = self.part
+        if part.word == "absent" and part.excess.low > 0:
+            said.append("there, too small to matter")
         if part.printed in ("smaller", "larger") and part.word != "contradicted":
-            said.append(f"{part.printed} than printed")
-        if self.word == "inconclusive" and part.word != self.word:
-            said.append(f"{part.word} by its own level, not by that of all comparisons together")
+            said.append(f"a {part.printed} effect than printed")
+        elif part.printed in ("below", "above"):
+            said.append(f"{part.printed} the printed figure")
         if self.word == "inconclusive" and part.detectable is not None:
-            seeds = f"{part.deciding_n:,} seeds would decide" if part.deciding_n else "no number of seeds would decide"
-            said.append(f"could have shown {number(part.detectable)}; {seeds}")
+            said += [f"could have shown {number(part.detectable)}", _seeds(part)]
         if self.published.word == verdicts.OTHER_SIGN:
             said.append("the published recipe shows the other sign")
         return "; ".join(said)
+
+
+def _seeds(part: PartRecord) -> str:
+    """Which number of seeds would decide a part that these left open."""
+    if part.deciding_n is None:
+        return "no number of seeds would decide"
+    if part.deciding_n <= part.n:
+        return f"too near an edge of its rule for {part.n} seeds"
+    return f"{part.deciding_n:,} seeds would decide"
 
 
 class Ledger:
@@ -186,7 +205,7 @@ class Ledger:
                     raise
         elif not untested:
             raise ClaimError(f"{claim_id}: needs what its parts came to, or untested=\"why not\"")
-        found |= {"word": UNTESTED} if untested else {}
+        found |= {"word": UNTESTED, "deciding": 0} if untested else {}
         evidence = f"cannot tell: {cannot_tell}" if cannot_tell else "sound"
         record = Record(claim_id=claim_id, rule=claim.rule, scope=scope, evidence=evidence, reason=untested, **found)
         self.records[claim_id] = record
@@ -198,13 +217,23 @@ class Ledger:
         """The judgements of this run for a reader, one row per claim, with the part that decides."""
         rows = {id: _row(claim, self.records[id]) for id, claim in self.claims.items() if id in self.records}
         columns = ["verdict", "decided by", "ours", "over its null", "n", "published recipe", "remark"]
-        return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("claim").astype({"n": "Int64"})
+        return _Table(pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("claim"))
+
+
+class _Table(pd.DataFrame):
+    """A table whose texts are shown whole."""
+
+    def _repr_html_(self) -> str:
+        with pd.option_context("display.max_colwidth", None):
+            return pd.DataFrame(self)._repr_html_()
 
 
 def _row(claim: Claim, record: Record) -> dict[str, Any]:
     part, recipe = record.part, record.published
-    numbers = {"decided by": part.name, "ours": part.estimate or part.word, "over its null": part.excess or "",
-               "n": part.n} if part else {"decided by": claim.parts[0].name, "ours": "", "over its null": "", "n": None}
+    numbers = {"decided by": claim.parts[0].name, "ours": "", "over its null": "", "n": ""}
+    if part:
+        numbers = {"decided by": part.name, "ours": part.estimate or part.word, "over its null": part.excess or "",
+                   "n": part.n or ""}
     remark = "; ".join(filter(None, [record.remark, record.scope, record.evidence.removeprefix("sound")]))
     told = recipe.word if recipe.estimate is None else f"{recipe.word}: {recipe.estimate}"
     told += f" ({recipe.part})" * (part is not None and recipe.part not in ("", part.name))

@@ -74,8 +74,8 @@ class Page:
             raise PageError(f"lib/studies/{self.name}/protocol.py: {type(error).__name__}: {error}") from error
 
     def claims(self) -> list[dict[str, Any]]:
-        """The deciding fields of this study's claims: its verdicts follow them."""
-        return [claim.deciding() for claim in claims.of_study(self.name).values()]
+        """What a chapter reads of its claims: the fields that decide its verdicts, and printed figures."""
+        return [{**claim.deciding(), "prints": claim.prints} for claim in claims.of_study(self.name).values()]
 
 
 def all_pages() -> list[Page]:

@@ -25,9 +25,9 @@ CONTRADICTED, ABSENT, INCONCLUSIVE, IN_PART, REPRODUCED = range(5)
 ARTEFACT, UNTESTED = "artefact", "not tested here"
 """The two words that only a whole claim may get."""
 
-RECIPE = ("comes out", "other size", "nothing seen", "other sign", "not run")
+RECIPE = ("comes out", "in some places", "other size", "nothing seen", "other sign", "not run")
 """What the published recipe may have done."""
-COMES_OUT, OTHER_SIZE, NOTHING_SEEN, OTHER_SIGN, NOT_RUN = RECIPE
+COMES_OUT, SOME_PLACES, OTHER_SIZE, NOTHING_SEEN, OTHER_SIGN, NOT_RUN = RECIPE
 
 ALPHA = 0.05
 POWER = 0.8
@@ -143,7 +143,7 @@ def deciding_n(spread: float, margin: float) -> int | None:
 
 @dataclass(frozen=True)
 class Finding:
-    """What one part came to. `code` [...] is the place of its word in `WORDS`."""
+    """What one part came to among the parts of its claim. `code` [...] is the place of its word in `WORDS`."""
 
     part: Part
     measured: Measured
@@ -201,14 +201,19 @@ class Finding:
 
     @property
     def printed(self) -> str:
-        """Where the printed figure lies: "inside" the estimate's interval, or what the estimate is: smaller, larger."""
+        """Where the printed figure lies: "inside" the estimate's interval, or what the estimate is beside it.
+
+        An effect is "smaller" or "larger", counted as claimed; anything else lies "below" or "above" the figure.
+        """
         if self.part.printed is None or self.estimate is None:
             return ""
         low, high = self.part.printed.ends
-        larger = self.estimate.below(low) == (self.part.direction == "less")
-        if self.estimate.overlaps(low, high) or (larger and self.part.printed.at_least):
+        below, less = self.estimate.below(low), self.part.direction == "less"
+        if self.estimate.overlaps(low, high) or (self.part.printed.at_least and below == less):
             return "inside"
-        return "larger" if larger else "smaller"
+        if self.part.kind == "effect":
+            return "larger" if below == less else "smaller"
+        return "below" if below else "above"
 
 
 @dataclass(frozen=True)
@@ -234,13 +239,13 @@ class Verdict:
     @property
     def as_recipe(self) -> str:
         """What a published recipe with this verdict did, one of `RECIPE`."""
+        refuted = [finding.part.kind for finding in self.findings if finding.code == CONTRADICTED]
+        if "effect" in refuted:
+            return OTHER_SIGN
         if self.code >= IN_PART:
-            return COMES_OUT if self.code == REPRODUCED else OTHER_SIZE
-        finding = self.deciding
-        if self.code == CONTRADICTED and finding.part.kind == "absence":
-            return OTHER_SIZE
-        opposed = self.code == CONTRADICTED and finding.excess is not None and finding.excess.below(0)
-        return OTHER_SIGN if opposed else NOTHING_SEEN
+            absent = any(finding.code < IN_PART for finding in self.findings)
+            return COMES_OUT if self.code == REPRODUCED else SOME_PLACES if absent else OTHER_SIZE
+        return OTHER_SIZE if "absence" in refuted else NOTHING_SEEN
 
 
 def verdict(claim: Claim, parts: Sequence[Measured]) -> Verdict:
@@ -261,8 +266,8 @@ def verdict(claim: Claim, parts: Sequence[Measured]) -> Verdict:
     for part, measured in zip(claim.parts, parts, strict=True):
         measured.check(f"{claim.id}, {part.name}", part)
     codes = np.stack([_codes(part, measured, ALPHA) for part, measured in zip(claim.parts, parts, strict=True)])
-    combined, found = _COMBINE[claim.combine](claim.parts, parts, codes)
-    findings = tuple(Finding(*each) for each in zip(claim.parts, parts, codes, strict=True))
+    combined, kept, found = _COMBINE[claim.combine](claim.parts, parts, codes)
+    findings = tuple(Finding(*each) for each in zip(claim.parts, parts, kept, strict=True))
     return Verdict(claim, findings, combined, found)
 
 
@@ -272,7 +277,7 @@ def conclude(
 ) -> tuple[str, Verdict, Verdict | None]:
     """The word of a claim, its verdict, and that of the published recipe on the same parts (None: not run).
 
-    *artefact* if the printed figure comes out with the published recipe, the matched test refutes the claim, and the
+    *artefact* if a printed figure comes out with the published recipe, the matched test refutes the claim, and the
     figure is seen to go when the other cause (`claim.artefact`) goes: refuted, or nothing seen and the figure outside
     the interval. A recipe of the other sign leaves "in part" at most.
 
@@ -281,18 +286,21 @@ def conclude(
         without_cause: the same with the other cause taken away.
     """
     found, recipe, cured = verdict(claim, parts), _of_some(claim, published), _of_some(claim, without_cause)
+    if any(own is not None and own.values is part.values for own, part in zip(without_cause, parts, strict=False)):
+        raise ClaimError(f"{claim.id}: the recipe without its other cause is the very test of the claim")
     if cured is not None and not claim.artefact:
         raise ClaimError(f"{claim.id}: names no other cause (artefact), so none can be taken away")
     if recipe is None:
         return found.word, found, None
-    if recipe.code == REPRODUCED and found.code <= ABSENT and cured is not None and _gone(cured):
+    figure = any(finding.part.printed for finding in recipe.findings)
+    if figure and recipe.code == REPRODUCED and found.code <= ABSENT and cured is not None and _gone(cured):
         return ARTEFACT, found, recipe
     capped = min(int(found.code), IN_PART) if recipe.as_recipe == OTHER_SIGN else int(found.code)
     return WORDS[capped], found, recipe
 
 
 def _gone(cured: Verdict) -> bool:
-    return cured.code <= ABSENT or (cured.code == INCONCLUSIVE and cured.deciding.printed in ("smaller", "larger"))
+    return cured.code <= ABSENT or (cured.code == INCONCLUSIVE and cured.deciding.printed not in ("", "inside"))
 
 
 def _of_some(claim: Claim, parts: Sequence[Measured | None]) -> Verdict | None:
@@ -378,27 +386,32 @@ def _holm(
     return np.stack(shown) & plain
 
 
-def _all(parts: Sequence[Part], measured: Sequence[Measured], codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+_Combined = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""The claim's code [...], those of its parts that hold in their family [k, ...], and which parts carry the claim's."""
+
+
+def _all(parts: Sequence[Part], measured: Sequence[Measured], codes: np.ndarray) -> _Combined:
     refuted = _holm(parts, measured, lambda codes: codes <= ABSENT, by_null=True)
     kept = np.where(refuted, codes, np.maximum(codes, INCONCLUSIVE))
     worst = kept.min(0)
-    return worst, kept == worst
+    return worst, kept, kept == worst
 
 
-def _any(parts: Sequence[Part], measured: Sequence[Measured], codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _any(parts: Sequence[Part], measured: Sequence[Measured], codes: np.ndarray) -> _Combined:
     present = _holm(parts, measured, lambda codes: codes >= IN_PART)
-    kept = np.where(present, codes, np.minimum(codes, INCONCLUSIVE))
+    whole = _holm(parts, measured, lambda codes: codes == REPRODUCED)
+    kept = np.where(whole, REPRODUCED, np.where(present, IN_PART, np.minimum(codes, INCONCLUSIVE)))
     best = kept.max(0)
-    return best, kept == best
+    return best, kept, kept == best
 
 
-def _each(parts: Sequence[Part], measured: Sequence[Measured], codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _each(parts: Sequence[Part], measured: Sequence[Measured], codes: np.ndarray) -> _Combined:
     present = _holm(parts, measured, lambda codes: codes >= IN_PART)
     opposed = _holm(parts, measured, lambda codes: codes == CONTRADICTED, by_null=True)
     kept = np.where(present | opposed | (codes == ABSENT), codes, INCONCLUSIVE)
     combined = np.select([(codes == REPRODUCED).all(0), present.any(0), opposed.any(0), (kept == ABSENT).all(0)],
                          [REPRODUCED, IN_PART, CONTRADICTED, ABSENT], INCONCLUSIVE)
-    return combined, np.where(combined >= IN_PART, present, kept == combined)
+    return combined, kept, np.where(combined >= IN_PART, present, kept == combined)
 
 
 _COMBINE = {"all": _all, "each": _each, "any": _any}

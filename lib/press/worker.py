@@ -124,14 +124,16 @@ def _execute_notebook(
     notebook: Any, values: dict[str, Any], request: Request, emit: Emit
 ) -> tuple[nbformat.NotebookNode, list[str]]:
     checks = [c for c in notebook.cells if request.exploring and "check" in c.metadata.get("tags", [])]
+    held: dict[str, list[Any]] = {}
     for cell in checks:
         cell.metadata["tags"].append(GOES_ON)
-    held: dict[str, list[Any]] = {}
+        held[cell.id] = []
     papermill_engines.register("reporting", _reporting_engine(emit, held))
     done = _papermill(notebook, values, request.partial)
     broken = []
     for number, cell in enumerate(done.cells, start=1):
-        cell.metadata["tags"] = [tag for tag in cell.metadata.get("tags", []) if tag != GOES_ON]
+        if cell.id in held:
+            cell.metadata["tags"].remove(GOES_ON)
         if error := held.get(cell.id):
             cell.outputs += error
             said = textwrap.shorten(error[0].evalue or cell.source, 200)
@@ -169,7 +171,7 @@ def _reporting_engine(emit: Emit, held: dict[str, list[Any]]) -> type[NBClientEn
             manager.cell_start = started
             done = super().execute_managed_notebook(manager, kernel_name, **kwargs)
             for cell in manager.nb.cells:
-                if GOES_ON in cell.metadata.get("tags", []):
+                if cell.id in held:
                     held[cell.id] = [output for output in cell.outputs if output.output_type == "error"]
                     cell.outputs = [output for output in cell.outputs if output.output_type != "error"]
             return done

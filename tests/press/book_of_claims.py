@@ -82,6 +82,6 @@ class BookOfClaims:
         """Judge one claim in a quick run and keep the record under a label."""
         path = kept.kept_path(study, label)
         record = ledger.Ledger(study, SimpleNamespace(profile="quick"), path).judge(claim_id, measured)
-        run = {"profile": "quick", "overrides": {}, "values": files.digest({"profile": "quick"})}
+        run = {"profile": "quick", "overrides": {"seed": 1}, "values": files.digest({"profile": "quick", "seed": 1})}
         files.write_json(path, json.loads(path.read_text()) | {"run": run})
         return record

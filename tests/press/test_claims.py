@@ -29,6 +29,19 @@ def test_claims_come_back_as_they_were_written_in_their_order(book):
     assert list(claims.of_study(TOPOLOSS)) == ["TL-6"]
 
 
+def test_a_key_given_twice_is_refused_and_one_that_replaces_a_merged_one_is_not(book):
+    book.write(claim("SP-1"))
+    path = book.root / "book/claims.yml"
+    text = path.read_text()
+    path.write_text(text.replace("    margin: 0.1\n", "    margin: 0.1\n    margin: 0.2\n"))
+    with rejects("not readable as YAML: key 'margin' is given twice"):
+        claims.load()
+    one, two = "  - &one\n    name", "  - {<<: *one, name: other, margin: 0.3}\n  - {<<: *one, name: third}\n"
+    path.write_text(text.replace("  - name", one, 1).replace("  combine", f"{two}  combine") if "  combine" in text
+                    else text.replace("  - name", one, 1) + two)
+    assert [part.margin for part in claims.load()["SP-1"].parts] == [0.1, 0.3, 0.1]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -44,13 +57,22 @@ def test_claims_come_back_as_they_were_written_in_their_order(book):
         ({"kind": "range"}, "a range, and nothing else, says its range"),
         ({"range": [0, 1]}, "a range, and nothing else, says its range"),
         ({"kind": "range", "range": [1, 1]}, r"range \[1, 1\] is empty"),
-        ({"kind": "identity"}, "an identity has no null, direction, range or margin"),
+        ({"kind": "identity"}, "an identity has no null, direction, range, margin or printed figure"),
         ({"printed": {"value": 0.1}}, "margin 0.1 is as large as the printed effect 0.1: nothing could be absent"),
         ({"printed": {"value": 1.05, "against": 1.0}}, "margin 0.1 is as large as the printed effect 0.05"),
         ({"printed": {"low": -3.0, "high": -0.02}}, "as large as the printed effect 0.02"),
         ({"printed": {"low": 0.5}}, "printed needs a value, or low and high together"),
         ({"printed": {"at_least": True}}, "printed needs a value, or low and high together"),
         ({"printed": {"low": 2, "high": 1}}, "low 2 is above high 1"),
+        ({"printed": {"low": -2.0, "high": 2.0}}, "as large as the printed effect 0"),
+        ({"printed": {"value": -1.5}}, "the printed figure lies on the other side of its null than is claimed"),
+        ({"direction": "less", "printed": {"value": 1.5}}, "the printed figure lies on the other side"),
+        ({"kind": "range", "range": [1, 2], "margin": 1.0}, "margin 1 is as wide as the range"),
+        ({"nulls": ["one", "one"]}, "needs a null, and no null twice"),
+        ({"margin": "0.1"}, "margin: Input should be a valid number"),
+        ({"margin": True}, "margin: Input should be a valid number"),
+        ({"printed": {"value": "1.5"}}, "printed.value: Input should be a valid number"),
+        ({"printed": {"value": 1.5, "at_least": "yes"}}, "printed.at_least: Input should be a valid boolean"),
         ({"decision": "by eye"}, "decision: Extra inputs are not permitted"),
     ],
 )
@@ -62,7 +84,7 @@ def test_a_part_that_cannot_be_decided_is_refused(book, changes, message):
 
 def test_an_identity_has_no_margin_and_an_absence_needs_no_direction(book):
     book.write(claim("SP-1", {**identity(), "margin": 0.1}))
-    with rejects("an identity has no null, direction, range or margin"):
+    with rejects("an identity has no null, direction, range, margin or printed figure"):
         claims.load()
     book.write(claim("SP-1", part(kind="absence", direction=None)))
     assert claims.load()["SP-1"].parts[0].direction is None
@@ -81,7 +103,7 @@ def test_an_identity_has_no_margin_and_an_absence_needs_no_direction(book):
         (claim("SP-1", part()) | {"parts": []}, "SP-1: parts: Tuple should have at least 1 item"),
         (claim("SP-1", history=[{"change": "A word."}]), "SP-1: history.0.date: Field required"),
         ({"study": PHASES}, "claims.yml: entry 2: id: Field required"),
-        ("SP-1", "claims.yml: entry 2: Input should be a valid dictionary"),
+        ("SP-1", "claims.yml: entry 2: Input should be an object"),
         (claim("SP-3"), "claims.yml: SP-3: the id stands twice"),
     ],
 )
@@ -209,7 +231,7 @@ def test_a_record_is_stale_once_its_rule_changes(book):
 
 def test_the_remark_says_what_the_word_alone_does_not(book):
     own = book.ledger()
-    assert own.judge("SP-1", measured(1.2)).remark == "smaller than printed"
+    assert own.judge("SP-1", measured(1.2)).remark == "a smaller effect than printed"
     other_sign = own.judge("SP-1", measured(1.5), published=measured(0.5))
     assert (other_sign.word, other_sign.remark) == ("in part", "the published recipe shows the other sign")
     one_of_two = own.judge("SP-2", [measured(1.5), measured(0.5)])

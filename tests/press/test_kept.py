@@ -1,5 +1,6 @@
 """Records kept in the tree, and studies confirmed on fresh seeds."""
 import json
+import re
 
 import pytest
 from checkout import CLAIM, judging
@@ -24,13 +25,13 @@ def stale(checkout, label: str) -> dict[str, bool]:
 
 
 def test_records_are_kept_with_what_they_were_made_from(judged):
-    refused = judged.press("keep", "long", "tiny", "--run", "quick")
+    refused = judged.press("keep", "mine", "tiny", "--run", "quick")
     assert refused.returncode == 2
     assert "tiny [quick]: no execution; run: python -m lib.press run tiny --profile quick" in refused.stderr
     judged.run()
-    kept = judged.press("keep", "long", "--run", "quick")
-    assert kept.stdout == "tiny [quick]: kept as book/kept/long/tiny.json\n", kept.stderr
-    record = json.loads((judged.root / "book/kept/long/tiny.json").read_text())
+    kept = judged.press("keep", "mine", "--run", "quick")
+    assert kept.stdout == "tiny [quick]: kept as book/kept/mine/tiny.json\n", kept.stderr
+    record = json.loads((judged.root / "book/kept/mine/tiny.json").read_text())
     assert record["records"] == json.loads(judged.results.read_text())["records"]
     assert record["records"][0]["word"] == "reproduced"
     made = record["run"]
@@ -40,8 +41,8 @@ def test_records_are_kept_with_what_they_were_made_from(judged):
 @pytest.mark.parametrize("what", ["rule", "parameter", "prose", "code"])
 def test_a_changed_rule_or_parameter_marks_a_kept_record_stale(judged, what):
     judged.run()
-    judged.press("keep", "full", "--run", "quick")
-    assert stale(judged, "full") == {"TI-1": False}
+    judged.press("keep", "quick")
+    assert stale(judged, "quick") == {"TI-1": False}
     claims = judged.root / "book/claims.yml"
     if what == "rule":
         claims.write_text(CLAIM.replace("margin: 0.5", "margin: 0.7"))
@@ -51,11 +52,44 @@ def test_a_changed_rule_or_parameter_marks_a_kept_record_stale(judged, what):
         judged.quick.write_text(judged.quick.read_text().replace("rate: 0.5", "rate: 0.6"))
     else:
         judged.chapter.write_text(judged.chapter.read_text().replace('print("answer"', 'print("the answer"'))
-    assert stale(judged, "full") == {"TI-1": what in ("rule", "parameter")}
+    assert stale(judged, "quick") == {"TI-1": what in ("rule", "parameter")}
     if what != "prose":
-        refused = judged.press("keep", "full", "tiny", "--run", "quick")
+        refused = judged.press("keep", "quick", "tiny")
         named = {"rule": "claims", "parameter": "values", "code": "page, code"}[what]
         assert refused.returncode == 2 and f"tiny [quick]: {named} changed since; run: " in refused.stderr
+
+
+@pytest.mark.parametrize(("label", "message"), [
+    ("fresh_seeds", "fresh_seeds keeps quick with another root seed alone; run: make confirm"),
+    ("long", "long keeps runs of that profile as it is; choose another label"),
+    ("../elsewhere", "a label is a word of small letters, digits and _"),
+])
+def test_a_label_says_nothing_that_its_run_is_not(judged, label, message):
+    judged.run()
+    refused = judged.press("keep", label, "--run", "quick")
+    assert refused.returncode == 2 and message in refused.stderr and not (judged.root / "book/kept").exists()
+
+
+@pytest.mark.parametrize(("damage", "message"), [
+    (lambda text: text[:100], "Expecting|Unterminated|delimiter"), (lambda text: "[]", "valid dictionary"),
+    (lambda text: text.replace('"seed": 1', '"seeds": 1'), "run.overrides has no root seed"),
+    (lambda text: text.replace('"run"', '"ran"'), "run Field required"),
+    (lambda text: text.replace('"deciding": 0', '"deciding": 7'), "part 7 of 1 does not exist"),
+])
+def test_a_damaged_kept_file_is_one_line_and_its_remedy(judged, damage, message):
+    judged.press("confirm")
+    path = judged.root / FRESH
+    path.write_text(damage(path.read_text()))
+    refused = judged.press("confirm")
+    assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1, refused.stderr
+    assert re.search(f"{FRESH}: not kept records .*({message}).*; restore it: git checkout -- ", refused.stderr)
+
+
+def test_a_claim_that_is_gone_moves_the_seed_on_and_breaks_nothing(judged):
+    judged.press("confirm")
+    (judged.root / "book/claims.yml").write_text(CLAIM.replace("TI-1", "TI-2"))
+    assert stale(judged, "fresh_seeds") == {}
+    assert "quick+seed=2" in judged.press("confirm").stdout and stale(judged, "fresh_seeds") == {"TI-2": False}
 
 
 def test_a_study_is_confirmed_on_seeds_that_no_rule_has_seen(judged):

@@ -135,7 +135,8 @@ class _Row:
     def shown(self) -> tuple[str, Record | None]:
         """Where the row's numbers come from, empty for here, and their record: a kept one that decides what here
         does not."""
-        others = [(KEPT[name], record) for name, record in self.kept.items() if record.part and record.word != UNTESTED]
+        others = [(KEPT[name], record) for name, record in self.kept.items()
+                  if record.part and record.word != UNTESTED and not self._stale(record)]
         return others[-1] if others and self.word in (UNTESTED, NO_RUN) else ("", self.here)
 
     def name(self) -> list[str]:
@@ -156,7 +157,9 @@ class _Row:
             differs = ", another word than here" * (not decides and self.word not in (NO_RUN, record.word))
             told = badge(record.word) if decides else f"{record.word}{differs}"
             lines.append(_quiet(f"{KEPT[name]}: {told}{', stale' * self._stale(record)}"))
-        exploratory = self.word not in (NO_RUN, UNTESTED) and "fresh_seeds" not in self.kept
+        fresh = self.kept.get("fresh_seeds")
+        confirmed = fresh is not None and fresh.word != UNTESTED and not self._stale(fresh)
+        exploratory = self.word not in (NO_RUN, UNTESTED) and not confirmed
         return [*lines, _quiet("exploratory") if exploratory else ""]
 
     def _stale(self, record: Record) -> bool:
@@ -196,12 +199,15 @@ class _Row:
         if part.margin:
             said.append(f"Margin {number(part.margin)} {_text(part.unit)}: {_sentence(part.why, False)}")
         said += [f"Printed: {_figure(part)}."] if part.printed else []
-        return " ".join([*said, f"Found: {found.word}{f', {_text(str(found.estimate))}' * bool(found.estimate)}."]
-                        if found else said)
+        if found:
+            told = [found.word] * (record.word != UNTESTED) + [_text(str(found.estimate))] * bool(found.estimate)
+            said += [f"Found: {', '.join(told)}."] if told else []
+        return " ".join(said)
 
     def printed(self) -> list[str]:
         record = self.shown[1]
-        first = self.claim.parts[record.deciding if record and record.parts else 0]
+        decides = record.part.name if record and record.part else ""
+        first = next((part for part in self.claim.parts if part.name == decides), self.claim.parts[0])
         several = len(self.claim.parts) > 1
         figures = [f"{_figure(part)} {_quiet(_text(part.name)) * several}"
                    for part in sorted(self.claim.parts, key=lambda part: part is not first) if part.printed]

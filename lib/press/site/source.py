@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lib.files import BUILD, digest, file_digest, write_text
+from lib.files import BUILD, ROOT, digest, file_digest, write_text
 from lib.press.keys import closure_digest
 from lib.press.pages import Page, Request
 from lib.press.provenance import versions
@@ -97,6 +97,7 @@ class Site:
             [(p.relative_to(self.book).as_posix(), file_digest(p)) for p in sources],
             [(page, self.standing(page), file_digest(p)) for page, p in self.notebooks().items()],
             [(p.relative_to(self.build).as_posix(), file_digest(p)) for p in results],
+            [(p.relative_to(ROOT).as_posix(), file_digest(p)) for p in sorted((ROOT / "params").glob("*/*.yaml"))],
             closure_digest("import lib.press.site.__main__, lib.press.plotly_mime"), self.profile, versions(RENDERERS),
         )
 
