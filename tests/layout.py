@@ -200,6 +200,20 @@ def notebook_problems(root: Path, files: Iterable[str]) -> list[str]:
     return problems + [f"{path.relative_to(root)}: {path.stat().st_size} bytes, at most {LARGEST}" for path in large]
 
 
+def loose_asserts(root: Path) -> list[str]:
+    """Asserts of chapters that would end a reader's own run, or tell it nothing: outside `check` cells, or bare."""
+    problems = []
+    for page in sorted((root / "book" / "studies").glob("*.md")):
+        cells = [cell for cell in jupytext.read(page, fmt="md:myst").cells if cell.cell_type == "code"]
+        for number, cell in enumerate(cells, start=1):
+            asserts = [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Assert)]
+            where = f"{page.relative_to(root)}: code cell {number}"
+            if asserts and "check" not in cell.metadata.get("tags", []):
+                problems.append(f"{where}: asserts, and is not tagged check")
+            problems += [f"{where}: an assert says no values" for node in asserts if node.msg is None]
+    return problems
+
+
 def library_problems(root: Path) -> list[str]:
     """Habits of the library that can be read off its source."""
     lib = root / "lib"

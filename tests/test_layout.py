@@ -23,6 +23,17 @@ def tracked():
     return layout.git(ROOT, "ls-files", "-z")
 
 
+def test_a_chapters_asserts_stand_in_check_cells_and_say_their_values(tmp_path):
+    assert layout.loose_asserts(ROOT) == []
+    page = tmp_path / "book/studies/one.md"
+    page.parent.mkdir(parents=True)
+    cells = ("assert 1", ":tags: [check]\n\nassert 1, 2")
+    page.write_text("".join(f"```{{code-cell}} ipython3\n{cell}\n```\n\n" for cell in cells))
+    where = "book/studies/one.md: code cell 1: "
+    problems = [f"{where}asserts, and is not tagged check", f"{where}an assert says no values"]
+    assert layout.loose_asserts(tmp_path) == problems
+
+
 @pytest.mark.parametrize("slug", layout.slugs(ROOT))
 def test_every_room_of_the_study_is_there(slug):
     assert layout.missing_rooms(ROOT, slug) == []
