@@ -14,7 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from book_of_claims import CODERS, PHASES, TOPOLOSS, BookOfClaims, claim, measured, part
+from book_of_claims import CLAIMS, CODERS, PHASES, TOPOLOSS, BookOfClaims, claim, measured, part
 
 from lib.files import ROOT, write_json
 from lib.press import claims
@@ -381,6 +381,21 @@ def test_the_summary_counts_survived_fell_open_and_questions_apart(book: BookOfC
     assert [line.split("**")[1] for line in lines if "**" in line] == ["1 survived", "1 fell", "1 open", "1 question"]
     assert "reproduced</span> 1: <a" in lines[0] and "TL-6</a>" in lines[2] and lines[3].endswith("SV-4</a> yes")
     assert "Of 3 that were judged, 2 read" in lines[-1] and "would make at most 0.2 read so on average" in lines[-1]
+
+
+def test_the_summary_says_which_words_stand_on_fresh_seeds(book: BookOfClaims):
+    own = book.ledger()
+    own.judge("SP-1", measured(1.5))
+    book.ledger(CODERS).judge("SV-4", measured(1.5))
+    book.ledger(TOPOLOSS).judge("TL-6", untested="no time")
+    book.keep("fresh_seeds", "SP-1", measured(0.5))
+    book.keep("fresh_seeds", "SV-4", measured(1.5), CODERS)
+    book.keep("fresh_seeds", "TL-6", Measured([True]), TOPOLOSS)
+    said = claims_table.summary("quick").splitlines()[-1]
+    assert said == ("On fresh seeds 1 of 2 keep their word; the others read: "
+                    '<a href="claims.html#SP-1">SP-1</a> contradicted.')
+    book.write(claim("SP-1", part(margin=0.2)), *CLAIMS[1:])  # a stale record says nothing
+    assert claims_table.summary("quick").splitlines()[-1] == "On fresh seeds 1 of 1 keep their word."
 
 
 @pytest.mark.parametrize(

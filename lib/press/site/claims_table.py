@@ -73,8 +73,21 @@ def summary(label: str) -> str:
     if judged:
         shown = sum(word in GROUPS["survived"][1] for word in told.values())
         lines.append(f"\nOf {judged} that were judged, {shown} read *reproduced* or *in part*. Were none true, chance "
-                     f"alone would make at most {0.05 * judged:.1f} read so on average (5\u00a0% of those judged).")
+                     f"alone would make at most {0.05 * judged:.1f} read so on average (5\u00a0% of those judged, "
+                     "where seeds scatter evenly).")
+        lines += _again(told)
     return "\n".join(lines) + "\n"
+
+
+def _again(told: Mapping[str, str]) -> list[str]:
+    """How many words of a run stand on fresh seeds, and which do not."""
+    fresh = {id: record.word for id, record in kept.kept("fresh_seeds").items() if not record.stale}
+    both = [id for id, word in told.items() if id in fresh and UNTESTED not in (word, fresh[id]) and word != NO_RUN]
+    other = [f"{_link(id)} {fresh[id]}" for id in both if fresh[id] != told[id]]
+    if not both:
+        return []
+    named = f"; the others read: {', '.join(other)}" if other else ""
+    return [f"\nOn fresh seeds {len(both) - len(other)} of {len(both)} keep their word{named}."]
 
 
 def _group(name: str, said: str, group: tuple[str, ...], told: Mapping[str, str]) -> str:
