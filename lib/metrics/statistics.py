@@ -129,16 +129,6 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     return Interval(float(values.mean()), float(values.mean() - half), float(values.mean() + half))
 
 
-def seed_interval(values: ArrayLike, level: float = 0.95, *, rng: np.random.Generator) -> Interval:
-    """The interval of a mean over seeds: Student's below ten seeds, the BCa bootstrap from ten on.
-
-    Args:
-        values: [n], one per seed, or paired differences.
-        level, rng: as in `bootstrap_interval`.
-    """
-    return t_interval(values, level) if np.size(values) < 10 else bootstrap_interval(values, level=level, rng=rng)
-
-
 def paired_difference(
     a: ArrayLike, b: ArrayLike, statistic: Callable[..., Any] = np.mean, level: float = 0.95,
     n_resamples: int = 5_000, *, rng: np.random.Generator, method: str = "BCa",

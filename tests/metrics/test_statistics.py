@@ -82,13 +82,6 @@ def test_bca_limits_that_do_not_exist_are_refused():
         st.bootstrap_interval([0, 1, 2, 3], lambda x, axis=None: np.max(x, axis) * 0 + 5, rng=rng())
 
 
-def test_seed_interval_is_students_below_ten_and_a_bootstrap_from_there():
-    values = rng("seeds").normal(size=12)
-    assert st.seed_interval(values[:9], rng=rng("a")) == st.t_interval(values[:9])
-    whole = st.seed_interval(values, rng=rng("a"))
-    assert whole == st.bootstrap_interval(values, rng=rng("a")) != st.t_interval(values)
-
-
 def test_t_interval_by_hand():
     # 1, 2, 3: mean 2, s = 1, standard error 1 / sqrt(3), t_2(.975) = 4.302653
     assert st.t_interval([1, 2, 3]) == pytest.approx((2, 2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5))
