@@ -4,6 +4,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -212,6 +213,35 @@ def loose_asserts(root: Path) -> list[str]:
                 problems.append(f"{where}: asserts, and is not tagged check")
             problems += [f"{where}: an assert says no values" for node in asserts if node.msg is None]
     return problems
+
+
+CHAPTER = {"lines": 700, "code cells": 30, "lines in the median code cell": 8, "columns of code": 88, "figures": 8,
+           "intervals in a paragraph": 3}
+"""What a chapter may have at most; its parameters cell, which is generated, may be wider."""
+
+
+def chapter_problems(root: Path, slug: str) -> list[str]:
+    """Bounds a chapter exceeds, and parts it lacks: the answer under its title, the helpers every chapter uses."""
+    path = root / ROOMS["chapter"].format(slug)
+    text, cells = path.read_text(encoding="utf-8"), jupytext.read(path, fmt="md:myst").cells
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    own = [cell.source for cell in code if "parameters" not in cell.metadata.get("tags", [])]
+    prose = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    paragraphs = re.split(r"\n\s*\n|\n(?=- )", prose)
+    found = {
+        "lines": len(text.splitlines()), "code cells": len(code),
+        "lines in the median code cell": statistics.median(sum(map(bool, map(str.strip, c.splitlines()))) for c in own),
+        "columns of code": max(len(line) for source in own for line in source.splitlines()),
+        "figures": len(re.findall(r"^ +figure:$|\{glue:figure\}", text, re.MULTILINE)),
+        "intervals in a paragraph": max(len(re.findall(r"\{ci\}`|_low[:`]", paragraph)) for paragraph in paragraphs),
+    }
+    problems = [f"{found[what]} {what}, at most {most}" for what, most in CHAPTER.items() if found[what] > most]
+    if not re.search(r"^# .*\n\n(?![#:`$(]).*\n?(?:.+\n)*?.*\{(?:ci|glue:text|verdict)\}`", text, re.MULTILINE):
+        problems.append("no computed sentence under the title answers it")
+    wanted = {"begin(study, globals())": 1, "quote(globals())": 1, "ledger.table()": 1, "tell(": 0, "_low": 0}
+    counts = {what: text.count(what) for what in wanted}
+    problems += [f"{what} stands {counts[what]} times, expected {n}" for what, n in wanted.items() if counts[what] != n]
+    return [f"{path.relative_to(root)}: {problem}" for problem in problems]
 
 
 def library_problems(root: Path) -> list[str]:

@@ -35,6 +35,24 @@ def test_a_chapters_asserts_stand_in_check_cells_and_say_their_values(tmp_path):
 
 
 @pytest.mark.parametrize("slug", layout.slugs(ROOT))
+def test_a_chapter_keeps_to_its_bounds_and_begins_with_its_answer(slug):
+    assert layout.chapter_problems(ROOT, slug) == []
+
+
+def test_a_chapter_beyond_its_bounds_is_named(tree):
+    assert layout.chapter_problems(tree, "penguins") == []
+    edit(tree / CHAPTER, "Yes: by {ci}`effect:.2f` in {glue:text}`seeds:d` models.\n", "Yes.\n")
+    edit(tree / CHAPTER, "ax.set_xticks(", f"{'x' * 89}\nax.set_xticks(")
+    edit(tree / CHAPTER, "## Provenance", f"{'{ci}`a:.2f` ' * 4}\n\n## Provenance{chr(10) * 600}")
+    edit(tree / CHAPTER, "quote(globals())", "tell(a=1)")
+    found = [problem.partition(": ")[2] for problem in layout.chapter_problems(tree, "penguins")]
+    assert found[0].endswith(" lines, at most 700") and found[1:] == [
+        "89 columns of code, at most 88", "4 intervals in a paragraph, at most 3",
+        "no computed sentence under the title answers it", "quote(globals()) stands 0 times, expected 1",
+        "tell( stands 1 times, expected 0"]
+
+
+@pytest.mark.parametrize("slug", layout.slugs(ROOT))
 def test_every_room_of_the_study_is_there(slug):
     assert layout.missing_rooms(ROOT, slug) == []
 
@@ -176,8 +194,8 @@ def test_one_room_makes_a_study_that_lacks_the_others(tree, room):
         ("params/penguins/full.yaml", "draws: 1000", "draws: 1e3", "YAML reads 1e3 as text"),
         (CHAPTER, "steps = 1000 ", "steps = 1000.0 ", "steps is 1000.0 in the parameters cell, 1000 in quick.yaml"),
         (CHAPTER, "seed = 0 ", "seed = False ", "seed is False in the parameters cell, 0 in quick.yaml"),
-        (CHAPTER, "n_hidden = 4\n", "", "the parameters cell has profile, seed, seeds, n_features, sparsity"),
-        (CHAPTER, "n_features = 12\nn_hidden = 4", "n_hidden = 4\nn_features = 12", "seeds, n_hidden, n_features,"),
+        (CHAPTER, "n_hidden = 4  # dimensions they share\n", "", "has profile, seed, seeds, n_features, sparsity"),
+        (CHAPTER, "n_hidden = 4  #", "n_hidden = 4; s = 1  #", "has profile, seed, seeds, n_features, n_hidden, s,"),
         (CHAPTER, "n_hidden = 4", "n_hidden = 2 * 2", "parameters cell: "),
         (CHAPTER, "n_hidden = 4", "print()", "parameters cell: line 5 is not `name = value`"),
         (CHAPTER, ":tags: [parameters]", ":tags: []", "0 cells are tagged parameters, expected one"),

@@ -1,10 +1,12 @@
 """Makes the regression notebooks `tests/reference/<slug>.ipynb`: `python -m lib.press.reference [STUDY...]`.
 
 Each is the smoke execution of a chapter, stripped to what must not change: outputs are kept only in cells tagged
-`nbval-check-output`, as text. `pytest --nbval-lax` replays the chapter and compares those.
+`nbval-check-output`, as text. `pytest --nbval-lax` replays the chapter and compares those. Before, the chapter's
+parameters cell is written anew, from quick.yaml and the descriptions of the fields.
 """
 from __future__ import annotations
 
+import re
 import sys
 
 import nbformat
@@ -12,10 +14,11 @@ import nbformat
 from lib import files
 from lib.files import ROOT
 from lib.press.__main__ import main as press
-from lib.press.pages import PageError, Request, all_pages, find_page, read_page
+from lib.press.pages import DEFAULT_PROFILE, Page, PageError, Request, all_pages, find_page, read_page
 
 PROFILE = "smoke"
 CHECKED = "nbval-check-output"
+PARAMETERS = re.compile(r"(?<=\n)(:tags: \[parameters[^\n]*\n\n).*?(?=\n```)", re.DOTALL)
 
 
 def reference(request: Request) -> nbformat.NotebookNode:
@@ -60,9 +63,19 @@ def is_current(slug: str) -> bool:
     return sources(committed) == sources(read_page(find_page(slug).source))
 
 
+def with_parameters(page: Page) -> str:
+    """A chapter's text, its parameters cell saying the values of quick.yaml and what each is."""
+    fields = page.params_class().model_fields
+    values = Request(page, DEFAULT_PROFILE).raw_values
+    cell = "\n".join(f"{name} = {value!r}  # {fields[name].description}" for name, value in values.items())
+    return PARAMETERS.sub(lambda head: head[1] + cell, page.source.read_text(encoding="utf-8"), count=1)
+
+
 def main(slugs: list[str]) -> int:
-    """Execute the studies at smoke and write their references; all studies when none is named."""
+    """Write the parameters cells of the studies, of all where none is named, run them at smoke, write their references."""
     slugs = slugs or [page.name for page in all_pages() if page.is_study]
+    for page in map(find_page, slugs):
+        files.write_text(page.source, with_parameters(page))
     status = press(["run", *slugs, "--profile", PROFILE])
     if status:
         return status

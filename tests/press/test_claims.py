@@ -207,8 +207,8 @@ def test_a_judgement_that_is_not_of_the_claim_is_refused(book):
             own.judge(id, parts)
     with rejects(r"SP-1: names no other cause \(artefact\)"):
         own.judge("SP-1", measured(1.5), published=measured(1.5), without_cause=measured(1.0))
-    with rejects("unknown study 'phases'"):
-        ledger.Ledger("phases", SimpleNamespace(profile="quick"))
+    with rejects("SP-1: no claim of phases"):
+        ledger.Ledger("phases", SimpleNamespace(profile="quick")).judge("SP-1", measured(1.5))
 
 
 def test_an_identity_takes_truth_values(book):

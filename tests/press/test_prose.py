@@ -1,8 +1,12 @@
 """lib.press.prose: what a chapter quotes is glued as plain Python values."""
+import importlib
+
 import numpy as np
 import pytest
 import torch
 
+from lib import params
+from lib.files import ROOT
 from lib.metrics.statistics import Interval
 from lib.press import prose
 
@@ -29,3 +33,21 @@ def test_an_interval_is_told_with_its_ends(glued):
 def test_what_prose_cannot_quote_is_refused(glued, bad):
     with pytest.raises(TypeError, match="gain: prose can quote"):
         prose.tell(gain=bad)
+
+
+def test_quoted_is_what_prose_can_say_of_a_notebooks_names(glued):
+    prose.quote({"n": 3, "share": np.float32(0.5), "word": "a", "gain": Interval(1.0, 0.5, 1.5), "fine": True,
+                 "_private": 1, "np": np, "table": np.ones(3), "seeds": [1, 2]})
+    assert glued == {"n": 3, "share": 0.5, "word": "a", "gain": 1.0, "gain_low": 0.5, "gain_high": 1.5, "fine": True}
+
+
+def test_a_chapter_begins_with_its_parameters_a_stream_and_a_ledger(monkeypatch):
+    monkeypatch.delenv("BOOK_RESULTS", raising=False)
+    study = importlib.import_module("lib.studies.superposition_phases.protocol")
+    values = params.read_yaml(ROOT / "params/superposition_phases/quick.yaml")
+    found, rng, ledger = prose.begin(study, values | {"unrelated": 1})
+    assert found.seeds == values["seeds"] and ledger.settled and set(ledger.claims) == {"SP-1", "SP-2", "SP-3", "SP-4"}
+    same = prose.begin(study, values)[1].random(), prose.begin(study, values | {"seed": 1})[1].random()
+    assert same[0] == rng.random() != same[1]
+    with pytest.raises(params.ParameterError, match="seeds"):
+        prose.begin(study, values | {"seeds": "many"})

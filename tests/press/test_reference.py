@@ -4,7 +4,7 @@ import pytest
 
 from lib.files import ROOT
 from lib.press import reference
-from lib.press.pages import PageError, all_pages
+from lib.press.pages import PageError, all_pages, find_page
 
 STUDIES = [page.name for page in all_pages() if page.is_study]
 
@@ -12,6 +12,12 @@ STUDIES = [page.name for page in all_pages() if page.is_study]
 @pytest.mark.parametrize("slug", STUDIES)
 def test_reference_has_the_chapters_code(slug):
     assert reference.is_current(slug), f"the chapter's code has changed: make reference STUDY={slug}"
+
+
+@pytest.mark.parametrize("slug", STUDIES)
+def test_the_parameters_cell_is_made_from_the_file_and_the_fields(slug):
+    page = find_page(slug)
+    assert page.source.read_text() == reference.with_parameters(page), f"make reference STUDY={slug}"
 
 
 @pytest.mark.parametrize("slug", STUDIES)

@@ -23,7 +23,7 @@ from lib.press.pages import Page
 from lib.press.plotly_mime import MIME, PlotlyMime, figure_html
 from lib.press.site import Site, SiteError, build, claims_table
 from lib.press.site.render import swap
-from lib.press.site.source import FRAGMENTS, executions_table, for_page, plain, png_width, with_pills
+from lib.press.site.source import FRAGMENTS, executions_table, for_page, plain, png_width, with_roles
 from lib.press.verdicts import Measured
 
 TOC = "format: jb-book\nroot: intro\nparts: [{caption: Studies, chapters: [{file: studies/tiny}, {file: status}]}]\n"
@@ -286,8 +286,13 @@ def test_stamp_follows_the_records_of_a_study_that_stands_in(claims_site: Site):
 
 def test_a_verdict_of_an_unknown_claim_names_the_page(tmp_path: Path):
     with pytest.raises(SiteError, match=r"studies/tiny: {verdict}`SP-9`: no such claim in book/claims.yml"):
-        with_pills("One {verdict}`SP-1`, {verdict}`SP-9`.", "studies/tiny", lambda: {"SP-1": "absent"})
-    assert with_pills("No word.", "intro", lambda: pytest.fail("nobody asked")) == "No word."
+        with_roles("One {verdict}`SP-1`, {verdict}`SP-9`.", "studies/tiny", lambda: {"SP-1": "absent"})
+    assert with_roles("No word.", "intro", lambda: pytest.fail("nobody asked")) == "No word."
+
+
+def test_an_interval_in_prose_is_a_number_with_its_ends():
+    told = "{glue:text}`gain:.1%` [{glue:text}`gain_low:.1%`, {glue:text}`gain_high:.1%`]"
+    assert with_roles("By {ci}`gain:.1%`.", "intro", dict) == f"By {told}."
 
 
 def test_a_caption_may_show_a_verdict_and_its_alternative_text_stays_plain():

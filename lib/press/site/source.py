@@ -20,6 +20,7 @@ RENDERERS = ("jupyter-book", "sphinx", "sphinx-book-theme", "pydata-sphinx-theme
 PIXEL_RATIO = 2  # figures are stored at twice the size they are shown at
 CODE = re.compile(r"^(```|:::)\{code-cell\}", re.MULTILINE)
 VERDICT = re.compile(r"\{verdict\}`([^`]*)`")
+INTERVAL = re.compile(r"\{ci\}`(\w+)(:[^`]+)`")
 
 Words = Callable[[], Mapping[str, str]]
 """Gives the word of every claim by id; called only by a page that shows one."""
@@ -116,7 +117,7 @@ def assemble(site: Site) -> None:
         executed = for_page(json.loads(notebook.read_text(encoding="utf-8")), page, words, site.standing(page))
         write_text(site.source / f"{page}.ipynb", json.dumps(executed))
     for page in set(site.pages()) - set(notebooks):
-        write_text(site.source / f"{page}.md", with_pills(site.text(page), page, words))
+        write_text(site.source / f"{page}.md", with_roles(site.text(page), page, words))
     for name in site.fragments():
         try:
             FRAGMENTS[name](site, site.source / "_generated" / name)
@@ -131,11 +132,11 @@ def for_page(notebook: dict[str, Any], page: str = "", words: Words = dict, stan
     """
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown":
-            cell["source"] = with_pills("".join(cell["source"]), page, words)
+            cell["source"] = with_roles("".join(cell["source"]), page, words)
         shown = cell["metadata"].get("mystnb", {})
         if caption := shown.get("figure", {}).get("caption"):
             shown.setdefault("image", {}).setdefault("alt", plain(caption))
-            shown["figure"]["caption"] = with_pills(caption, page, words)
+            shown["figure"]["caption"] = with_roles(caption, page, words)
         for output in cell.get("outputs", []):
             if png := output.get("data", {}).get("image/png"):
                 size = output.setdefault("metadata", {}).setdefault("image/png", {})
@@ -147,8 +148,10 @@ def for_page(notebook: dict[str, Any], page: str = "", words: Words = dict, stan
     return notebook
 
 
-def with_pills(text: str, page: str, words: Words) -> str:
-    """Markdown with every {verdict}`SP-1` replaced by the claim's verdict, which leads to its row in the table.
+def with_roles(text: str, page: str, words: Words) -> str:
+    """Markdown with the book's own roles in place.
+
+    {verdict}`SP-1` is the claim's verdict, which leads to its row in the table; {ci}`effect:.2f` a number and its ends.
 
     Raises:
         SiteError: no such claim; names the page and the id.
@@ -160,7 +163,7 @@ def with_pills(text: str, page: str, words: Words) -> str:
             raise SiteError(f"{page}: {found[0]}: no such claim in book/claims.yml")
         return claims_table.pill(found[1], words()[found[1]], page)
 
-    return VERDICT.sub(pill, text)
+    return INTERVAL.sub(r"{glue:text}`\1\2` [{glue:text}`\1_low\2`, {glue:text}`\1_high\2`]", VERDICT.sub(pill, text))
 
 
 def _words(site: Site) -> Mapping[str, str]:
