@@ -72,7 +72,7 @@ def with_parameters(page: Page) -> str:
 
 
 def main(slugs: list[str]) -> int:
-    """Write the parameters cells of the studies, of all where none is named, run them at smoke, write their references."""
+    """Write the studies' parameters cells, run them at smoke and write their references; all where none is named."""
     slugs = slugs or [page.name for page in all_pages() if page.is_study]
     for page in map(find_page, slugs):
         files.write_text(page.source, with_parameters(page))
