@@ -208,6 +208,7 @@ def test_plotly_leaves_other_outputs_alone_and_cannot_close_its_script():
     assert json.loads(payload)["data"][0]["name"] == name
 
 
+NO_FULL = "No study has been run at *full*, the profile for a GPU."
 CLAIMS_TOC = TOC.replace("studies/tiny", f"studies/{PHASES}").replace("status", "claims")
 FOUND_IN_CHAPTER = """:::{admonition} Key findings
 - **SP-1 The loss peaks** - {verdict}`SP-1`: so it does.
@@ -385,7 +386,32 @@ def test_the_summary_counts_survived_fell_open_and_questions_apart(book: BookOfC
     lines = claims_table.summary("quick").splitlines()
     assert [line.split("**")[1] for line in lines if "**" in line] == ["1 survived", "1 fell", "1 open", "1 question"]
     assert "reproduced</span> 1: <a" in lines[0] and "TL-6</a>" in lines[2] and lines[3].endswith("SV-4</a> yes")
-    assert "Of 3 that were judged, 2 read" in lines[-1] and "would make at most 0.2 read so on average" in lines[-1]
+    assert "Of 3 that were judged, 2 read" in lines[5] and "would make at most 0.2 read so on average" in lines[5]
+    assert lines[-2:] == ["The rules of 1 of 4 claims were changed after they were first written.", NO_FULL]
+    book.keep("full", "SP-1", measured(1.5))
+    assert NO_FULL not in claims_table.summary("quick")
+
+
+def test_a_word_that_more_training_changes_is_open(book: BookOfClaims):
+    own = book.ledger()
+    own.judge("SP-1", measured(1.5))
+    own.judge("SP-2", [measured(0.5), measured(1.5)])
+    book.ledger(CODERS).judge("SV-4", measured(1.5))
+    book.ledger(TOPOLOSS).judge("TL-6", untested="no time")
+    book.keep("long", "SP-1", measured(0.5))
+    book.keep("long", "SV-4", measured(0.5), CODERS)
+    book.keep("long", "TL-6", Measured([True]), TOPOLOSS)
+    told = claims_table.words("quick")
+    assert claims_table.moved(told, "quick") == {"SP-1": "contradicted", "SV-4": "contradicted"}
+    lines = claims_table.summary("quick").splitlines()
+    counts = ["0 survived", "1 fell", "2 open", "1 question"]  # TL-6 was not tested here: nothing has changed
+    assert [line.split("**")[1] for line in lines if "**" in line] == counts
+    assert lines[2].endswith("SP-1</a> reproduced here, contradicted with more training")
+    assert lines[3].endswith("SV-4</a> reproduced here, contradicted with more training")
+    assert "long: contradicted, another word than here: open" in row("SP-1")
+    assert "open" not in row("TL-6") and claims_table.moved(told, "long") == {}
+    book.write(claim("SP-1", part(margin=0.2)), *CLAIMS[1:])  # a stale record changes nothing
+    assert claims_table.moved(told, "quick") == {"SV-4": "contradicted"}
 
 
 def test_the_summary_says_which_words_stand_on_fresh_seeds(book: BookOfClaims):
@@ -396,11 +422,11 @@ def test_the_summary_says_which_words_stand_on_fresh_seeds(book: BookOfClaims):
     book.keep("fresh_seeds", "SP-1", measured(0.5))
     book.keep("fresh_seeds", "SV-4", measured(1.5), CODERS)
     book.keep("fresh_seeds", "TL-6", Measured([True]), TOPOLOSS)
-    said = claims_table.summary("quick").splitlines()[-1]
-    assert said == ("On fresh seeds 1 of 2 keep their word; the others read: "
+    said = claims_table.summary("quick").splitlines()
+    assert said[7] == ("On fresh seeds 1 of 2 keep their word; the others read: "
                     '<a href="claims.html#SP-1">SP-1</a> contradicted.')
     book.write(claim("SP-1", part(margin=0.2)), *CLAIMS[1:])  # a stale record says nothing
-    assert claims_table.summary("quick").splitlines()[-1] == "On fresh seeds 1 of 1 keep their word."
+    assert "On fresh seeds 1 of 1 keep their word." in claims_table.summary("quick").splitlines()
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ All of it is Markdown with HTML in it, so that references and citations are reso
 """
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,7 +18,7 @@ GROUPS = {
     "survived": ("the effect is there, in the claimed size or another", ("reproduced", "in part")),
     "fell": ("nothing is there, the opposite is, or something else makes the number",
              ("artefact", "absent", "contradicted")),
-    "open": ("what was run cannot say", ("inconclusive", UNTESTED, NO_RUN)),
+    "open": ("what was run cannot say, or says something else with more training", ("inconclusive", UNTESTED, NO_RUN)),
 }
 ANSWERS = {"reproduced": "yes", "in part": "in part", "artefact": "no", "absent": "no", "contradicted": "no"}
 """What a verdict answers to a question; the other words answer nothing."""
@@ -61,13 +60,27 @@ def words(label: str) -> dict[str, str]:
     return {id: found[id].word if id in found else NO_RUN for id in claims.load()}
 
 
+def moved(told: Mapping[str, str], label: str) -> dict[str, str]:
+    """Words that more training changes, by claim: judged under `label` as `told`, and otherwise in the kept `long`."""
+    long = {} if label == "long" else _standing("long")
+    return {id: long[id] for id, word in told.items() if id in long and word != NO_RUN
+            and UNTESTED not in (word, long[id]) and word != long[id]}
+
+
+def _standing(label: str) -> dict[str, str]:
+    """Words kept under a label whose rules and parameters are as they were."""
+    return {id: record.word for id, record in kept.kept(label).items() if not record.stale}
+
+
 def summary(label: str) -> str:
     """What became of the claims, for the front page: survived, fell, open; questions apart; what chance would do."""
     known, told = claims.load(), words(label)
-    asked = {id: word for id, word in told.items() if known[id].origin == "question"}
-    lines = [_group(name, *GROUPS[name], {id: told[id] for id in told if id not in asked}) for name in GROUPS]
+    other = {id: f"{told[id]} here, {word} with more training" for id, word in moved(told, label).items()}
+    asked = {id: other.get(id, ANSWERS.get(word, word)) for id, word in told.items() if known[id].origin == "question"}
+    stated = {id: other.get(id, word) for id, word in told.items() if id not in asked}
+    lines = [_group(name, *GROUPS[name], stated) for name in GROUPS]
     if asked:
-        answers = ", ".join(f"{_link(id)} {ANSWERS.get(word, word)}" for id, word in asked.items())
+        answers = ", ".join(f"{_link(id)} {answer}" for id, answer in asked.items())
         lines.append(f"- **{_count(len(asked), 'question')}** that the sources ask and leave open: {answers}")
     judged = sum(word not in (UNTESTED, NO_RUN) for word in told.values())
     if judged:
@@ -76,12 +89,17 @@ def summary(label: str) -> str:
                      f"alone would make at most {0.05 * judged:.1f} read so on average (5\u00a0% of those judged, "
                      "where seeds scatter evenly).")
         lines += _again(told)
+    amended = sum(claim.amended > 0 for claim in known.values())
+    of = f"{amended} of {_count(len(known), 'claim')}"
+    lines.append(f"\nThe rules of {of} were changed after they were first written.")
+    if not (kept.kept("full") or ledger.results("full")):
+        lines.append("No study has been run at *full*, the profile for a GPU.")
     return "\n".join(lines) + "\n"
 
 
 def _again(told: Mapping[str, str]) -> list[str]:
     """How many words of a run stand on fresh seeds, and which do not."""
-    fresh = {id: record.word for id, record in kept.kept("fresh_seeds").items() if not record.stale}
+    fresh = _standing("fresh_seeds")
     both = [id for id, word in told.items() if id in fresh and UNTESTED not in (word, fresh[id]) and word != NO_RUN]
     other = [f"{_link(id)} {fresh[id]}" for id in both if fresh[id] != told[id]]
     if not both:
@@ -91,10 +109,12 @@ def _again(told: Mapping[str, str]) -> list[str]:
 
 
 def _group(name: str, said: str, group: tuple[str, ...], told: Mapping[str, str]) -> str:
-    counts = Counter(told.values())
-    each = [f"<br>{badge(word)} {counts[word]}: {' '.join(_link(id) for id, w in told.items() if w == word)}"
-            for word in group if counts[word]]
-    return f"- **{sum(counts[word] for word in group)} {name}**: {said}" + "".join(each)
+    """A line of the summary; what is no verdict word belongs to the open ones, and follows its claim."""
+    strange = {id: word for id, word in told.items() if name == "open" and word not in (*ledger.VERDICTS, NO_RUN)}
+    own = {word: [_link(id) for id, w in told.items() if w == word] for word in group}
+    each = [f"<br>{badge(word)} {len(links)}: {' '.join(links)}" for word, links in own.items() if links]
+    each += [f"<br>{_link(id)} {word}" for id, word in strange.items()]
+    return f"- **{sum(map(len, own.values())) + len(strange)} {name}**: {said}" + "".join(each)
 
 
 def _link(claim_id: str) -> str:
@@ -168,6 +188,7 @@ class _Row:
         for name, record in self.kept.items():
             decides = record is self.shown[1]
             differs = ", another word than here" * (not decides and self.word not in (NO_RUN, record.word))
+            differs += ": open" * (name == "long" and self.claim.id in moved({self.claim.id: self.word}, self.label))
             told = badge(record.word) if decides else f"{record.word}{differs}"
             lines.append(_quiet(f"{KEPT[name]}: {told}{', stale' * self._stale(record)}"))
         fresh = self.kept.get("fresh_seeds")
