@@ -97,7 +97,18 @@ def parameter_problems(root: Path, slug: str) -> list[str]:
         else:
             said = getattr(values, "profile", path.stem)
             problems += [f"{name}: profile says {said!r}"] * (said != path.stem)
-    return problems + _cell_problems(root, slug)
+    return problems + _cell_problems(root, slug) + _trained_too_little(root, slug)
+
+
+def _trained_too_little(root: Path, slug: str) -> list[str]:
+    """Lengths of training of the profile `long` that are not at least twice quick's; a source's own recipe keeps its."""
+    quick, long = (root / "params" / slug / f"{name}.yaml" for name in ("quick", "long"))
+    if not (quick.is_file() and long.is_file()):
+        return []
+    once, more = params.read_yaml(quick), params.read_yaml(long)
+    lengths = [name for name in once if re.search(r"(^|_)(steps|epochs)$", name) and not name.startswith("published_")]
+    return [f"{long.relative_to(root)}: {name} is {more.get(name)}, expected at least twice quick's {once[name]}"
+            for name in lengths if more.get(name, 0) < 2 * once[name]]
 
 
 def _header_problems(path: Path, slug: str) -> list[str]:

@@ -206,6 +206,15 @@ def test_a_parameter_file_or_cell_gone_astray_is_named(tree, file, old, new, pro
     assert problem in "\n".join(layout.parameter_problems(tree, "penguins"))
 
 
+def test_a_long_profile_that_trains_hardly_longer_is_named(tree):
+    text = (tree / QUICK).read_text().replace("profile: quick", "profile: long")
+    (tree / "params/penguins/long.yaml").write_text(text.replace("steps: 1000", "steps: 1999"))
+    [problem] = layout.parameter_problems(tree, "penguins")
+    assert problem == "params/penguins/long.yaml: steps is 1999, expected at least twice quick's 1000"
+    edit(tree / "params/penguins/long.yaml", "steps: 1999", "steps: 2000")
+    assert layout.parameter_problems(tree, "penguins") == []
+
+
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
