@@ -101,7 +101,7 @@ def parameter_problems(root: Path, slug: str) -> list[str]:
 
 
 def _trained_too_little(root: Path, slug: str) -> list[str]:
-    """Lengths of training of the profile `long` that are not at least twice quick's; a source's own recipe keeps its."""
+    """Lengths of training at `long` that are not at least twice quick's; a source's own recipe keeps its."""
     quick, long = (root / "params" / slug / f"{name}.yaml" for name in ("quick", "long"))
     if not (quick.is_file() and long.is_file()):
         return []
