@@ -6,6 +6,7 @@ papermill only logs a name it does not know. Here each of these is refused with 
 from __future__ import annotations
 
 import difflib
+import inspect
 import json
 import re
 from collections.abc import Mapping
@@ -38,6 +39,59 @@ class Params(BaseModel):
     def view(self, group: type[P]) -> P:
         """The fields of `group`, a class these parameters inherit from: what one stage of a study takes."""
         return group.model_construct(**{name: getattr(self, name) for name in group.model_fields})
+
+
+class Options(BaseModel):
+    """Base of the options of a library's object: as `Params`, with defaults; NumPy numbers and lists are taken too.
+
+    Raises:
+        ParameterError: says every problem in a line of its own, and which options there are.
+    """
+
+    model_config = Params.model_config
+
+    def __init__(self, **given: Any):
+        try:
+            super().__init__(**{name: _plain(value) for name, value in given.items()})
+        except ValidationError as error:
+            problems = [self._problem(one) for one in error.errors() if one["type"] != _NOT_CALLED]
+            raise ParameterError("\n".join(problems)) from None
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        """Add what each option means to the docstring."""
+        told = [f"    {name}: {field.description}" for name, field in cls.model_fields.items()]
+        cls.__doc__ = "\n".join([inspect.cleandoc(cls.__doc__ or ""), "", "Options:", *told])
+
+    @classmethod
+    def owner(cls) -> str:
+        """Whose options these are, as errors call it."""
+        return cls.__name__
+
+    def replace(self, **changes: Any) -> Self:
+        """The same options with some values changed, checked again."""
+        return type(self)(**{**self.model_dump(), **changes})
+
+    @classmethod
+    def _problem(cls, error: Any) -> str:
+        match error["type"], error["loc"]:
+            case "extra_forbidden", (name, *_):
+                return f"{cls.owner()} has no option {name}; it has {', '.join(cls.model_fields) or 'none'}"
+            case "missing", (name, *_):
+                return f"{cls.owner()} needs {name}"
+            case "value_error", ():
+                return error["msg"].removeprefix("Value error, ")
+        return f"{cls.owner()}: {_value_problem(error)}"
+
+
+_NOT_CALLED = "default_factory_not_called"
+"""Pydantic's complaint that a default follows from an option which is refused already."""
+
+
+def _plain(value: Any) -> Any:
+    """Python's own numbers for NumPy's, tuples for lists and arrays."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    return tuple(map(_plain, value)) if isinstance(value, (list, tuple)) else value
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -92,7 +146,7 @@ def check(model: type[P], values: Mapping[str, Any], where: str | Path) -> P:
             # JSON has no tuples: in JSON mode a YAML list is accepted for a tuple field, all else stays strict.
             return model.model_validate_json(json.dumps(dict(values)))
         except ValidationError as error:
-            problems = [_value_problem(e, values) for e in error.errors()]
+            problems = [_value_problem(e) + _remedy(e["input"]) for e in error.errors()]
         except (TypeError, ValueError) as error:
             problems = [f"a value has no plain form: {error}"]
     raise ParameterError("\n".join(f"{where}: {problem}" for problem in problems))
@@ -125,12 +179,12 @@ def _name_problems(model: type[Params], values: Mapping[str, Any]) -> list[str]:
     return problems + [f"missing parameter {name}" for name in accepted if name not in values]
 
 
-def _value_problem(error: Any, values: Mapping[str, Any]) -> str:
+def _value_problem(error: Any) -> str:
     name, *place = error["loc"] or ("(all)",)
     where = f"{name}{''.join(f'[{i}]' for i in place)}"
     given = error["input"]
     message = error["msg"].removeprefix("Value error, ")
-    return f"{where}: {message[:1].lower()}{message[1:]}, got {given!r} ({type(given).__name__}){_remedy(given)}"
+    return f"{where}: {message[:1].lower()}{message[1:]}, got {given!r} ({type(given).__name__})"
 
 
 def _remedy(given: Any) -> str:

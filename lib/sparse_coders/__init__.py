@@ -8,19 +8,17 @@
     coder.save("coder.safetensors")             # load("coder.safetensors") gives it back
 
     coder        the class: a rule, its parameters, encode and decode
-    options      what each rule accepts
-    rules        encoder rules as functions of pre-activations
-    losses       what each rule minimises
-    stochastic   latents through a stochastic mask; multi_input: a context beside the input
-    trainer      `fit`, over `batches` of data, by one `trainee` per coder or one `table` of many
-    initial      values before training; resampling: of dead latents while training
-    kernels      the sparse algebra, with selection, sparse_ops, dense_kernels and chunks
+    rules        every encoder rule, one class each; `rule` is what they share, `functions` what they are made of
+    losses       the parts of a loss, and its way through large batches
+    trainer      `fit` and its options, over `batches` of data, by one `trainee` per coder or one `table` of many
+    kernels      the sparse algebra, with selection and sparse_ops; dense_kernels where most latents are on
+    multi_input  a context beside the input
     report       everything a coder is judged by where the features are known
     files        a saved coder; inputs: what is taken as samples
-    interchange  coders of other libraries, from foreign_files
+    interchange  coders of other libraries
 """
 from lib.sparse_coders.coder import SparseCoder, load
 from lib.sparse_coders.kernels import Codes
-from lib.sparse_coders.trainer import FitResult, fit
+from lib.sparse_coders.trainer import FitOptions, FitResult, fit
 
-__all__ = ["Codes", "FitResult", "SparseCoder", "fit", "load"]
+__all__ = ["Codes", "FitOptions", "FitResult", "SparseCoder", "fit", "load"]

@@ -8,16 +8,16 @@ Below 12 % density (read off 64 samples of the batch) the same losses are taken 
 """
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lib.sparse_coders import rules
-from lib.sparse_coders.chunks import Pass, add_columns
-from lib.sparse_coders.kernels import Codes, check_encoder, decode_codes, threshold_codes
-from lib.sparse_coders.selection import pre_acts
+from lib.sparse_coders import functions
+from lib.sparse_coders.kernels import Codes, decode_codes, threshold_codes
+from lib.sparse_coders.selection import Encoder
 
 SPARSE_BELOW = 0.12
 """Fraction of active latents below which sparse codes are the faster way."""
@@ -43,22 +43,19 @@ class JumpReLULoss(NamedTuple):
 
 
 def l1_loss(
-    x: Tensor, W_enc: Tensor, b_enc: Tensor, W_dec: Tensor, b_dec: Tensor, coefficient: float, *,
-    target: Tensor | None = None, centre: Tensor | None = None, weights: Tensor | None = None, path: str = "auto",
-    chunk: int | None = None,
+    x: Tensor, y: Tensor, encoder: Encoder, W_dec: Tensor, coefficient: float, *, weights: Tensor | None = None,
+    path: str = "auto", chunk: int | None = None,
 ) -> L1Loss:
-    """Loss of a ReLU coder, mean over the batch of |f W_dec + b_dec - y|^2 + coefficient sum_i weights_i f_i.
+    """Loss of a ReLU coder, mean over the batch of |f W_dec - y|^2 + coefficient sum_i weights_i f_i.
 
-    f = ReLU((x - centre) W_encᵀ + b_enc). The coefficient enters here, because one product gives the encoder's gradient
-    of both terms.
+    f = ReLU(h). The coefficient enters here, because one product gives the encoder's gradient of both terms.
 
     Args:
         x: [B, d_in].
-        W_enc: [n_latents, d_in]; b_enc: [n_latents].
-        W_dec: [n_latents, d_out]; b_dec: [d_out].
+        y: what the latents have to add up to, the target less the decoder's bias, [B, d_out].
+        encoder: of one coder.
+        W_dec: [n_latents, d_out].
         coefficient: of the penalty; a float without gradient.
-        target: y, [B, d_out]; x itself if None.
-        centre: subtracted from x, [d_in]; an SAE passes its b_dec.
         weights: of the latents in the penalty, [n_latents], such as the lengths of their decoder rows; 1 if None.
         path: "dense" or "sparse" forces a way of computing it; "auto" takes the faster one.
         chunk: samples whose pre-activations exist at one time; None chooses by the device's cache.
@@ -66,21 +63,21 @@ def l1_loss(
         L1Loss; loss is differentiable in all tensors above, in all at once or in some.
     Source: Bricken et al. 2023, "Towards monosemanticity".
     """
-    y = _residual_target(x, W_enc, b_enc, W_dec, b_dec, target, centre)
-    if _is_sparse(path, x, W_enc, b_enc, centre, 0.0):
-        codes = threshold_codes(x, W_enc, b_enc, centre=centre, chunk=chunk)
+    _check(x, y, encoder, W_dec)
+    if _is_sparse(path, x, encoder, 0.0):
+        codes = threshold_codes(x, encoder, chunk=chunk)
         weighted = codes.values if weights is None else codes.values * weights.index_select(0, codes.indices)
         recon, penalty = _squared_error(codes, W_dec, y), weighted.sum() / len(x)
         loss = recon + coefficient * penalty
-        return L1Loss(loss, recon.detach(), penalty.detach(), codes.indices.bincount(minlength=len(W_enc)))
-    return L1Loss(*_DenseL1.apply(x, y, W_enc, b_enc, W_dec, centre, weights, coefficient, chunk))
+        return L1Loss(loss, recon.detach(), penalty.detach(), codes.indices.bincount(minlength=len(W_dec)))
+    return L1Loss(*_DenseL1.apply(x, y, *encoder, W_dec, weights, coefficient, chunk))
 
 
 def jumprelu_loss(
-    x: Tensor, W_enc: Tensor, b_enc: Tensor, W_dec: Tensor, b_dec: Tensor, threshold: Tensor, width: float, *,
-    target: Tensor | None = None, centre: Tensor | None = None, path: str = "auto", chunk: int | None = None,
+    x: Tensor, y: Tensor, encoder: Encoder, W_dec: Tensor, threshold: Tensor, width: float, *, path: str = "auto",
+    chunk: int | None = None,
 ) -> JumpReLULoss:
-    """Losses of a JumpReLU coder, means over the batch of |f W_dec + b_dec - y|^2 and of L0 = sum_i 1[h_i > θ_i].
+    """Losses of a JumpReLU coder, means over the batch of |f W_dec - y|^2 and of L0 = sum_i 1[h_i > θ_i].
 
     f = h · 1[h > θ] with θ = max(threshold, 0). Their gradients for θ are estimated from the pre-activations within
     width / 2 of it: df/dθ = -θ/width, d1[h > θ]/dθ = -1/width there, 0 elsewhere. L0 has no gradient but θ's.
@@ -93,25 +90,25 @@ def jumprelu_loss(
         JumpReLULoss; build any penalty from l0, such as coefficient * l0 or (l0 / wanted - 1)^2.
     Source: Rajamanoharan et al. 2024, "Jumping ahead".
     """
-    y = _residual_target(x, W_enc, b_enc, W_dec, b_dec, target, centre)
-    if threshold.shape != b_enc.shape or not width > 0:
-        shape = tuple(threshold.shape)
-        raise ValueError(f"jumprelu_loss: threshold must be [{len(b_enc)}] and width positive, got {shape} and {width}")
+    _check(x, y, encoder, W_dec)
+    if threshold.shape != encoder.b.shape or not width > 0:
+        given = f"{tuple(threshold.shape)} and {width}"
+        raise ValueError(f"jumprelu_loss: threshold must be [{len(W_dec)}] and width positive, got {given}")
     theta = threshold.clamp(min=0)
-    if _is_sparse(path, x, W_enc, b_enc, centre, theta - width / 2):
-        codes = threshold_codes(x, W_enc, b_enc, theta, width=width, centre=centre, chunk=chunk)
+    if _is_sparse(path, x, encoder, theta - width / 2):
+        codes = threshold_codes(x, encoder, theta, width=width, chunk=chunk)
         h, theta = codes.values.unsqueeze(0), theta.index_select(0, codes.indices)  # [1, nnz], [nnz]
-        on = rules.step(h, theta, width)[0]
-        codes = codes.with_values(rules.jumprelu(h, theta, width)[0])
-        fired = codes.indices[on.detach() > 0].bincount(minlength=len(W_enc))
+        on = functions.step(h, theta, width)[0]
+        codes = codes.with_values(functions.jumprelu(h, theta, width)[0])
+        fired = codes.indices[on.detach() > 0].bincount(minlength=len(W_dec))
         return JumpReLULoss(_squared_error(codes, W_dec, y), on.sum() / len(x), fired)
-    return JumpReLULoss(*_DenseJumpReLU.apply(x, y, W_enc, b_enc, W_dec, centre, theta, width, chunk))
+    return JumpReLULoss(*_DenseJumpReLU.apply(x, y, *encoder, W_dec, theta, width, chunk))
 
 
 class _DenseL1(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, y, W_enc, b_enc, W_dec, centre, weights, coefficient, chunk):
-        walk = Pass(x, y, W_enc, b_enc, W_dec, centre, chunk, wants_x=ctx.needs_input_grad[0])
+    def forward(ctx, x, y, W_enc, b_enc, centre, W_dec, weights, coefficient, chunk):
+        walk = Pass(x, y, Encoder(W_enc, b_enc, centre), W_dec, chunk, wants_x=ctx.needs_input_grad[0])
         on_sum, f_sum = walk.zeros(), walk.zeros()
         slope = W_dec.new_ones(len(W_enc)) if weights is None else weights
         for part, h in walk:
@@ -137,8 +134,8 @@ class _DenseL1(torch.autograd.Function):
 
 class _DenseJumpReLU(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, y, W_enc, b_enc, W_dec, centre, theta, width, chunk):
-        walk = Pass(x, y, W_enc, b_enc, W_dec, centre, chunk, wants_x=ctx.needs_input_grad[0])
+    def forward(ctx, x, y, W_enc, b_enc, centre, W_dec, theta, width, chunk):
+        walk = Pass(x, y, Encoder(W_enc, b_enc, centre), W_dec, chunk, wants_x=ctx.needs_input_grad[0])
         on_sum, window_sum, pull_sum = walk.zeros(), walk.zeros(), walk.zeros()
         for part, h in walk:
             beyond = h - theta
@@ -164,26 +161,86 @@ class _DenseJumpReLU(torch.autograd.Function):
         return *(None if t is None else t * g_recon for t in common), of_recon * g_recon + of_l0 * g_l0, None, None
 
 
+class Pass:
+    """One pass over a batch in chunks, adding up the reconstruction error and every gradient it has.
+
+    Iterating gives (the chunk's samples, its pre-activations to be overwritten). Sums are float32 at least.
+    """
+
+    def __init__(self, x: Tensor, y: Tensor, encoder: Encoder, W_dec: Tensor, chunk: int | None, wants_x: bool):
+        self.x, self.y, self.encoder, self.W_dec, self.chunk = x, y, encoder, W_dec, chunk
+        self.wide = torch.promote_types(x.dtype, torch.float32)
+        self.recon, self.g_b = x.new_zeros((), dtype=self.wide), self.zeros()
+        self.g_enc, self.g_dec = (torch.zeros_like(W, dtype=self.wide) for W in (encoder.W, W_dec))
+        self.g_y, self.g_x, self.g = torch.empty_like(y), torch.empty_like(x) if wants_x else None, None
+
+    def zeros(self) -> Tensor:
+        """One sum per latent, [n_latents]."""
+        return self.x.new_zeros(len(self.W_dec), dtype=self.wide)
+
+    def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
+        first = 0
+        for h in self.encoder.pre_acts(self.x, self.chunk):
+            yield slice(first, first + len(h)), h
+            first += len(h)
+
+    def reconstruct(self, part: slice, f: Tensor) -> None:
+        """Decode latents [chunk, n_latents]; leaves d recon / d x̂ in `g`, [chunk, d_out]."""
+        error = torch.mm(f, self.W_dec).sub_(self.y[part])
+        self.recon += error.to(self.wide).pow(2).sum() / len(self.x)
+        self.g = error.mul_(2 / len(self.x))
+        torch.neg(self.g, out=self.g_y[part])
+        add_product(self.g_dec, f.T, self.g)
+
+    def pull_back(self, part: slice, g_h: Tensor) -> None:
+        """Take the gradient of the pre-activations, [chunk, n_latents], back to the encoder."""
+        add_product(self.g_enc, g_h.T, self.x[part])
+        add_columns(self.g_b, g_h)
+        if self.g_x is not None:
+            torch.mm(g_h, self.encoder.W, out=self.g_x[part])
+
+    def gradients(self) -> tuple[Tensor | None, ...]:
+        """Of x, y, W_enc, b_enc, centre and W_dec."""
+        (W, _, centre), dtype, g_centre = self.encoder, self.x.dtype, None
+        if centre is not None:
+            self.g_enc -= torch.outer(self.g_b, centre)  # the sums above took x, not x - centre
+            g_centre = -(self.g_b.to(dtype) @ W)
+        return self.g_x, self.g_y, self.g_enc.to(dtype), self.g_b.to(dtype), g_centre, self.g_dec.to(dtype)
+
+
+def add_columns(total: Tensor, matrix: Tensor) -> None:
+    """total += the sums of the matrix's columns; as a product with ones this is several times faster than `sum(0)`."""
+    if total.dtype == matrix.dtype:
+        total.addmv_(matrix.T, matrix.new_ones(len(matrix)))
+    else:
+        total += matrix.sum(0, dtype=total.dtype)
+
+
+def add_product(total: Tensor, A: Tensor, B: Tensor) -> None:
+    """total += A B, added up in total's dtype."""
+    if total.dtype == A.dtype:
+        total.addmm_(A, B)
+    else:
+        total += A @ B
+
+
 def _squared_error(codes: Codes, W_dec: Tensor, y: Tensor) -> Tensor:
     return (decode_codes(codes, W_dec) - y).pow(2).sum() / len(y)
 
 
-def _residual_target(x, W_enc, b_enc, W_dec, b_dec, target, centre) -> Tensor:
-    """y - b_dec, which the latents have to add up to, [B, d_out]."""
-    check_encoder(x, W_enc, b_enc, centre)
-    y = x if target is None else target
-    if W_enc.ndim != 2 or W_dec.shape != (len(W_enc), y.shape[-1]) or b_dec.shape != y.shape[1:] or len(y) != len(x):
-        shapes = ", ".join(str(tuple(t.shape)) for t in (W_enc, W_dec, b_dec, y))
-        raise ValueError(f"W_enc, W_dec, b_dec and target do not fit one coder and {len(x)} samples: {shapes}")
-    return y - b_dec
+def _check(x: Tensor, y: Tensor, encoder: Encoder, W_dec: Tensor) -> None:
+    encoder.check(x)
+    if encoder.W.ndim != 2 or W_dec.shape != (len(encoder.W), y.shape[-1]) or len(y) != len(x):
+        shapes = ", ".join(str(tuple(t.shape)) for t in (encoder.W, W_dec, y))
+        raise ValueError(f"W_enc, W_dec and target do not fit one coder and {len(x)} samples: {shapes}")
 
 
 @torch.no_grad()
-def _is_sparse(path: str, x, W_enc, b_enc, centre, lowest: Tensor | float) -> bool:
+def _is_sparse(path: str, x: Tensor, encoder: Encoder, lowest: Tensor | float) -> bool:
     """Whether few enough pre-activations exceed `lowest`."""
     if path not in ("auto", "dense", "sparse"):
         raise ValueError(f'path must be "auto", "dense" or "sparse", got {path!r}')
     if path != "auto":
         return path == "sparse"
     probe = x[:: -(-len(x) // PROBE)]
-    return float((next(pre_acts(probe, W_enc, b_enc, centre, PROBE)) > lowest).float().mean()) < SPARSE_BELOW
+    return float((next(encoder.pre_acts(probe, PROBE)) > lowest).float().mean()) < SPARSE_BELOW

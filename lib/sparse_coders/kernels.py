@@ -3,17 +3,17 @@
 Pre-activations h = (x - centre) W_encᵀ + b_enc are computed a chunk of samples at a time; of each chunk only the
 selected ones are kept, and everything after that costs batch x k x d. Selection has no gradient; the values have.
 
-    codes = topk_codes(x, W_enc, b_enc, k=32)
+    codes = topk_codes(x, Encoder(W_enc, b_enc, centre), k=32)
     codes = codes.with_values(codes.values.relu())
     recons = decode_codes(codes, W_dec) + b_dec
 
-Many coders of one shape on the same samples are one table: W_enc [S, n_latents, d_in], b_enc [S, n_latents], centre
-[S, d_in], W_dec [S, n_latents, d_out]. Latent i of coder s is then number s n_latents + i, and every sample has S bags.
+Many coders of one shape on the same samples are one table: an encoder of S coders, and W_dec [S, n_latents, d_out].
+Latent i of coder s is then number s n_latents + i, and every sample has S bags.
 """
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lib.sparse_coders import selection
+from lib.sparse_coders.selection import Encoder
 from lib.sparse_coders.sparse_ops import Bags, dots, sum_by_latent, sum_rows, sum_rows_by_latent
 
 
@@ -64,98 +65,108 @@ class Codes(NamedTuple):
         return out.index_put((self.samples, self.indices), self.values, accumulate=True)
 
 
+def sparse(parts: Iterable[Tensor]) -> Codes:
+    """The non-zero entries of dense latents, given a few samples at a time ([samples, n_latents] each), as codes."""
+    values, indices, counts = [], [], []
+    for latents in parts:
+        on = latents.detach() != 0
+        rows, columns = on.nonzero(as_tuple=True)
+        values.append(latents[rows, columns])
+        indices.append(columns)
+        counts.append(on.sum(1))
+    counts = torch.cat(counts)
+    return Codes(torch.cat(values), torch.cat(indices), counts.cumsum(0) - counts)
+
+
 def topk_codes(
-    x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int | Sequence[int], *, centre: Tensor | None = None,
-    absolute: bool = False, screen: bool = False, chunk: int | None = None,
+    x: Tensor, encoder: Encoder, k: int | Sequence[int], *, absolute: bool = False, screen: bool = False,
+    chunk: int | None = None,
 ) -> Codes:
-    """The k largest pre-activations of each sample, h_bi = (x_b - centre) · W_enc_i + b_enc_i; no ReLU is applied.
+    """The k largest pre-activations of each sample; no ReLU is applied.
 
     Args:
         x: [B, d_in].
-        W_enc: [n_latents, d_in], or [S, n_latents, d_in] for a table; b_enc: [n_latents] or [S, n_latents].
+        encoder: of one coder or of a table.
         k: latents kept per sample; in a table one for all coders or one per coder.
-        centre: subtracted from x, [d_in] or [S, d_in]; given here, its gradient costs nothing extra.
         absolute: select by |h|; the values keep their sign.
         screen: find the k + 8 largest in bfloat16 and choose among them in full precision. About half the time where
             the processor multiplies bfloat16 natively; a latent that bfloat16 ranks lower than that is missed.
         chunk: samples whose pre-activations exist at one time; None chooses by the device's cache.
     Returns:
-        Codes with k values per sample, in no particular order, differentiable in x, W_enc, b_enc and centre.
+        Codes with k values per sample, in no particular order, differentiable in x and the encoder.
     Source: Gao et al. 2024, "Scaling and evaluating sparse autoencoders".
     """
-    check_encoder(x, W_enc, b_enc, centre)
-    ks = [k] * _coders(W_enc) if isinstance(k, int) else list(k)
-    if len(ks) != _coders(W_enc) or not all(1 <= k <= b_enc.shape[-1] for k in ks):
-        raise ValueError(f"topk_codes: k must be 1..{b_enc.shape[-1]} for each of {_coders(W_enc)} coders, got {k}")
+    encoder.check(x)
+    ks, n = [k] * encoder.coders if isinstance(k, int) else list(k), encoder.b.shape[-1]
+    if len(ks) != encoder.coders or not all(1 <= k <= n for k in ks):
+        raise ValueError(f"topk_codes: k must be 1..{n} for each of {encoder.coders} coders, got {k}")
+    if screen and (encoder.W.ndim != 2 or x.dtype not in (torch.float32, torch.float64)):
+        given = f"W_enc {tuple(encoder.W.shape)} of {x.dtype}"
+        raise ValueError(f"topk_codes: screen needs one coder in float32 or float64, got {given}")
     with torch.no_grad():
         if screen:
-            _check_screen(x, W_enc)
-            values, indices = selection.screened_largest(x, W_enc, b_enc, centre, ks[0], absolute, chunk)
+            values, indices = selection.screened_largest(x, encoder, ks[0], absolute, chunk)
         else:
-            values, indices = selection.sample_largest(x, W_enc, b_enc, centre, ks, absolute, chunk)
+            values, indices = selection.sample_largest(x, encoder, ks, absolute, chunk)
         starts = torch.tensor([0, *ks[:-1]], device=x.device).cumsum(0)  # [S]
         offsets = (torch.arange(len(x), device=x.device).unsqueeze(1) * sum(ks) + starts).flatten()  # [B S]
-    return _with_gradient(x, W_enc, b_enc, centre, values, indices, offsets)
+    return _with_gradient(x, encoder, values, indices, offsets)
 
 
 def batch_topk_codes(
-    x: Tensor, W_enc: Tensor, b_enc: Tensor, n_keep: int, *, floor: float | None = None, centre: Tensor | None = None,
-    chunk: int | None = None,
+    x: Tensor, encoder: Encoder, n_keep: int, *, floor: float | None = None, chunk: int | None = None
 ) -> tuple[Codes, Tensor]:
     """The n_keep largest positive pre-activations of the whole batch (fewer where fewer are positive).
 
     Args:
         x: [B, d_in].
-        W_enc: [n_latents, d_in]; b_enc: [n_latents]; no tables.
+        encoder: of one coder.
         n_keep: latents kept in all, k B for k per sample on average.
         floor: where the threshold is expected, such as the last batch's; saves time, never changes the result.
-        centre: subtracted from x, [d_in].
         chunk: as in `topk_codes`.
     Returns:
-        Codes, any number per sample, differentiable in x, W_enc, b_enc and centre; and the threshold, the smallest
-        value kept, a scalar without gradient that is +inf where nothing was positive.
+        Codes, any number per sample, differentiable in x and the encoder; and the threshold, the smallest value kept,
+        a scalar without gradient that is +inf where nothing was positive.
     Source: Bussmann et al. 2024, "BatchTopK sparse autoencoders".
     """
-    check_encoder(x, W_enc, b_enc, centre)
-    if W_enc.ndim != 2 or n_keep < 1:
-        shape = tuple(W_enc.shape)
+    encoder.check(x)
+    if encoder.W.ndim != 2 or n_keep < 1:
+        shape = tuple(encoder.W.shape)
         raise ValueError(f"batch_topk_codes: one coder and n_keep >= 1, got W_enc {shape} and n_keep {n_keep}")
     with torch.no_grad():
-        values, samples, indices = selection.batch_largest(x, W_enc, b_enc, centre, n_keep, float(floor or 0), chunk)
+        values, samples, indices = selection.batch_largest(x, encoder, n_keep, float(floor or 0), chunk)
         threshold = values.min() if len(values) else values.new_full((), math.inf)
         offsets = _starts(samples, len(x))
-    return _with_gradient(x, W_enc, b_enc, centre, values, indices, offsets), threshold
+    return _with_gradient(x, encoder, values, indices, offsets), threshold
 
 
 def threshold_codes(
-    x: Tensor, W_enc: Tensor, b_enc: Tensor, threshold: Tensor | float = 0.0, *, width: float = 0.0,
-    centre: Tensor | None = None, chunk: int | None = None,
+    x: Tensor, encoder: Encoder, threshold: Tensor | float = 0.0, *, width: float = 0.0, chunk: int | None = None
 ) -> Codes:
     """All pre-activations above threshold - width / 2; with threshold 0 and width 0 those a ReLU lets pass.
 
     Args:
         x: [B, d_in].
-        W_enc: [n_latents, d_in], or [S, n_latents, d_in] for a table; b_enc: [n_latents] or [S, n_latents].
-        threshold: one number, or one per latent, shaped like b_enc; it gets no gradient here.
+        encoder: of one coder or of a table.
+        threshold: one number, or one per latent, shaped like encoder.b; it gets no gradient here.
         width: of the window around the threshold in which a JumpReLU's threshold has a gradient.
-        centre: subtracted from x, [d_in] or [S, d_in].
         chunk: as in `topk_codes`.
     Returns:
-        Codes, any number per sample, differentiable in x, W_enc, b_enc and centre.
+        Codes, any number per sample, differentiable in x and the encoder.
     """
-    check_encoder(x, W_enc, b_enc, centre)
-    coders, first, kept = _coders(W_enc), 0, []
+    encoder.check(x)
+    coders, first, kept = encoder.coders, 0, []
     with torch.no_grad():
         lowest = threshold - width / 2
-        lowest = lowest.expand(b_enc.shape).flatten() if isinstance(lowest, Tensor) else lowest
-        for h in selection.pre_acts(x, W_enc, b_enc, centre, chunk):
+        lowest = lowest.expand(encoder.b.shape).flatten() if isinstance(lowest, Tensor) else lowest
+        for h in encoder.pre_acts(x, chunk):
             values, rows, indices = selection.exceeding(h, lowest)
-            bags = rows if coders == 1 else rows * coders + indices // b_enc.shape[-1]
+            bags = rows if coders == 1 else rows * coders + indices // encoder.b.shape[-1]
             kept.append((values, bags + first, indices))
             first += len(h) * coders
         values, bags, indices = (torch.cat(parts) for parts in zip(*kept, strict=True))
         offsets = _starts(bags, first)
-    return _with_gradient(x, W_enc, b_enc, centre, values, indices, offsets)
+    return _with_gradient(x, encoder, values, indices, offsets)
 
 
 def decode_codes(codes: Codes, W_dec: Tensor) -> Tensor:
@@ -187,7 +198,7 @@ class _Encode(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, g):
         x, W_enc, centre = ctx.saved_tensors
-        bags, (coders, n, d) = ctx.bags, (_coders(W_enc), W_enc.shape[-2], W_enc.shape[-1])
+        bags, (coders, n, d) = ctx.bags, W_enc.reshape(-1, *W_enc.shape[-2:]).shape
         W, g, g_x, g_W, g_centre = W_enc.reshape(-1, d), g.contiguous(), None, None, None
         g_b = sum_by_latent(g, bags.indices, len(W)).to(W.dtype).view(coders, 1, n)
         if ctx.needs_input_grad[0]:
@@ -223,36 +234,12 @@ class _Decode(torch.autograd.Function):
         return g_values, g_W, None
 
 
-def _with_gradient(x, W_enc, b_enc, centre, values, indices, offsets) -> Codes:
+def _with_gradient(x: Tensor, encoder: Encoder, values: Tensor, indices: Tensor, offsets: Tensor) -> Codes:
     bags = Bags(indices, offsets)
-    return Codes(_Encode.apply(x, W_enc, b_enc, centre, values, bags), indices, offsets, bags)
+    return Codes(_Encode.apply(x, *encoder, values, bags), indices, offsets, bags)
 
 
 def _starts(bags: Tensor, n_bags: int) -> Tensor:
     """Where each bag starts among codes that are in the order of their bags, [n_bags]."""
     counts = bags.bincount(minlength=n_bags)
     return counts.cumsum(0) - counts
-
-
-def _coders(W_enc: Tensor) -> int:
-    return len(W_enc) if W_enc.ndim == 3 else 1
-
-
-def check_encoder(x: Tensor, W_enc: Tensor, b_enc: Tensor, centre: Tensor | None) -> None:
-    """Refuse shapes and dtypes that do not fit; ValueError says which."""
-    fits = x.ndim == 2 and W_enc.ndim in (2, 3) and x.shape[1] == W_enc.shape[-1] and b_enc.shape == W_enc.shape[:-1]
-    if not fits or len(x) == 0:
-        shapes = f"{tuple(x.shape)}, {tuple(W_enc.shape)} and {tuple(b_enc.shape)}"
-        wanted = "[B > 0, d], [(S,) n_latents, d] and [(S,) n_latents]"
-        raise ValueError(f"x, W_enc and b_enc must be {wanted}, got {shapes}")
-    if centre is not None and centre.shape != W_enc.shape[:-2] + x.shape[1:]:
-        raise ValueError(f"centre must be {tuple(W_enc.shape[:-2] + x.shape[1:])}, got {tuple(centre.shape)}")
-    dtypes = [t.dtype for t in (x, W_enc, b_enc, centre) if t is not None]
-    if len(set(dtypes)) > 1:
-        raise ValueError(f"x, W_enc, b_enc and centre must have one dtype, got {', '.join(map(str, dtypes))}")
-
-
-def _check_screen(x: Tensor, W_enc: Tensor) -> None:
-    if W_enc.ndim != 2 or x.dtype not in (torch.float32, torch.float64):
-        shape = tuple(W_enc.shape)
-        raise ValueError(f"topk_codes: screen needs one coder in float32 or float64, got W_enc {shape} of {x.dtype}")

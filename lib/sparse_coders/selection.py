@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,19 +20,46 @@ def chunk_size(n_latents: int, device: torch.device) -> int:
     return max(64, (1_572_864 if device.type == "cpu" else 1 << 26) // n_latents)
 
 
-def pre_acts(x: Tensor, W: Tensor, b: Tensor, centre: Tensor | None, chunk: int | None) -> Iterator[Tensor]:
-    """h = (x - centre) Wᵀ + b, a chunk of samples at a time.
+class Encoder(NamedTuple):
+    """The affine map h = (x - centre) Wᵀ + b, of one coder or of a table of S.
 
-    Args:
-        x: [B, d]; W: [n, d], or [S, n, d] for a table of coders; b: [n] or [S, n]; centre: [d] or [S, d].
-    Yields:
-        [samples of the chunk, n], or [samples of the chunk, S n].
+    Attributes:
+        W: [n_latents, d_in], or [S, n_latents, d_in].
+        b: [n_latents] or [S, n_latents].
+        centre: subtracted from x, [d_in] or [S, d_in]; None for 0. Given here, its gradient costs nothing extra.
     """
-    if W.ndim == 3 and centre is not None:
-        b, centre = torch.baddbmm(b.unsqueeze(2), W, centre.unsqueeze(2), alpha=-1).squeeze(2), None  # [S, n]
-    W, b = W.flatten(0, -2), b.flatten()
-    for part in x.split(chunk or chunk_size(len(W), x.device)):
-        yield torch.addmm(b, part if centre is None else part - centre, W.T)
+
+    W: Tensor
+    b: Tensor
+    centre: Tensor | None = None
+
+    @property
+    def coders(self) -> int:
+        """S, or 1."""
+        return len(self.W) if self.W.ndim == 3 else 1
+
+    def pre_acts(self, x: Tensor, chunk: int | None = None) -> Iterator[Tensor]:
+        """h of x [B, d_in], `chunk` samples at a time (None: by the cache); each [samples, (S) n_latents]."""
+        W, b, centre = self
+        if W.ndim == 3 and centre is not None:
+            b, centre = torch.baddbmm(b.unsqueeze(2), W, centre.unsqueeze(2), alpha=-1).squeeze(2), None  # [S, n]
+        W, b = W.flatten(0, -2), b.flatten()
+        for part in x.split(chunk or chunk_size(len(W), x.device)):
+            yield torch.addmm(b, part if centre is None else part - centre, W.T)
+
+    def check(self, x: Tensor) -> None:
+        """Refuse shapes and dtypes that do not fit each other and x; ValueError says which."""
+        W, b, centre = self
+        fits = x.ndim == 2 and W.ndim in (2, 3) and x.shape[1] == W.shape[-1] and b.shape == W.shape[:-1]
+        if not fits or len(x) == 0:
+            shapes = f"{tuple(x.shape)}, {tuple(W.shape)} and {tuple(b.shape)}"
+            wanted = "[B > 0, d], [(S,) n_latents, d] and [(S,) n_latents]"
+            raise ValueError(f"x, W_enc and b_enc must be {wanted}, got {shapes}")
+        if centre is not None and centre.shape != W.shape[:-2] + x.shape[1:]:
+            raise ValueError(f"centre must be {tuple(W.shape[:-2] + x.shape[1:])}, got {tuple(centre.shape)}")
+        dtypes = [t.dtype for t in (x, W, b, centre) if t is not None]
+        if len(set(dtypes)) > 1:
+            raise ValueError(f"x, W_enc, b_enc and centre must have one dtype, got {', '.join(map(str, dtypes))}")
 
 
 def largest(h: Tensor, k: int, absolute: bool = False, sort: bool = False, groups: int = 8) -> Tensor:
@@ -49,16 +77,18 @@ def largest(h: Tensor, k: int, absolute: bool = False, sort: bool = False, group
     return columns.gather(1, h.gather(1, columns).topk(k, sorted=sort).indices)
 
 
-def sample_largest(x, W, b, centre, ks: Sequence[int], absolute: bool, chunk: int | None) -> tuple[Tensor, Tensor]:
+def sample_largest(
+    x: Tensor, encoder: Encoder, ks: Sequence[int], absolute: bool, chunk: int | None
+) -> tuple[Tensor, Tensor]:
     """Values and latents of the ks[s] largest of each sample at coder s of a table, both [B * sum(ks)].
 
-    Latents are rows of the flattened table. See `pre_acts` for the shapes of the arguments.
+    Latents are rows of the flattened table.
     """
     coders, k = len(ks), max(ks)
-    first = torch.arange(coders, device=x.device).view(1, coders, 1) * (b.numel() // coders)
+    first = torch.arange(coders, device=x.device).view(1, coders, 1) * (encoder.b.numel() // coders)
     keep = torch.arange(k, device=x.device) < torch.tensor(ks, device=x.device).unsqueeze(1)  # [S, k]
     values, indices = [], []
-    for h in pre_acts(x, W, b, centre, chunk):
+    for h in encoder.pre_acts(x, chunk):
         h = h.view(len(h) * coders, -1)
         columns = largest(h, k, absolute, sort=min(ks) < k)  # [chunk S, k]
         shape = (-1, coders, k)
@@ -67,15 +97,18 @@ def sample_largest(x, W, b, centre, ks: Sequence[int], absolute: bool, chunk: in
     return torch.cat(values), torch.cat(indices)
 
 
-def screened_largest(x: Tensor, W: Tensor, b: Tensor, centre: Tensor | None, k: int, absolute: bool, chunk: int | None):
+def screened_largest(
+    x: Tensor, encoder: Encoder, k: int, absolute: bool, chunk: int | None
+) -> tuple[Tensor, Tensor]:
     """What `sample_largest` gives for one coder, from the k + 8 largest in bfloat16, recomputed in full precision.
 
     A latent among the true k largest is lost only where bfloat16 ranks it below the first k + 8.
     """
-    half = [None if t is None else t.bfloat16() for t in (W, b)]
+    W, b, centre = encoder
+    half = Encoder(W.bfloat16(), b.bfloat16())
     x = x if centre is None else x - centre
     n = min(k + SCREEN_SLACK, len(W))
-    candidates = torch.cat([largest(h, n, absolute) for h in pre_acts(x.bfloat16(), *half, None, chunk)])  # [B, n]
+    candidates = torch.cat([largest(h, n, absolute) for h in half.pre_acts(x.bfloat16(), chunk)])  # [B, n]
     bags = Bags(candidates.flatten(), torch.arange(0, candidates.numel(), n, device=x.device))
     h = (dots(x, W, bags) + b[bags.indices]).view(-1, n)
     best = (h.abs() if absolute else h).topk(k, sorted=False).indices
@@ -88,14 +121,16 @@ def exceeding(h: Tensor, lowest: Tensor | float) -> tuple[Tensor, Tensor, Tensor
     return h[rows, columns], rows, columns.contiguous()
 
 
-def batch_largest(x, W, b, centre, n_keep: int, floor: float, chunk: int | None) -> tuple[Tensor, Tensor, Tensor]:
+def batch_largest(
+    x: Tensor, encoder: Encoder, n_keep: int, floor: float, chunk: int | None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Values, samples and latents of the `n_keep` largest positive pre-activations of the batch, in sample order.
 
     `lowest` only rises: what has been seen so far already rules out everything below its n_keep-th largest. A floor
     that proves too high is dropped and the search repeated, so that the result never depends on it.
     """
     lowest, found, first = max(floor, 0.0) * FLOOR_SLACK, None, 0
-    for h in pre_acts(x, W, b, centre, chunk):
+    for h in encoder.pre_acts(x, chunk):
         values, rows, columns = exceeding(h, lowest)
         new = (values, rows + first, columns)
         found = new if found is None else tuple(torch.cat(pair) for pair in zip(found, new, strict=True))
@@ -104,7 +139,7 @@ def batch_largest(x, W, b, centre, n_keep: int, floor: float, chunk: int | None)
             found = _prune(found, n_keep)
             lowest = max(lowest, float(found[0].min()))
     if len(found[0]) < n_keep and floor > 0:
-        return batch_largest(x, W, b, centre, n_keep, 0.0, chunk)
+        return batch_largest(x, encoder, n_keep, 0.0, chunk)
     return _prune(found, n_keep)
 
 

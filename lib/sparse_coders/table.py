@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from lib.sparse_coders import kernels
-from lib.sparse_coders.losses import Terms
-from lib.sparse_coders.resampling import auxk
+from lib.sparse_coders.losses import Terms, auxk
+from lib.sparse_coders.rules import TopK
+from lib.sparse_coders.selection import Encoder
 from lib.sparse_coders.trainee import Trainee, adam
 
 UP_TO = 1 << 19
@@ -25,9 +26,9 @@ def group(trainees: list[Trainee]) -> list[Trainee | Table]:
 
 def _key(trainee: Trainee) -> tuple | None:
     """What coders of a table have in common; None for a coder that trains alone."""
-    coder, plan = trainee.coder, trainee.plan
-    large = trainee.device.type == "cpu" and plan.batch_size * coder.n_latents > UP_TO
-    if coder.rule != "topk" or plan.resample_every or plan.precision != "float32" or large:
+    coder, options = trainee.coder, trainee.options
+    large = trainee.device.type == "cpu" and options.batch_size * coder.n_latents > UP_TO
+    if type(coder.rule) is not TopK or options.resample_every or options.precision != "float32" or large:
         return None
     shapes = tuple((name, tuple(p.shape)) for name, p in coder.named_parameters())
     return coder.is_transcoder, shapes, trainee.dtype, trainee.device, float(coder.scale), float(coder.target_scale)
@@ -41,7 +42,7 @@ class Table:
     """
 
     def __init__(self, trainees: list[Trainee]):
-        self.trainees, self.plan, self.device = trainees, trainees[0].plan, trainees[0].device
+        self.trainees, self.options, self.device = trainees, trainees[0].options, trainees[0].device
         self.stacked: dict[str, Tensor] = {}
         for name, _ in trainees[0].coder.named_parameters():
             stack = torch.stack([getattr(trainee.coder, name).detach() for trainee in trainees]).requires_grad_()
@@ -49,7 +50,7 @@ class Table:
                 getattr(trainee.coder, name).data = part
             self.stacked[name] = stack
         self.optimizer = adam(list(self.stacked.values()), trainees[0].lr)
-        self.ks = [trainee.coder.options["k"] for trainee in trainees]
+        self.ks = [trainee.coder.rule.k for trainee in trainees]
 
     def step(self, step: int, x: Tensor, y: Tensor | None) -> None:
         """As `Trainee.step`, for all coders."""
@@ -61,7 +62,7 @@ class Table:
             grad, rows = self.stacked["W_dec"].grad, self.stacked["W_dec"]
             grad.sub_((grad * rows).sum(2, keepdim=True) * rows)
             self._clip()
-        self.optimizer.param_groups[0]["lr"] = self.trainees[0].lr * self.plan.lr_factor(step)
+        self.optimizer.param_groups[0]["lr"] = self.trainees[0].lr * self.options.lr_factor(step)
         self.optimizer.step()
         for trainee, term in zip(self.trainees, terms, strict=True):
             trainee.coder.tidy()
@@ -70,7 +71,7 @@ class Table:
     def terms(self, x: Tensor, y: Tensor) -> list[Terms]:
         """The loss of each coder; x [B, d_in + context] and y [B, d_out] scaled."""
         at, samples = self.stacked, len(x)
-        codes = kernels.topk_codes(x, at["W_enc"], at["b_enc"], self.ks, centre=self._centre())
+        codes = kernels.topk_codes(x, Encoder(at["W_enc"], at["b_enc"], self._centre()), self.ks)
         codes = codes.with_values(codes.values.relu())
         recons = kernels.decode_codes(codes, at["W_dec"]) + at["b_dec"]  # [B, S, d_out]
         if "W_skip" in at:
@@ -89,18 +90,17 @@ class Table:
         return None if coder.is_transcoder else torch.nn.functional.pad(b_dec, (0, coder.context))
 
     def _aux(self, number: int, x: Tensor, residual: Tensor) -> Tensor:
-        trainee = self.trainees[number]
-        dead, weight = trainee.dead(), trainee.coder.options["aux"]
-        if dead is None or not weight:
+        coder, dead, at = self.trainees[number].coder, self.trainees[number].dead(), self.stacked
+        if dead is None or not coder.rule.aux:
             return residual.new_zeros(())
-        weights = (self.stacked[name][number] for name in ("W_enc", "b_enc", "W_dec"))
-        return weight * auxk(x, *weights, trainee.coder.centre, residual, dead, trainee.coder.options["k_aux"])
+        encoder = Encoder(at["W_enc"][number], at["b_enc"][number], coder.centre)
+        return coder.rule.aux * auxk(x, encoder, at["W_dec"][number], residual, dead, coder.rule.k_aux)
 
     def _clip(self) -> None:
         """Limit each coder's own gradient norm."""
         grads = [stack.grad.flatten(1) for stack in self.stacked.values()]
         norms = torch.stack([grad.norm(dim=1) for grad in grads]).norm(dim=0)  # [S]
-        factor = (self.plan.clip / (norms + 1e-6)).clamp(max=1.0)
+        factor = (self.options.clip / (norms + 1e-6)).clamp(max=1.0)
         for grad in grads:
             grad.mul_(factor[:, None])
 

@@ -1,61 +1,60 @@
-"""One coder in training: its start, its step, its counters, and what a checkpoint keeps of it."""
+"""One coder in training: its options, its step, its counters, and what a checkpoint keeps of it."""
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from lib.metrics import sparsity
+from lib.params import Options
 from lib.rng import generator
 from lib.sparse_coders.coder import SparseCoder
-from lib.sparse_coders.initial import geometric_median, unit_rows, unit_scale
 from lib.sparse_coders.losses import Moment, Terms, loss
-from lib.sparse_coders.resampling import resample
+from lib.sparse_coders.starts import resample
 
+Count = Annotated[int, Field(ge=1)]
+Steps = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
 COLUMNS = ("step", "tokens", "lr", "loss", "reconstruction", "penalty", "aux", "l0")
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Options of `lib.sparse_coders.fit` that shape the training; see there."""
+class FitOptions(Options):
+    """How `lib.sparse_coders.fit` trains."""
 
-    steps: int
-    batch_size: int
-    lr: float | None
-    seed: int
-    lr_warmup: int
-    lr_decay: float
-    sparsity_warmup: int
-    clip: float
-    dead_after: int
-    resample_every: int | None
-    normalise: bool
-    b_dec: str
-    precision: str
-    log_every: int
+    steps: Count = Field(2000, description="optimiser steps")
+    batch_size: Count = Field(4096, description="samples per step; at most the number of training samples")
+    lr: Positive | None = Field(
+        None, description="rate of Adam; None: 2e-4 / sqrt(n_latents / 2^14), for each coder its own")
+    seed: int = Field(0, description="of the order of samples and of noise; the coder's own drew its directions")
+    lr_warmup: Steps = Field(
+        default_factory=lambda given: min(1000, given["steps"] // 10),
+        description="steps over which the rate rises; default 1,000, at most a tenth of training")
+    lr_decay: float = Field(0.0, ge=0, le=1, description="share of training, at its end, over which lr falls to 0")
+    sparsity_warmup: Steps = Field(
+        default_factory=lambda given: min(2000, given["steps"] // 5),
+        description="steps over which penalties rise; default 2,000, at most a fifth of training")
+    clip: Positive = Field(1.0, description="largest global norm of a coder's gradient")
+    dead_after: Count = Field(10_000_000, description="a latent silent for so many samples is dead")
+    resample_every: Count | None = Field(
+        None, description="dead latents start anew after so many steps, their Adam moments zeroed; None: never")
+    normalise: bool = Field(
+        True, description="measure `scale` so that E|x|^2 = d (once; a coder trained before keeps its own)")
+    b_dec: Literal["mean", "geometric_median", "zero"] = Field("mean", description="where b_dec starts, of first data")
+    precision: Literal["float32", "bf16"] = Field(
+        "float32", description='"bf16": matrix products in bfloat16, parameters and sums as they are; topk, abs_topk: '
+                               "a screen before the exact choice; refused where it would do nothing")
+    log_every: Count = Field(50, description="steps between rows of the history")
+    checkpoint_every: Count = Field(1000, description="steps between writings of the checkpoint")
+    progress: bool = Field(True, description="show one line of progress")
 
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "dead_after", "log_every", "resample_every"):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
-        for name in ("lr", "lr_warmup", "sparsity_warmup", "lr_decay", "clip"):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
-                raise ValueError(f"{name} must be a number, got {value!r}")
-        for name in ("lr_warmup", "sparsity_warmup", "lr_decay", "clip"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)!r}")
-        if self.lr_decay > 1 or (self.lr is not None and not self.lr > 0) or not self.clip > 0:
-            raise ValueError(f"need lr > 0, clip > 0, lr_decay <= 1; got {self.lr}, {self.clip}, {self.lr_decay}")
-        choices = {"b_dec": ("mean", "geometric_median", "zero"), "precision": ("float32", "bf16")}
-        for name, accepted in choices.items():
-            if getattr(self, name) not in accepted:
-                raise ValueError(f"{name} {getattr(self, name)!r} is not one of {', '.join(accepted)}")
+    @classmethod
+    def owner(cls) -> str:
+        return "fit"
 
     def lr_factor(self, step: int) -> float:
         """Linear warm-up, then constant, then linear to 0 over the last `lr_decay` of training."""
@@ -93,14 +92,14 @@ class Trainee:
         tokens: samples trained on.
     """
 
-    def __init__(self, coder: SparseCoder, plan: Plan, index: int):
-        self.coder, self.plan = coder, plan
+    def __init__(self, coder: SparseCoder, options: FitOptions, index: int):
+        self.coder, self.options = coder, options
         self.dtype, self.device = coder.W_dec.dtype, coder.W_dec.device
-        self.lr = plan.lr or default_lr(coder.n_latents)
+        self.lr = options.lr or default_lr(coder.n_latents)
         self.parameters = list(coder.parameters())
         self.optimizer = adam(self.parameters, self.lr)
         self.since = torch.zeros(coder.n_latents, dtype=torch.int64, device=self.device)
-        self.rng = generator(plan.seed, "noise", index, device=self.device)
+        self.rng = generator(options.seed, "noise", index, device=self.device)
         self.tokens = 0
         self.history: list[list[float]] = []
 
@@ -111,38 +110,39 @@ class Trainee:
 
     def step(self, step: int, x: Tensor, y: Tensor | None) -> None:
         """One optimiser step on a batch x [B, d_in + context], y [B, d_out] or None, in the data's units."""
-        coder, plan = self.coder, self.plan
+        coder, options = self.coder, self.options
         x, y = self.scaled(x, y)
-        terms = loss(coder, x, y, plan.moment(step, self.dead(), self.rng))
+        terms = loss(coder, x, y, options.moment(step, self.dead(), self.rng))
         self.optimizer.zero_grad()
         terms.total.backward()
         remove_parallel(coder)
-        torch.nn.utils.clip_grad_norm_(self.parameters, plan.clip)
-        self.optimizer.param_groups[0]["lr"] = self.lr * plan.lr_factor(step)
+        torch.nn.utils.clip_grad_norm_(self.parameters, options.clip)
+        self.optimizer.param_groups[0]["lr"] = self.lr * options.lr_factor(step)
         self.optimizer.step()
         coder.tidy()
         self.count(step, len(x), terms)
-        if plan.resample_every and (step + 1) % plan.resample_every == 0 and (dead := self.dead()) is not None:
+        if options.resample_every and (step + 1) % options.resample_every == 0 and (dead := self.dead()) is not None:
             resample(coder, self.optimizer, dead, x, y, self.rng)
             self.since[dead] = 0
 
     def dead(self) -> Tensor | None:
         """Ids of dead latents; None, without asking the device, while none can be."""
-        return (self.since >= self.plan.dead_after).nonzero()[:, 0] if self.tokens >= self.plan.dead_after else None
+        after = self.options.dead_after
+        return (self.since >= after).nonzero()[:, 0] if self.tokens >= after else None
 
     def count(self, step: int, samples: int, terms: Terms) -> None:
         """Keep the books of a step, and a row of history where one is due."""
         self.since.add_(samples).masked_fill_(terms.fired > 0, 0)
         self.coder.trained_on.add_(samples)
         self.tokens += samples
-        if step % self.plan.log_every and step != self.plan.steps - 1:
+        if step % self.options.log_every and step != self.options.steps - 1:
             return
         parts = (terms.total, terms.reconstruction, terms.penalty, terms.aux, terms.fired.sum() / samples)
         values = torch.stack([part.detach().double() for part in parts]).tolist()
         if not all(map(math.isfinite, values)):
             raise ValueError(f"training diverged by step {step}: the loss is {values[0]}; lower lr, or look for NaN in "
                              "the data")
-        self.history.append([step, self.tokens, self.lr * self.plan.lr_factor(step), *values])
+        self.history.append([step, self.tokens, self.lr * self.options.lr_factor(step), *values])
 
     def state(self) -> dict[str, Any]:
         """All that continuing bit for bit needs: tensors, numbers and strings only."""
@@ -169,7 +169,7 @@ class Trainee:
     @torch.no_grad()
     def result(self, x: Tensor, y: Tensor | None) -> FitResult:
         """Judge the coder on held-out samples."""
-        coder, window = self.coder, min(self.plan.dead_after, self.tokens)
+        coder, window = self.coder, min(self.options.dead_after, self.tokens)
         x = x.to(self.device, self.dtype)
         recons = torch.cat([coder(part) for part in x.split(1024)])
         metrics = {
@@ -195,27 +195,6 @@ def adam(parameters: list[Tensor], lr: float) -> torch.optim.Adam:
 @torch.no_grad()
 def remove_parallel(coder: SparseCoder) -> None:
     """Take from the gradient of each unit decoder row the part along the row, which renormalising would undo."""
-    if coder.has_unit_rows:
+    if coder.rule.has_unit_rows:
         grad, rows = coder.W_dec.grad, coder.W_dec
         grad.sub_((grad * rows).sum(1, keepdim=True) * rows)
-
-
-@torch.no_grad()
-def start(coder: SparseCoder, x: Tensor, y: Tensor | None, normalise: bool, b_dec: str) -> None:
-    """Measure scale and b_dec on the first samples; a coder that was trained before keeps its own.
-
-    Args:
-        x, y: samples in the data's units, [n, d_in + context] and [n, d_out] or None.
-        normalise: choose `scale` so that E|x|^2 is the width of x (for a transcoder, `target_scale` likewise).
-        b_dec: "mean", "geometric_median" or "zero".
-    """
-    if coder.trained_on > 0:
-        unit_rows(coder)
-        return
-    x, y = (None if part is None else part.to(coder.W_dec.device, torch.float64) for part in (x, y))
-    if normalise:
-        coder.scale.fill_(unit_scale(x, "data"))
-        coder.target_scale.fill_(coder.scale if y is None else unit_scale(y, "target"))
-    y = (x[:, : coder.d_in] if y is None else y) * coder.target_scale
-    if b_dec != "zero":
-        coder.b_dec.copy_(y.mean(0) if b_dec == "mean" else geometric_median(y))

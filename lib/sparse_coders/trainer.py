@@ -4,7 +4,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, overload
 
@@ -15,8 +14,9 @@ from lib.live import Progress
 from lib.sparse_coders.batches import SampleBatches
 from lib.sparse_coders.coder import SparseCoder
 from lib.sparse_coders.losses import check_bf16
+from lib.sparse_coders.starts import start
 from lib.sparse_coders.table import Table, group
-from lib.sparse_coders.trainee import FitResult, Plan, Trainee, start
+from lib.sparse_coders.trainee import FitOptions, FitResult, Trainee
 
 
 @overload
@@ -24,12 +24,8 @@ def fit(coder: SparseCoder, data: Any, **options: Any) -> FitResult: ...
 @overload
 def fit(coder: Sequence[SparseCoder], data: Any, **options: Any) -> list[FitResult]: ...
 def fit(
-    coder: SparseCoder | Sequence[SparseCoder], data: Any, *, target: Any = None, steps: int = 2000,
-    batch_size: int = 4096, lr: float | None = None, seed: int = 0, lr_warmup: int | None = None, lr_decay: float = 0.0,
-    sparsity_warmup: int | None = None, clip: float = 1.0, dead_after: int = 10_000_000,
-    resample_every: int | None = None, normalise: bool = True, b_dec: str = "mean", precision: str = "float32",
-    held_out: int | Any | None = None, log_every: int = 50, checkpoint: str | Path | None = None,
-    checkpoint_every: int = 1000, progress: bool = True,
+    coder: SparseCoder | Sequence[SparseCoder], data: Any, *, target: Any = None, held_out: int | Any | None = None,
+    checkpoint: str | Path | None = None, **options: Any,
 ) -> FitResult | list[FitResult]:
     """Train a coder, or several on the same batches, in place.
 
@@ -37,49 +33,29 @@ def fit(
         coder: one coder, or several whose inputs have one width; they may differ in everything else.
         data: activations [n_samples, d_in + context]: NumPy, torch, or a store with __len__ and batch(indices).
         target: what a transcoder predicts, [n_samples, d_out], in the same forms.
-        steps: optimiser steps.
-        batch_size: samples per step; at most the number of training samples.
-        lr: of Adam; default 2e-4 / sqrt(n_latents / 2^14), for each coder its own.
-        seed: of the order of samples and of noise; the coder's own seed drew its directions.
-        lr_warmup, sparsity_warmup: steps; default 1,000 and 2,000, at most a tenth and a fifth of training.
-        lr_decay: share of training, at its end, over which lr falls linearly to 0.
-        clip: largest global norm of a coder's gradient.
-        dead_after: a latent silent for so many samples is dead.
-        resample_every: reinitialise dead latents after so many steps, their Adam moments zeroed.
-        normalise: measure `scale` so that E|x|^2 = d (once; a coder trained before keeps its own).
-        b_dec: "mean" or "geometric_median" of the first data, or "zero".
-        precision: "float32", or "bf16" for matrix products in bfloat16 with parameters and sums as they are; topk and
-            abs_topk: a bfloat16 screen before the exact choice; batch_topk, matryoshka, matching_pursuit: refused.
         held_out: samples kept from training for evaluation (default a twentieth, at most 8,192), or the samples
             themselves: x, or (x, y) for a transcoder.
-        log_every: steps between rows of the history.
         checkpoint: file to write every `checkpoint_every` steps and to resume from, bit for bit on CPU, if it exists.
-        progress: show one line of progress.
+        options: of `FitOptions`: steps, batch_size, lr, seed and the rest.
     Returns:
         A FitResult, or a list of them if a list was given.
     """
-    many = not isinstance(coder, SparseCoder)
+    chosen, many = FitOptions(**options), not isinstance(coder, SparseCoder)
     coders = list(coder) if isinstance(coder, Sequence) else [coder]
-    plan = Plan(
-        steps, batch_size, lr, seed,
-        min(1000, steps // 10) if lr_warmup is None else lr_warmup, lr_decay,
-        min(2000, steps // 5) if sparsity_warmup is None else sparsity_warmup,
-        clip, dead_after, resample_every, normalise, b_dec, precision, log_every,
-    )
-    batches = SampleBatches(data, target, held_out, batch_size, seed)
-    _check(coders, batches, checkpoint_every)
-    for each in coders if precision == "bf16" else ():
-        check_bf16(each.rule)
+    batches = SampleBatches(data, target, held_out, chosen.batch_size, chosen.seed)
+    _check(coders, batches)
+    for each in coders if chosen.precision == "bf16" else ():
+        check_bf16(each)
     path = None if checkpoint is None else Path(checkpoint)
-    identity = None if path is None else _coders_identity(coders, plan, batches)
+    identity = None if path is None else _identity(coders, chosen, batches)
     first = batches.first()
     for each in coders:
-        start(each, *first, normalise, b_dec)
-    trainees = [Trainee(each, plan, index) for index, each in enumerate(coders)]
+        start(each, *first, chosen)
+    trainees = [Trainee(each, chosen, index) for index, each in enumerate(coders)]
     parts = group(trainees)
-    done = _resume_coders(path, identity, parts)
+    done = _resume(path, identity, parts)
     try:
-        _train(parts, batches, done, steps, path, identity, checkpoint_every, progress)
+        _train(parts, batches, done, chosen, path, identity)
     finally:
         for part in parts:
             part.release()
@@ -87,19 +63,23 @@ def fit(
     return results if many else results[0]
 
 
-def _train(parts, batches, done, steps, path, identity, checkpoint_every, progress) -> None:
-    with Progress(steps, "training", done) if progress else nullcontext() as line:
+def _train(
+    parts: list[Trainee | Table], batches: SampleBatches, done: int, options: FitOptions, path: Path | None,
+    identity: dict[str, Any] | None,
+) -> None:
+    steps = options.steps
+    with Progress(steps, "training", done) if options.progress else nullcontext() as line:
         for step in range(done, steps):
             x, y = (None if rows is None else rows.to(parts[0].device) for rows in batches[step])
             for part in parts:
                 part.step(step, x, y)
-            if path and ((step + 1) % checkpoint_every == 0 or step + 1 == steps):
+            if path and ((step + 1) % options.checkpoint_every == 0 or step + 1 == steps):
                 checkpoints.write(path, identity, step + 1, [part.state() for part in parts])
             if line:
                 line.advance()
 
 
-def _resume_coders(path: Path | None, identity: dict[str, Any], parts: list[Trainee | Table]) -> int:
+def _resume(path: Path | None, identity: dict[str, Any] | None, parts: list[Trainee | Table]) -> int:
     """Continue from a checkpoint if there is one; the number of steps done."""
     if path is None or not path.is_file():
         return 0
@@ -109,22 +89,20 @@ def _resume_coders(path: Path | None, identity: dict[str, Any], parts: list[Trai
     return done
 
 
-def _coders_identity(coders: list[SparseCoder], plan: Plan, batches: SampleBatches) -> dict[str, Any]:
+def _identity(coders: list[SparseCoder], options: FitOptions, batches: SampleBatches) -> dict[str, Any]:
     """What a checkpoint must agree in: options, data, and the weights training starts from."""
     own = {f"coder {i}": json.dumps(coder.config(), sort_keys=True) for i, coder in enumerate(coders)}
     weights = checkpoints.content_digest([dict(coder.state_dict()) for coder in coders])
     data = {"data": batches.digest(), "held-out samples": len(batches.held[0]), "initial weights": weights}
     data["device"] = coders[0].W_dec.device.type
-    return asdict(plan) | own | data
+    return options.model_dump(exclude={"checkpoint_every", "progress"}) | own | data
 
 
-def _check(coders: list[SparseCoder], batches: SampleBatches, checkpoint_every: int) -> None:
+def _check(coders: list[SparseCoder], batches: SampleBatches) -> None:
     if not coders or not all(isinstance(coder, SparseCoder) for coder in coders):
         raise ValueError(f"fit needs a SparseCoder or several, got {[type(coder).__name__ for coder in coders]}")
     if len({id(coder) for coder in coders}) < len(coders):
         raise ValueError("fit was given one coder twice; make another SparseCoder with the same arguments")
-    if isinstance(checkpoint_every, bool) or not isinstance(checkpoint_every, int) or checkpoint_every < 1:
-        raise ValueError(f"checkpoint_every must be a whole number of at least 1, got {checkpoint_every!r}")
     for coder in coders:
         needs = coder.d_in + coder.context
         if batches.x.width != needs:

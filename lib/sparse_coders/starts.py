@@ -1,0 +1,124 @@
+"""What a coder starts training from, and what a dead latent starts from again."""
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lib.sparse_coders.coder import SparseCoder
+
+if TYPE_CHECKING:
+    from lib.sparse_coders.trainee import FitOptions
+
+
+@torch.no_grad()
+def start(coder: SparseCoder, x: Tensor, y: Tensor | None, options: FitOptions) -> None:
+    """Measure scale and b_dec on the first samples; a coder that was trained before keeps its own.
+
+    Args:
+        x, y: samples in the data's units, [n, d_in + context] and [n, d_out] or None.
+        options: `normalise` and `b_dec` of them; for a transcoder `target_scale` is measured likewise.
+    """
+    if coder.trained_on > 0:
+        unit_rows(coder)
+        return
+    x, y = (None if part is None else part.to(coder.W_dec.device, torch.float64) for part in (x, y))
+    if options.normalise:
+        coder.scale.fill_(unit_scale(x, "data"))
+        coder.target_scale.fill_(coder.scale if y is None else unit_scale(y, "target"))
+    y = (x[:, : coder.d_in] if y is None else y) * coder.target_scale
+    if options.b_dec != "zero":
+        coder.b_dec.copy_(y.mean(0) if options.b_dec == "mean" else geometric_median(y))
+
+
+@torch.no_grad()
+def unit_rows(coder: SparseCoder) -> None:
+    """Bring the rows of a trained decoder to length 1, where training keeps them, without changing recons.
+
+    One common length undoes `fold_scale`, and latents keep their values. Rows of several lengths n_j give theirs to
+    their latents, f_j -> n_j f_j, where that does not change which latents are on.
+    """
+    lengths = coder.W_dec.norm(dim=1)
+    if not coder.rule.has_unit_rows or torch.allclose(lengths, torch.ones_like(lengths), atol=1e-4):
+        return
+    if torch.allclose(lengths, lengths.mean().expand_as(lengths), rtol=1e-3):
+        _unfold(coder, lengths.mean())
+    elif coder.rule.in_units and (lengths > 0).all():
+        coder.W_dec.div_(lengths[:, None])
+        coder.W_enc.mul_(lengths[:, None])
+        for name in coder.rule.in_units:
+            getattr(coder, name).mul_(lengths)
+    else:
+        said = f"{float(lengths.min()):.3g} to {float(lengths.max()):.3g}"
+        raise ValueError(f"decoder rows are {said} long; {coder.rule.owner()} trains rows of length 1, and rescaling "
+                         "them would change which latents are on")
+
+
+def _unfold(coder: SparseCoder, length: Tensor) -> None:
+    coder.W_dec.div_(length)
+    coder.b_dec.div_(length)
+    coder.target_scale.div_(length)
+    if not coder.is_transcoder:
+        coder.scale.div_(length)
+        coder.W_enc.mul_(length)
+    elif coder.W_skip is not None:
+        coder.W_skip.div_(length)
+
+
+def unit_scale(x: Tensor, name: str) -> float:
+    """The factor that makes E|x|^2 the width of x [n, d]."""
+    square = float(x.square().sum(1).mean())
+    if not square > 0:
+        raise ValueError(f"the first {len(x)} samples of {name} are all zero; there is nothing to reconstruct")
+    return math.sqrt(x.shape[1] / square)
+
+
+def geometric_median(x: Tensor, steps: int = 100) -> Tensor:
+    """The point of least summed distance to the rows of x [n, d], by Weiszfeld's iteration; [d]."""
+    at = x.mean(0)
+    for _ in range(steps):
+        weight = 1 / (x - at).norm(dim=1).clamp_min(1e-12)  # [n]
+        at = (x * weight[:, None]).sum(0) / weight.sum()
+    return at
+
+
+@torch.no_grad()
+def resample(
+    coder: SparseCoder, optimizer: torch.optim.Adam, dead: Tensor, x: Tensor, y: Tensor | None, rng: torch.Generator
+) -> None:
+    """Reinitialise dead latents and zero their Adam moments.
+
+    Each is given a sample drawn with probability proportional to its squared loss: the decoder row becomes the
+    direction of the sample's residual, the encoder row the same (for a transcoder the sample's own direction) at a
+    fifth of the mean length of living encoder rows, the bias 0 and what the rule adds its initial value.
+
+    Args:
+        dead: their ids, [n_dead].
+        x, y: scaled samples, [B, d_in + context] and [B, d_out] or None.
+    Source: Bricken et al. 2023, "Towards monosemanticity", neuron resampling.
+    """
+    if not len(dead):
+        return
+    residual = (x[:, : coder.d_in] if y is None else y) - coder.reconstruct(coder.rule.latents(coder, x), x)
+    weight = residual.square().sum(1).square()
+    drawn = torch.multinomial(weight + 1e-30, len(dead), replacement=True, generator=rng)
+    coder.W_dec[dead] = F.normalize(residual[drawn], dim=1)
+    if coder.W_enc is not None:
+        alive = torch.ones(coder.n_latents, dtype=torch.bool, device=x.device).index_fill_(0, dead, False)
+        length = coder.W_enc[alive].norm(dim=1).mean() if alive.any() else coder.W_enc.new_ones(())
+        rows = x[drawn] if coder.is_transcoder else F.pad(residual[drawn], (0, coder.context))
+        coder.W_enc[dead] = 0.2 * length * F.normalize(rows, dim=1)
+        coder.b_enc[dead] = 0
+    for name, value in coder.rule.per_latent.items():
+        getattr(coder, name)[dead] = value
+    _forget(coder, optimizer, dead)
+
+
+def _forget(coder: SparseCoder, optimizer: torch.optim.Adam, dead: Tensor) -> None:
+    names = ("W_enc", "b_enc", "W_dec", *coder.rule.per_latent)
+    for parameter in filter(lambda p: p is not None, (getattr(coder, name) for name in names)):
+        for moment in ("exp_avg", "exp_avg_sq"):
+            optimizer.state[parameter][moment][dead] = 0
