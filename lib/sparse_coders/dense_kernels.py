@@ -43,8 +43,7 @@ class JumpReLULoss(NamedTuple):
 
 
 def l1_loss(
-    x: Tensor, y: Tensor, encoder: Encoder, W_dec: Tensor, coefficient: float, *, weights: Tensor | None = None,
-    path: str = "auto", chunk: int | None = None,
+    x: Tensor, y: Tensor, encoder: Encoder, W_dec: Tensor, coefficient: float, weights: Tensor | None = None
 ) -> L1Loss:
     """Loss of a ReLU coder, mean over the batch of |f W_dec - y|^2 + coefficient sum_i weights_i f_i.
 
@@ -57,25 +56,22 @@ def l1_loss(
         W_dec: [n_latents, d_out].
         coefficient: of the penalty; a float without gradient.
         weights: of the latents in the penalty, [n_latents], such as the lengths of their decoder rows; 1 if None.
-        path: "dense" or "sparse" forces a way of computing it; "auto" takes the faster one.
-        chunk: samples whose pre-activations exist at one time; None chooses by the device's cache.
     Returns:
         L1Loss; loss is differentiable in all tensors above, in all at once or in some.
     Source: Bricken et al. 2023, "Towards monosemanticity".
     """
     _check(x, y, encoder, W_dec)
-    if _is_sparse(path, x, encoder, 0.0):
-        codes = threshold_codes(x, encoder, chunk=chunk)
+    if _is_sparse(x, encoder, 0.0):
+        codes = threshold_codes(x, encoder)
         weighted = codes.values if weights is None else codes.values * weights.index_select(0, codes.indices)
         recon, penalty = _squared_error(codes, W_dec, y), weighted.sum() / len(x)
         loss = recon + coefficient * penalty
         return L1Loss(loss, recon.detach(), penalty.detach(), codes.indices.bincount(minlength=len(W_dec)))
-    return L1Loss(*_DenseL1.apply(x, y, *encoder, W_dec, weights, coefficient, chunk))
+    return L1Loss(*_DenseL1.apply(x, y, *encoder, W_dec, weights, coefficient))
 
 
 def jumprelu_loss(
-    x: Tensor, y: Tensor, encoder: Encoder, W_dec: Tensor, threshold: Tensor, width: float, *, path: str = "auto",
-    chunk: int | None = None,
+    x: Tensor, y: Tensor, encoder: Encoder, W_dec: Tensor, threshold: Tensor, width: float
 ) -> JumpReLULoss:
     """Losses of a JumpReLU coder, means over the batch of |f W_dec - y|^2 and of L0 = sum_i 1[h_i > θ_i].
 
@@ -95,20 +91,20 @@ def jumprelu_loss(
         given = f"{tuple(threshold.shape)} and {width}"
         raise ValueError(f"jumprelu_loss: threshold must be [{len(W_dec)}] and width positive, got {given}")
     theta = threshold.clamp(min=0)
-    if _is_sparse(path, x, encoder, theta - width / 2):
-        codes = threshold_codes(x, encoder, theta, width=width, chunk=chunk)
+    if _is_sparse(x, encoder, theta - width / 2):
+        codes = threshold_codes(x, encoder, theta, width=width)
         h, theta = codes.values.unsqueeze(0), theta.index_select(0, codes.indices)  # [1, nnz], [nnz]
         on = functions.step(h, theta, width)[0]
         codes = codes.with_values(functions.jumprelu(h, theta, width)[0])
         fired = codes.indices[on.detach() > 0].bincount(minlength=len(W_dec))
         return JumpReLULoss(_squared_error(codes, W_dec, y), on.sum() / len(x), fired)
-    return JumpReLULoss(*_DenseJumpReLU.apply(x, y, *encoder, W_dec, theta, width, chunk))
+    return JumpReLULoss(*_DenseJumpReLU.apply(x, y, *encoder, W_dec, theta, width))
 
 
 class _DenseL1(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, y, W_enc, b_enc, centre, W_dec, weights, coefficient, chunk):
-        walk = Pass(x, y, Encoder(W_enc, b_enc, centre), W_dec, chunk, wants_x=ctx.needs_input_grad[0])
+    def forward(ctx, x, y, W_enc, b_enc, centre, W_dec, weights, coefficient):
+        walk = Pass(x, y, Encoder(W_enc, b_enc, centre), W_dec, wants_x=ctx.needs_input_grad[0])
         on_sum, f_sum = walk.zeros(), walk.zeros()
         slope = W_dec.new_ones(len(W_enc)) if weights is None else weights
         for part, h in walk:
@@ -120,22 +116,22 @@ class _DenseL1(torch.autograd.Function):
             pull = torch.addmm(slope * (coefficient / len(x)), walk.g, W_dec.T, out=f)  # of recon and penalty on f
             walk.pull_back(part, pull.mul_(on))
         weighted = (f_sum * slope).sum() / len(x)
-        g_weights = None if weights is None else (f_sum * (coefficient / len(x))).to(weights.dtype)
+        g_weights = None if weights is None else f_sum * (coefficient / len(x))
         ctx.save_for_backward(*walk.gradients(), g_weights)
-        recon, penalty, fired = walk.recon.to(x.dtype), weighted.to(x.dtype), on_sum.long()
-        ctx.mark_non_differentiable(recon, penalty, fired)
-        return recon + coefficient * penalty, recon, penalty, fired
+        recon, fired = walk.recon, on_sum.long()
+        ctx.mark_non_differentiable(recon, weighted, fired)
+        return recon + coefficient * weighted, recon, weighted, fired
 
     @staticmethod
     @once_differentiable
     def backward(ctx, g, *_):
-        return *(None if t is None else t * g for t in ctx.saved_tensors), None, None
+        return *(None if t is None else t * g for t in ctx.saved_tensors), None
 
 
 class _DenseJumpReLU(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, y, W_enc, b_enc, centre, W_dec, theta, width, chunk):
-        walk = Pass(x, y, Encoder(W_enc, b_enc, centre), W_dec, chunk, wants_x=ctx.needs_input_grad[0])
+    def forward(ctx, x, y, W_enc, b_enc, centre, W_dec, theta, width):
+        walk = Pass(x, y, Encoder(W_enc, b_enc, centre), W_dec, wants_x=ctx.needs_input_grad[0])
         on_sum, window_sum, pull_sum = walk.zeros(), walk.zeros(), walk.zeros()
         for part, h in walk:
             beyond = h - theta
@@ -149,79 +145,67 @@ class _DenseJumpReLU(torch.autograd.Function):
             add_columns(pull_sum, window.mul_(pull))
             walk.pull_back(part, pull.mul_(on))
         of_recon, of_l0 = -pull_sum * theta / width, -window_sum / (width * len(x))
-        ctx.save_for_backward(*walk.gradients(), of_recon.to(theta.dtype), of_l0.to(theta.dtype))
+        ctx.save_for_backward(*walk.gradients(), of_recon, of_l0)
         fired = on_sum.long()
         ctx.mark_non_differentiable(fired)
-        return walk.recon.to(x.dtype), (on_sum.sum() / len(x)).to(x.dtype), fired
+        return walk.recon, on_sum.sum() / len(x), fired
 
     @staticmethod
     @once_differentiable
     def backward(ctx, g_recon, g_l0, _):
         *common, of_recon, of_l0 = ctx.saved_tensors
-        return *(None if t is None else t * g_recon for t in common), of_recon * g_recon + of_l0 * g_l0, None, None
+        return *(None if t is None else t * g_recon for t in common), of_recon * g_recon + of_l0 * g_l0, None
 
 
 class Pass:
     """One pass over a batch in chunks, adding up the reconstruction error and every gradient it has.
 
-    Iterating gives (the chunk's samples, its pre-activations to be overwritten). Sums are float32 at least.
+    Iterating gives (the chunk's samples, its pre-activations to be overwritten).
     """
 
-    def __init__(self, x: Tensor, y: Tensor, encoder: Encoder, W_dec: Tensor, chunk: int | None, wants_x: bool):
-        self.x, self.y, self.encoder, self.W_dec, self.chunk = x, y, encoder, W_dec, chunk
-        self.wide = torch.promote_types(x.dtype, torch.float32)
-        self.recon, self.g_b = x.new_zeros((), dtype=self.wide), self.zeros()
-        self.g_enc, self.g_dec = (torch.zeros_like(W, dtype=self.wide) for W in (encoder.W, W_dec))
+    def __init__(self, x: Tensor, y: Tensor, encoder: Encoder, W_dec: Tensor, wants_x: bool):
+        self.x, self.y, self.encoder, self.W_dec = x, y, encoder, W_dec
+        self.recon, self.g_b = x.new_zeros(()), self.zeros()
+        self.g_enc, self.g_dec = torch.zeros_like(encoder.W), torch.zeros_like(W_dec)
         self.g_y, self.g_x, self.g = torch.empty_like(y), torch.empty_like(x) if wants_x else None, None
 
     def zeros(self) -> Tensor:
         """One sum per latent, [n_latents]."""
-        return self.x.new_zeros(len(self.W_dec), dtype=self.wide)
+        return self.x.new_zeros(len(self.W_dec))
 
     def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
         first = 0
-        for h in self.encoder.pre_acts(self.x, self.chunk):
+        for h in self.encoder.pre_acts(self.x):
             yield slice(first, first + len(h)), h
             first += len(h)
 
     def reconstruct(self, part: slice, f: Tensor) -> None:
         """Decode latents [chunk, n_latents]; leaves d recon / d x̂ in `g`, [chunk, d_out]."""
         error = torch.mm(f, self.W_dec).sub_(self.y[part])
-        self.recon += error.to(self.wide).pow(2).sum() / len(self.x)
+        self.recon += error.pow(2).sum() / len(self.x)
         self.g = error.mul_(2 / len(self.x))
         torch.neg(self.g, out=self.g_y[part])
-        add_product(self.g_dec, f.T, self.g)
+        self.g_dec.addmm_(f.T, self.g)
 
     def pull_back(self, part: slice, g_h: Tensor) -> None:
         """Take the gradient of the pre-activations, [chunk, n_latents], back to the encoder."""
-        add_product(self.g_enc, g_h.T, self.x[part])
+        self.g_enc.addmm_(g_h.T, self.x[part])
         add_columns(self.g_b, g_h)
         if self.g_x is not None:
             torch.mm(g_h, self.encoder.W, out=self.g_x[part])
 
     def gradients(self) -> tuple[Tensor | None, ...]:
         """Of x, y, W_enc, b_enc, centre and W_dec."""
-        (W, _, centre), dtype, g_centre = self.encoder, self.x.dtype, None
+        (W, _, centre), g_centre = self.encoder, None
         if centre is not None:
             self.g_enc -= torch.outer(self.g_b, centre)  # the sums above took x, not x - centre
-            g_centre = -(self.g_b.to(dtype) @ W)
-        return self.g_x, self.g_y, self.g_enc.to(dtype), self.g_b.to(dtype), g_centre, self.g_dec.to(dtype)
+            g_centre = -(self.g_b @ W)
+        return self.g_x, self.g_y, self.g_enc, self.g_b, g_centre, self.g_dec
 
 
 def add_columns(total: Tensor, matrix: Tensor) -> None:
     """total += the sums of the matrix's columns; as a product with ones this is several times faster than `sum(0)`."""
-    if total.dtype == matrix.dtype:
-        total.addmv_(matrix.T, matrix.new_ones(len(matrix)))
-    else:
-        total += matrix.sum(0, dtype=total.dtype)
-
-
-def add_product(total: Tensor, A: Tensor, B: Tensor) -> None:
-    """total += A B, added up in total's dtype."""
-    if total.dtype == A.dtype:
-        total.addmm_(A, B)
-    else:
-        total += A @ B
+    total.addmv_(matrix.T, matrix.new_ones(len(matrix)))
 
 
 def _squared_error(codes: Codes, W_dec: Tensor, y: Tensor) -> Tensor:
@@ -236,11 +220,7 @@ def _check(x: Tensor, y: Tensor, encoder: Encoder, W_dec: Tensor) -> None:
 
 
 @torch.no_grad()
-def _is_sparse(path: str, x: Tensor, encoder: Encoder, lowest: Tensor | float) -> bool:
+def _is_sparse(x: Tensor, encoder: Encoder, lowest: Tensor | float) -> bool:
     """Whether few enough pre-activations exceed `lowest`."""
-    if path not in ("auto", "dense", "sparse"):
-        raise ValueError(f'path must be "auto", "dense" or "sparse", got {path!r}')
-    if path != "auto":
-        return path == "sparse"
     probe = x[:: -(-len(x) // PROBE)]
-    return float((next(encoder.pre_acts(probe, PROBE)) > lowest).float().mean()) < SPARSE_BELOW
+    return float((next(encoder.pre_acts(probe)) > lowest).float().mean()) < SPARSE_BELOW

@@ -6,46 +6,69 @@
 
 The same latents and reconstructions on both sides, up to rounding: the data's scale is folded into the weights, and a
 b_dec that is not subtracted from the input is folded into b_enc. What a layout cannot say is refused, never dropped.
-SAELens: W_enc [d_in, d_sae], W_dec [d_sae, d_out]. dictionary_learning: encoder.weight [dict_size, activation_dim],
-decoder.weight [activation_dim, dict_size], except in its JumpReLU and Matryoshka classes, which are laid out like
-SAELens.
+A class of theirs is a `Row` here, read and written from the same row.
 """
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lib.files import write_atomically, write_json
-from lib.sparse_coders import foreign_files as files
 from lib.sparse_coders.coder import SparseCoder
 
-ARCHITECTURES = {
-    "standard": "relu", "gated": "gated", "jumprelu": "jumprelu", "topk": "topk", "abstopk": "abs_topk",
-    "transcoder": "relu", "skip_transcoder": "relu", "jumprelu_transcoder": "jumprelu",
-    "jumprelu_skip_transcoder": "jumprelu",
-}
-"""SAELens architectures that can be read, with our rule."""
+
+class Row(NamedTuple):
+    """A class of another library.
+
+    Attributes:
+        rule: ours that it is read as.
+        tensors: our names of its tensors, by theirs; beside a coder's own, k, level (BatchTopK's threshold) and groups.
+        written: rules of ours that are written as it.
+        subtracts: whether it subtracts b_dec from its input, where its configuration does not say.
+    """
+
+    rule: str
+    tensors: Mapping[str, str]
+    written: tuple[str, ...] = ()
+    subtracts: bool = True
+
+
 _OWN = {name: name for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
 _TORCH = {"encoder.weight": "W_enc", "encoder.bias": "b_enc", "decoder.weight": "W_dec"}
-_LEVEL = {"k": "k", "threshold": "level"}
-CLASSES = {
-    "AutoEncoder": ("relu", _TORCH | {"bias": "b_dec"}),
-    "AutoEncoderNew": ("relu", _TORCH | {"decoder.bias": "b_dec"}),
-    "GatedAutoEncoder": ("gated", {
-        "encoder.weight": "W_enc", "decoder.weight": "W_dec", "decoder_bias": "b_dec", "gate_bias": "b_enc",
-        "r_mag": "log_scale", "mag_bias": "b_mag"}),
-    "JumpReluAutoEncoder": ("jumprelu", _OWN | {"threshold": "threshold"}),
-    "AutoEncoderTopK": ("topk", _TORCH | {"b_dec": "b_dec"} | _LEVEL),
-    "BatchTopKSAE": ("batch_topk", _TORCH | {"b_dec": "b_dec"} | _LEVEL),
-    "MatryoshkaBatchTopKSAE": ("matryoshka", _OWN | _LEVEL | {"group_sizes": "groups"}),
+_GATES = {"b_gate": "b_enc", "r_mag": "log_scale", "b_mag": "b_mag"}
+_THRESHOLD, _SKIP, _LEVEL = {"threshold": "threshold"}, {"W_skip": "W_skip"}, {"k": "k", "threshold": "level"}
+_RELU, _JUMP = ("relu", "p_anneal"), ("jumprelu", "batch_topk", "matryoshka")
+SAELENS = {
+    "standard": Row("relu", _OWN, _RELU),
+    "gated": Row("gated", {name: name for name in ("W_enc", "W_dec", "b_dec")} | _GATES, ("gated",)),
+    "jumprelu": Row("jumprelu", _OWN | _THRESHOLD, _JUMP),
+    "topk": Row("topk", _OWN, ("topk",)),
+    "abstopk": Row("abs_topk", _OWN, ("abs_topk",)),
+    "transcoder": Row("relu", _OWN, _RELU),
+    "skip_transcoder": Row("relu", _OWN | _SKIP, _RELU),
+    "jumprelu_transcoder": Row("jumprelu", _OWN | _THRESHOLD, _JUMP),
+    "jumprelu_skip_transcoder": Row("jumprelu", _OWN | _THRESHOLD | _SKIP, _JUMP),
 }
-"""dictionary_learning classes that can be read: our rule, and their names of our tensors."""
+"""SAELens: architectures."""
+DICTIONARY_LEARNING = {
+    "AutoEncoder": Row("relu", _TORCH | {"bias": "b_dec"}, _RELU),
+    "AutoEncoderNew": Row("relu", _TORCH | {"decoder.bias": "b_dec"}, subtracts=False),
+    "GatedAutoEncoder": Row("gated", {
+        "encoder.weight": "W_enc", "decoder.weight": "W_dec", "decoder_bias": "b_dec", "gate_bias": "b_enc",
+        "r_mag": "log_scale", "mag_bias": "b_mag"}, ("gated",)),
+    "JumpReluAutoEncoder": Row("jumprelu", _OWN | _THRESHOLD, ("jumprelu",), subtracts=False),
+    "AutoEncoderTopK": Row("topk", _TORCH | {"b_dec": "b_dec"} | _LEVEL, ("topk",)),
+    "BatchTopKSAE": Row("batch_topk", _TORCH | {"b_dec": "b_dec"} | _LEVEL, ("batch_topk",)),
+    "MatryoshkaBatchTopKSAE": Row("matryoshka", _OWN | _LEVEL | {"group_sizes": "groups"}, ("matryoshka",)),
+}
+"""dictionary_learning: classes."""
 _TRANSPOSED = ("W_enc", "decoder.weight")
 """Their tensors that hold a column per latent where ours hold a row."""
 
@@ -62,26 +85,14 @@ def save_saelens(coder: SparseCoder, folder: str | Path) -> Path:
     Returns:
         The folder.
     """
-    rule = {"p_anneal": "relu", "batch_topk": "jumprelu", "matryoshka": "jumprelu"}.get(coder.rule, coder.rule)
-    name = {ours: theirs for theirs, ours in reversed(ARCHITECTURES.items()) if "coder" not in theirs}.get(rule)
-    if coder.is_transcoder and name in ("standard", "jumprelu"):
-        parts = [name] * (name == "jumprelu") + ["skip"] * (coder.W_skip is not None) + ["transcoder"]
-        name = "_".join(parts)
-    elif coder.is_transcoder:
-        name = None
-    _refuse_export(coder, name, "SAELens")
-    values = _values(coder) | ({"threshold": _threshold(coder)} if rule == "jumprelu" else {})
-    tensors = _turned(_saelens_layout(rule, coder.W_skip is not None), values)
+    name = _class_of(coder, SAELENS, "SAELens")
     config = {"architecture": name, "d_in": coder.d_in, "d_sae": coder.n_latents, "device": "cpu",
               "dtype": str(coder.W_dec.dtype).removeprefix("torch."), "apply_b_dec_to_input": not coder.is_transcoder,
               "normalize_activations": "none", "reshape_activations": "none",
               "metadata": {"sae_lens_version": "6.0.0"}}
     config |= {"d_out": coder.d_out} if coder.is_transcoder else {}
-    config |= {"k": coder.options["k"], "rescale_acts_by_decoder_norm": False} if rule.endswith("topk") else {}
-    folder = files.made(folder)
-    write_atomically(folder / "sae_weights.safetensors", lambda file: save_file(files.plain(tensors), file))
-    write_json(folder / "cfg.json", config)
-    return folder
+    config |= {"k": coder.rule.k, "rescale_acts_by_decoder_norm": False} if name.endswith("topk") else {}
+    return _write(Path(folder), "cfg.json", config, "sae_weights.safetensors", save_file, _theirs(SAELENS[name], coder))
 
 
 def load_saelens(folder: str | Path) -> SparseCoder:
@@ -90,19 +101,17 @@ def load_saelens(folder: str | Path) -> SparseCoder:
     Decoder rows keep the lengths they have in the file.
     """
     path, weights = Path(folder) / "cfg.json", Path(folder) / "sae_weights.safetensors"
-    config, tensors = files.read_json(path), files.read_tensors(weights, load_file)
-    name, k = _saelens_architecture(path, config)
-    rule, is_transcoder, has_skip = ARCHITECTURES[name], "transcoder" in name, "skip" in name
-    d_in, M = (files.count(path, config, key) for key in ("d_in", "d_sae"))
-    d_out = files.count(path, config, "d_out") if is_transcoder else d_in
-    t = _read(weights, tensors, _saelens_layout(rule, has_skip), (d_in, M, d_out))
+    config, tensors = _configuration(path), _tensors(weights, load_file)
+    name, options = _architecture(path, config)
+    row, is_transcoder, (d_in, n) = SAELENS[name], "transcoder" in name, _counts(path, config, "d_in", "d_sae")
+    if is_transcoder:
+        options |= {"d_out": _counts(path, config, "d_out")[0], "skip": "W_skip" in row.tensors}
+    t = _ours(weights, tensors, row, (d_in, n, options.get("d_out", d_in)))
     if config.get("rescale_acts_by_decoder_norm"):  # latents h |w| with decoder w / |w|
         length = t["W_dec"].norm(dim=1)
         t |= {"W_enc": t["W_enc"] * length[:, None], "b_enc": t["b_enc"] * length}
         t["W_dec"] = t["W_dec"] / length[:, None]
-    options: dict[str, Any] = {"k": k} if rule.endswith("topk") else {}
-    options |= {"d_out": d_out, "skip": has_skip} if is_transcoder else {}
-    return _coder(rule, t, options, config.get("apply_b_dec_to_input", True) or is_transcoder)
+    return _coder(row.rule, t, options, is_transcoder or config.get("apply_b_dec_to_input", True))
 
 
 def save_dictionary_learning(coder: SparseCoder, folder: str | Path) -> Path:
@@ -115,134 +124,92 @@ def save_dictionary_learning(coder: SparseCoder, folder: str | Path) -> Path:
     Returns:
         The folder.
     """
-    rule = "relu" if coder.rule == "p_anneal" else coder.rule
-    name = {ours: theirs for theirs, (ours, _) in reversed(CLASSES.items())}.get(rule)
-    _refuse_export(coder, None if coder.is_transcoder else name, "dictionary_learning")
-    values, options, layout = _values(coder), coder.options, CLASSES[name][1]
-    if rule == "jumprelu":  # that class never subtracts b_dec
-        values["b_enc"] = values["b_enc"] - values["W_enc"] @ values["b_dec"]
+    name = _class_of(coder, DICTIONARY_LEARNING, "dictionary_learning")
+    tensors = _theirs(DICTIONARY_LEARNING[name], coder)
     trainer = {"dict_class": name, "activation_dim": coder.d_in, "dict_size": coder.n_latents}
-    if "k" in layout:
-        level = torch.tensor(-1.0) if rule == "topk" else _threshold(coder)[0].float()
-        values |= {"k": torch.tensor(options["k"], dtype=torch.int32), "level": level}
-        trainer["k"] = options["k"]
-    if rule == "matryoshka":
-        ends = [0, *options["groups"]]
-        trainer["group_sizes"] = [high - low for low, high in zip(ends, ends[1:], strict=False)]
-        values["groups"] = torch.tensor(trainer["group_sizes"])
-    tensors = _turned(layout, values)
-    folder = files.made(folder)
-    write_atomically(folder / "ae.pt", lambda file: torch.save(files.plain(tensors), file))
-    write_json(folder / "config.json", {"trainer": trainer})
-    return folder
+    trainer |= {key: tensors[key].tolist() for key in ("k", "group_sizes") if key in tensors}
+    return _write(Path(folder), "config.json", {"trainer": trainer}, "ae.pt", torch.save, tensors)
 
 
 def load_dictionary_learning(folder: str | Path) -> SparseCoder:
     """The coder in a folder with config.json and ae.pt; decoder rows keep the lengths they have in the file."""
     path, weights = Path(folder) / "config.json", Path(folder) / "ae.pt"
-    config, tensors = files.read_json(path).get("trainer"), files.read_tensors(weights, files.unpickle)
+    config, tensors = _configuration(path).get("trainer"), _tensors(weights, _unpickled)
     config = config if isinstance(config, dict) else {}
-    name = config.get("dict_class")
-    if name not in CLASSES:
-        raise ValueError(f"{path}: trainer.dict_class {name!r} is not one of {', '.join(CLASSES)}")
-    (rule, layout), d, M = CLASSES[name], *(files.count(path, config, key) for key in ("activation_dim", "dict_size"))
-    t = _read(weights, tensors, layout, (d, M, d))
-    options: dict[str, Any] = {}
-    level = None
+    if (name := config.get("dict_class")) not in DICTIONARY_LEARNING:
+        known = ", ".join(DICTIONARY_LEARNING)
+        raise ValueError(f"{path}: trainer.dict_class {name!r} is not one of {known}")
+    row, (d, n) = DICTIONARY_LEARNING[name], _counts(path, config, "activation_dim", "dict_size")
+    t, options = _ours(weights, tensors, row, (d, n, d)), {}
     if "k" in t:
-        options["k"], level = int(t.pop("k")), t.pop("level").double()
+        options["k"] = int(t.pop("k"))
         if config.get("k", options["k"]) != options["k"]:
             raise ValueError(f"{path}: trainer.k is {config['k']}, k in {weights.name} is {options['k']}")
-        level = None if rule == "topk" else level  # theirs encodes by k too
-    if level is not None and level < 0:
-        raise ValueError(f"{weights}: threshold {float(level):g} was never learned, so the coder cannot encode")
+    level = t.pop("level", None)
+    if level is not None and row.rule != "topk":  # theirs encodes by k too
+        if level < 0:
+            raise ValueError(f"{weights}: threshold {float(level):g} was never learned, so the coder cannot encode")
+        t["inference_threshold"] = level
     if "groups" in t:
-        options["groups"] = t.pop("groups").long().cumsum(0).tolist()
-    return _coder(rule, t, options, name not in ("AutoEncoderNew", "JumpReluAutoEncoder"), level)
+        options["groups"] = t.pop("groups").long().cumsum(0)
+    return _coder(row.rule, t, options, row.subtracts)
 
 
-def _saelens_layout(rule: str, has_skip: bool) -> dict[str, str]:
-    """SAELens's names of our tensors."""
-    own = {"gated": {"b_gate": "b_enc", "r_mag": "log_scale", "b_mag": "b_mag"}}.get(rule, {"b_enc": "b_enc"})
-    own |= {"threshold": "threshold"} if rule == "jumprelu" else {}
-    return {"W_enc": "W_enc", "W_dec": "W_dec", "b_dec": "b_dec"} | own | ({"W_skip": "W_skip"} if has_skip else {})
-
-
-def _read(
-    path: Path, tensors: Mapping[str, Tensor], layout: Mapping[str, str], sizes: tuple[int, int, int]
-) -> dict[str, Tensor]:
-    """Tensors of a file under our names; sizes are (d_in, n_latents, d_out)."""
-    d_in, M, d_out = sizes
-    groups = tensors["group_sizes"].numel() if "group_sizes" in tensors else 1
-    shapes = {"W_enc": (M, d_in), "W_dec": (M, d_out), "b_dec": (d_out,), "W_skip": (d_out, d_in), "k": (), "level": (),
-              "groups": (groups,)}
-    wanted = {theirs: shapes.get(ours, (M,)) for theirs, ours in layout.items()}
-    wanted = {theirs: shape[::-1] if theirs in _TRANSPOSED else shape for theirs, shape in wanted.items()}
-    found = files.checked(path, tensors, wanted)
-    return {layout[name]: t.T if name in _TRANSPOSED else t for name, t in found.items()}
-
-
-def _turned(layout: Mapping[str, str], values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our tensors under their names."""
-    return {name: values[ours].T if name in _TRANSPOSED else values[ours] for name, ours in layout.items()}
-
-
-def _values(coder: SparseCoder) -> dict[str, Tensor]:
-    """The coder's parameters with its scale folded in."""
-    return dict(copy.deepcopy(coder).fold_scale().named_parameters())
-
-
-def _saelens_architecture(path: Path, config: Mapping[str, Any]) -> tuple[str, int | None]:
-    """Architecture and k, or an error for whatever changes the function and is not in this library."""
-    name = config.get("architecture", "standard")
-    activation = config.get("activation_fn", config.get("activation_fn_str", "relu"))
-    arguments = config.get("activation_fn_kwargs") or {}
-    if name == "standard" and activation == "topk":
-        name = "topk"
-    if name not in ARCHITECTURES:
-        raise ValueError(f"{path}: architecture {name!r} is not one of {', '.join(ARCHITECTURES)}")
-    is_transcoder = "transcoder" in name
-    heads = "hook_z" if "hook_z" in str(config.get("hook_name", config.get("hook_point", ""))) else "none"
-    supported = {
-        "activation_fn": (activation, ("relu", "topk") if "topk" in name else ("relu",), "other activations are not"),
-        "normalize_activations": (
-            config.get("normalize_activations") or "none", ("none",),
-            "fold it there first (SAE.fold_activation_norm_scaling_factor); a scale for each sample cannot be"),
-        "reshape_activations": (
-            config.get("reshape_activations", heads), ("none",), "flatten the heads yourself and set it to none"),
-        "finetuning_scaling_factor": (config.get("finetuning_scaling_factor", False), (False,), "fold it into W_dec"),
-        "apply_b_dec_to_input": (
-            bool(config.get("apply_b_dec_to_input", not is_transcoder)),
-            (False,) if is_transcoder else (False, True), "a transcoder cannot subtract what lives in its target"),
-    }
-    for key, (value, accepted, remedy) in supported.items():
-        if value not in accepted:
-            raise ValueError(f"{path}: {key} {value!r} is not supported here ({remedy})")
-    k = config.get("k", arguments.get("k"))
-    if "topk" in name and not isinstance(k, int):
-        raise ValueError(f"{path}: k {k!r} is not a whole number")
-    return name, k
-
-
-def _refuse_export(coder: SparseCoder, name: str | None, library: str) -> None:
-    if name is None or coder.context:
+def _class_of(coder: SparseCoder, rows: Mapping[str, Row], library: str) -> str:
+    """The name of the class a coder is written as."""
+    rule, shape = coder.rule.name, (coder.is_transcoder, coder.W_skip is not None)
+    names = (name for name, row in rows.items()
+             if rule in row.written and shape == ("transcoder" in name, "W_skip" in row.tensors))
+    if (name := next(names, None)) is None or coder.context:
         kind = "a transcoder" if coder.is_transcoder else "an autoencoder"
         more = f" with context={coder.context}" if coder.context else ""
-        raise ValueError(f"{library} has no layout for {kind} of rule {coder.rule}{more}; use coder.save(path)")
-    if coder.rule in ("batch_topk", "matryoshka") and coder.inference_threshold < 0:
-        raise ValueError(f"this {coder.rule} coder has learned no threshold yet; train it before writing it")
+        raise ValueError(f"{library} has no layout for {kind} of rule {rule}{more}; use coder.save(path)")
+    if getattr(coder, "inference_threshold", 0) < 0:
+        raise ValueError(f"this {rule} coder has learned no threshold yet; train it before writing it")
+    return name
 
 
-def _threshold(coder: SparseCoder) -> Tensor:
-    """What a pre-activation must exceed, [n_latents]; scales leave it as it is, since latents keep their values."""
-    if coder.rule == "jumprelu":
-        return coder.threshold
-    return coder.inference_threshold.to(coder.W_dec.dtype).expand(coder.n_latents)
+def _theirs(row: Row, coder: SparseCoder) -> dict[str, Tensor]:
+    """The tensors of a row, scale folded in: detached, on the CPU, contiguous, none sharing memory."""
+    rule, values = coder.rule, dict(copy.deepcopy(coder).fold_scale().named_parameters())
+    level = getattr(coder, "inference_threshold", torch.tensor(-1.0))
+    values = {"threshold": level.to(coder.W_dec.dtype).expand(coder.n_latents), "level": level.float()} | values
+    values["k"] = torch.tensor(getattr(rule, "k", None) or 0, dtype=torch.int32)
+    values["groups"] = torch.tensor([0, *getattr(rule, "groups", ())]).diff()
+    if not row.subtracts:
+        values["b_enc"] = values["b_enc"] - values["W_enc"] @ values["b_dec"]
+    found = {name: values[ours].T if name in _TRANSPOSED else values[ours] for name, ours in row.tensors.items()}
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in found.items()}
 
 
-def _coder(
-    rule: str, tensors: dict[str, Tensor], options: dict[str, Any], subtracts: bool, level: Tensor | None = None
-) -> SparseCoder:
+def _ours(
+    path: Path, tensors: Mapping[str, Tensor], row: Row, sizes: tuple[int, int, int]
+) -> dict[str, Tensor]:
+    """A file's tensors under our names: all of the row there, finite, of its shapes; half precision becomes float32.
+
+    Args:
+        sizes: d_in, n_latents, d_out.
+    """
+    d_in, n, d_out = sizes
+    groups = (tensors["group_sizes"].numel() if "group_sizes" in tensors else 1,)
+    shapes = {"W_enc": (n, d_in), "W_dec": (n, d_out), "b_dec": (d_out,), "W_skip": (d_out, d_in), "k": (), "level": (),
+              "groups": groups}
+    wanted = {theirs: shapes.get(ours, (n,)) for theirs, ours in row.tensors.items()}
+    wanted = {theirs: shape[::-1] if theirs in _TRANSPOSED else shape for theirs, shape in wanted.items()}
+    problems = [f"{name} is missing" for name in wanted if name not in tensors]
+    problems += [f"{name} is unknown" for name in tensors if name not in wanted]
+    for name in wanted.keys() & tensors.keys():
+        if tuple(tensors[name].shape) != wanted[name]:
+            problems.append(f"{name} is {tuple(tensors[name].shape)}, the configuration says {wanted[name]}")
+        elif not torch.isfinite(tensors[name]).all():
+            problems.append(f"{name} has NaN or infinite values")
+    if problems:
+        raise ValueError(f"{path}: {'; '.join(sorted(problems))}")
+    whole = {name: t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for name, t in tensors.items()}
+    return {row.tensors[name]: t.T if name in _TRANSPOSED else t for name, t in whole.items()}
+
+
+def _coder(rule: str, tensors: Mapping[str, Tensor], options: dict[str, Any], subtracts: bool) -> SparseCoder:
     """A coder with these parameters; where b_dec was not subtracted, b_enc is moved so that it can be."""
     dtype = torch.float64 if tensors["W_dec"].dtype == torch.float64 else torch.float32
     t = {name: tensor.double() for name, tensor in tensors.items()}
@@ -258,7 +225,83 @@ def _coder(
     with torch.no_grad():
         for name, value in t.items():
             getattr(coder, name).copy_(value)
-        if level is not None:
-            coder.inference_threshold.copy_(level)
         coder.trained_on.fill_(1)  # so that further training keeps scale and b_dec
     return coder
+
+
+def _architecture(path: Path, config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """SAELens's architecture and our options, or an error for whatever changes the function and is not here."""
+    name = config.get("architecture", "standard")
+    activation = config.get("activation_fn", config.get("activation_fn_str", "relu"))
+    name = "topk" if (name, activation) == ("standard", "topk") else name
+    if name not in SAELENS:
+        raise ValueError(f"{path}: architecture {name!r} is not one of {', '.join(SAELENS)}")
+    has_k, is_transcoder = "topk" in name, "transcoder" in name
+    heads = "hook_z" if "hook_z" in str(config.get("hook_name", config.get("hook_point", ""))) else "none"
+    for key, value, accepted, remedy in (
+        ("activation_fn", activation, ("relu", "topk") if has_k else ("relu",), "other activations are not"),
+        ("normalize_activations", config.get("normalize_activations") or "none", ("none",),
+         "fold it there first (SAE.fold_activation_norm_scaling_factor); a scale for each sample cannot be"),
+        ("reshape_activations", config.get("reshape_activations", heads), ("none",),
+         "flatten the heads yourself and set it to none"),
+        ("finetuning_scaling_factor", config.get("finetuning_scaling_factor", False), (False,), "fold it into W_dec"),
+        ("apply_b_dec_to_input", bool(config.get("apply_b_dec_to_input", not is_transcoder)),
+         (False,) if is_transcoder else (False, True), "a transcoder cannot subtract what lives in its target"),
+    ):
+        if value not in accepted:
+            raise ValueError(f"{path}: {key} {value!r} is not supported here ({remedy})")
+    k = config.get("k", (config.get("activation_fn_kwargs") or {}).get("k"))
+    if has_k and not isinstance(k, int):
+        raise ValueError(f"{path}: k {k!r} is not a whole number")
+    return name, {"k": k} if has_k else {}
+
+
+def _write(
+    folder: Path, config_name: str, config: Any, name: str, save: Callable[..., Any], tensors: dict[str, Tensor]
+) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / name, lambda file: save(tensors, file))
+    write_json(folder / config_name, config)
+    return folder
+
+
+def _present(path: Path) -> Path:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; give the folder that holds it")
+    return path
+
+
+def _configuration(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(_present(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} holds a {type(config).__name__}, not a configuration")
+    return config
+
+
+def _tensors(path: Path, read: Callable[[Path], Any]) -> dict[str, Tensor]:
+    _present(path)
+    try:
+        tensors = read(path)
+    except Exception as error:  # bytes that are no pickle raise errors of a dozen kinds
+        said = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(f"{path} is not a whole file of weights ({said}); fetch or save it again") from error
+    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise ValueError(f"{path} holds no state dict of tensors")
+    return tensors
+
+
+def _unpickled(path: Path) -> Any:
+    """What a .pt file holds; nothing but tensors and plain containers is read."""
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _counts(path: Path, config: Mapping[str, Any], *keys: str) -> list[int]:
+    """Whole numbers of at least 1 in a configuration."""
+    for key in keys:
+        value = config.get(key)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{path}: {key} {value!r} is not a whole number of at least 1")
+    return [config[key] for key in keys]

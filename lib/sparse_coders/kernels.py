@@ -79,8 +79,7 @@ def sparse(parts: Iterable[Tensor]) -> Codes:
 
 
 def topk_codes(
-    x: Tensor, encoder: Encoder, k: int | Sequence[int], *, absolute: bool = False, screen: bool = False,
-    chunk: int | None = None,
+    x: Tensor, encoder: Encoder, k: int | Sequence[int], *, absolute: bool = False, screen: bool = False
 ) -> Codes:
     """The k largest pre-activations of each sample; no ReLU is applied.
 
@@ -91,7 +90,6 @@ def topk_codes(
         absolute: select by |h|; the values keep their sign.
         screen: find the k + 8 largest in bfloat16 and choose among them in full precision. About half the time where
             the processor multiplies bfloat16 natively; a latent that bfloat16 ranks lower than that is missed.
-        chunk: samples whose pre-activations exist at one time; None chooses by the device's cache.
     Returns:
         Codes with k values per sample, in no particular order, differentiable in x and the encoder.
     Source: Gao et al. 2024, "Scaling and evaluating sparse autoencoders".
@@ -100,22 +98,19 @@ def topk_codes(
     ks, n = [k] * encoder.coders if isinstance(k, int) else list(k), encoder.b.shape[-1]
     if len(ks) != encoder.coders or not all(1 <= k <= n for k in ks):
         raise ValueError(f"topk_codes: k must be 1..{n} for each of {encoder.coders} coders, got {k}")
-    if screen and (encoder.W.ndim != 2 or x.dtype not in (torch.float32, torch.float64)):
-        given = f"W_enc {tuple(encoder.W.shape)} of {x.dtype}"
-        raise ValueError(f"topk_codes: screen needs one coder in float32 or float64, got {given}")
+    if screen and encoder.W.ndim != 2:
+        raise ValueError(f"topk_codes: screen needs one coder, got W_enc {tuple(encoder.W.shape)}")
     with torch.no_grad():
         if screen:
-            values, indices = selection.screened_largest(x, encoder, ks[0], absolute, chunk)
+            values, indices = selection.screened_largest(x, encoder, ks[0], absolute)
         else:
-            values, indices = selection.sample_largest(x, encoder, ks, absolute, chunk)
+            values, indices = selection.sample_largest(x, encoder, ks, absolute)
         starts = torch.tensor([0, *ks[:-1]], device=x.device).cumsum(0)  # [S]
         offsets = (torch.arange(len(x), device=x.device).unsqueeze(1) * sum(ks) + starts).flatten()  # [B S]
     return _with_gradient(x, encoder, values, indices, offsets)
 
 
-def batch_topk_codes(
-    x: Tensor, encoder: Encoder, n_keep: int, *, floor: float | None = None, chunk: int | None = None
-) -> tuple[Codes, Tensor]:
+def batch_topk_codes(x: Tensor, encoder: Encoder, n_keep: int, *, floor: float = 0.0) -> tuple[Codes, Tensor]:
     """The n_keep largest positive pre-activations of the whole batch (fewer where fewer are positive).
 
     Args:
@@ -123,7 +118,6 @@ def batch_topk_codes(
         encoder: of one coder.
         n_keep: latents kept in all, k B for k per sample on average.
         floor: where the threshold is expected, such as the last batch's; saves time, never changes the result.
-        chunk: as in `topk_codes`.
     Returns:
         Codes, any number per sample, differentiable in x and the encoder; and the threshold, the smallest value kept,
         a scalar without gradient that is +inf where nothing was positive.
@@ -134,38 +128,34 @@ def batch_topk_codes(
         shape = tuple(encoder.W.shape)
         raise ValueError(f"batch_topk_codes: one coder and n_keep >= 1, got W_enc {shape} and n_keep {n_keep}")
     with torch.no_grad():
-        values, samples, indices = selection.batch_largest(x, encoder, n_keep, float(floor or 0), chunk)
+        values, samples, indices = selection.batch_largest(x, encoder, n_keep, floor)
         threshold = values.min() if len(values) else values.new_full((), math.inf)
         offsets = _starts(samples, len(x))
     return _with_gradient(x, encoder, values, indices, offsets), threshold
 
 
 def threshold_codes(
-    x: Tensor, encoder: Encoder, threshold: Tensor | float = 0.0, *, width: float = 0.0, chunk: int | None = None
+    x: Tensor, encoder: Encoder, threshold: Tensor | float = 0.0, *, width: float = 0.0
 ) -> Codes:
     """All pre-activations above threshold - width / 2; with threshold 0 and width 0 those a ReLU lets pass.
 
     Args:
         x: [B, d_in].
-        encoder: of one coder or of a table.
+        encoder: of one coder.
         threshold: one number, or one per latent, shaped like encoder.b; it gets no gradient here.
         width: of the window around the threshold in which a JumpReLU's threshold has a gradient.
-        chunk: as in `topk_codes`.
     Returns:
         Codes, any number per sample, differentiable in x and the encoder.
     """
     encoder.check(x)
-    coders, first, kept = encoder.coders, 0, []
+    first, kept = 0, []
     with torch.no_grad():
-        lowest = threshold - width / 2
-        lowest = lowest.expand(encoder.b.shape).flatten() if isinstance(lowest, Tensor) else lowest
-        for h in encoder.pre_acts(x, chunk):
-            values, rows, indices = selection.exceeding(h, lowest)
-            bags = rows if coders == 1 else rows * coders + indices // encoder.b.shape[-1]
-            kept.append((values, bags + first, indices))
-            first += len(h) * coders
-        values, bags, indices = (torch.cat(parts) for parts in zip(*kept, strict=True))
-        offsets = _starts(bags, first)
+        for h in encoder.pre_acts(x):
+            values, rows, indices = selection.exceeding(h, threshold - width / 2)
+            kept.append((values, rows + first, indices))
+            first += len(h)
+        values, samples, indices = (torch.cat(parts) for parts in zip(*kept, strict=True))
+        offsets = _starts(samples, first)
     return _with_gradient(x, encoder, values, indices, offsets)
 
 
@@ -200,7 +190,7 @@ class _Encode(torch.autograd.Function):
         x, W_enc, centre = ctx.saved_tensors
         bags, (coders, n, d) = ctx.bags, W_enc.reshape(-1, *W_enc.shape[-2:]).shape
         W, g, g_x, g_W, g_centre = W_enc.reshape(-1, d), g.contiguous(), None, None, None
-        g_b = sum_by_latent(g, bags.indices, len(W)).to(W.dtype).view(coders, 1, n)
+        g_b = sum_by_latent(g, bags.indices, len(W)).view(coders, 1, n)
         if ctx.needs_input_grad[0]:
             g_x = sum_rows(W, bags.indices, bags.offsets, g).view(len(x), coders, d).sum(1)
         if ctx.needs_input_grad[1]:

@@ -38,13 +38,13 @@ class Encoder(NamedTuple):
         """S, or 1."""
         return len(self.W) if self.W.ndim == 3 else 1
 
-    def pre_acts(self, x: Tensor, chunk: int | None = None) -> Iterator[Tensor]:
-        """h of x [B, d_in], `chunk` samples at a time (None: by the cache); each [samples, (S) n_latents]."""
+    def pre_acts(self, x: Tensor) -> Iterator[Tensor]:
+        """h of x [B, d_in], `chunk_size` samples at a time, [samples, (S) n_latents]."""
         W, b, centre = self
         if W.ndim == 3 and centre is not None:
             b, centre = torch.baddbmm(b.unsqueeze(2), W, centre.unsqueeze(2), alpha=-1).squeeze(2), None  # [S, n]
         W, b = W.flatten(0, -2), b.flatten()
-        for part in x.split(chunk or chunk_size(len(W), x.device)):
+        for part in x.split(chunk_size(len(W), x.device)):
             yield torch.addmm(b, part if centre is None else part - centre, W.T)
 
     def check(self, x: Tensor) -> None:
@@ -77,9 +77,7 @@ def largest(h: Tensor, k: int, absolute: bool = False, sort: bool = False, group
     return columns.gather(1, h.gather(1, columns).topk(k, sorted=sort).indices)
 
 
-def sample_largest(
-    x: Tensor, encoder: Encoder, ks: Sequence[int], absolute: bool, chunk: int | None
-) -> tuple[Tensor, Tensor]:
+def sample_largest(x: Tensor, encoder: Encoder, ks: Sequence[int], absolute: bool) -> tuple[Tensor, Tensor]:
     """Values and latents of the ks[s] largest of each sample at coder s of a table, both [B * sum(ks)].
 
     Latents are rows of the flattened table.
@@ -88,7 +86,7 @@ def sample_largest(
     first = torch.arange(coders, device=x.device).view(1, coders, 1) * (encoder.b.numel() // coders)
     keep = torch.arange(k, device=x.device) < torch.tensor(ks, device=x.device).unsqueeze(1)  # [S, k]
     values, indices = [], []
-    for h in encoder.pre_acts(x, chunk):
+    for h in encoder.pre_acts(x):
         h = h.view(len(h) * coders, -1)
         columns = largest(h, k, absolute, sort=min(ks) < k)  # [chunk S, k]
         shape = (-1, coders, k)
@@ -97,9 +95,7 @@ def sample_largest(
     return torch.cat(values), torch.cat(indices)
 
 
-def screened_largest(
-    x: Tensor, encoder: Encoder, k: int, absolute: bool, chunk: int | None
-) -> tuple[Tensor, Tensor]:
+def screened_largest(x: Tensor, encoder: Encoder, k: int, absolute: bool) -> tuple[Tensor, Tensor]:
     """What `sample_largest` gives for one coder, from the k + 8 largest in bfloat16, recomputed in full precision.
 
     A latent among the true k largest is lost only where bfloat16 ranks it below the first k + 8.
@@ -108,7 +104,7 @@ def screened_largest(
     half = Encoder(W.bfloat16(), b.bfloat16())
     x = x if centre is None else x - centre
     n = min(k + SCREEN_SLACK, len(W))
-    candidates = torch.cat([largest(h, n, absolute) for h in half.pre_acts(x.bfloat16(), chunk)])  # [B, n]
+    candidates = torch.cat([largest(h, n, absolute) for h in half.pre_acts(x.bfloat16())])  # [B, n]
     bags = Bags(candidates.flatten(), torch.arange(0, candidates.numel(), n, device=x.device))
     h = (dots(x, W, bags) + b[bags.indices]).view(-1, n)
     best = (h.abs() if absolute else h).topk(k, sorted=False).indices
@@ -121,16 +117,14 @@ def exceeding(h: Tensor, lowest: Tensor | float) -> tuple[Tensor, Tensor, Tensor
     return h[rows, columns], rows, columns.contiguous()
 
 
-def batch_largest(
-    x: Tensor, encoder: Encoder, n_keep: int, floor: float, chunk: int | None
-) -> tuple[Tensor, Tensor, Tensor]:
+def batch_largest(x: Tensor, encoder: Encoder, n_keep: int, floor: float) -> tuple[Tensor, Tensor, Tensor]:
     """Values, samples and latents of the `n_keep` largest positive pre-activations of the batch, in sample order.
 
     `lowest` only rises: what has been seen so far already rules out everything below its n_keep-th largest. A floor
     that proves too high is dropped and the search repeated, so that the result never depends on it.
     """
     lowest, found, first = max(floor, 0.0) * FLOOR_SLACK, None, 0
-    for h in encoder.pre_acts(x, chunk):
+    for h in encoder.pre_acts(x):
         values, rows, columns = exceeding(h, lowest)
         new = (values, rows + first, columns)
         found = new if found is None else tuple(torch.cat(pair) for pair in zip(found, new, strict=True))
@@ -139,7 +133,7 @@ def batch_largest(
             found = _prune(found, n_keep)
             lowest = max(lowest, float(found[0].min()))
     if len(found[0]) < n_keep and floor > 0:
-        return batch_largest(x, encoder, n_keep, 0.0, chunk)
+        return batch_largest(x, encoder, n_keep, 0.0)
     return _prune(found, n_keep)
 
 

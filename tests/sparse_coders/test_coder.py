@@ -8,14 +8,14 @@ from safetensors.torch import load_file, save_file
 
 from lib.rng import generator
 from lib.sparse_coders import SparseCoder, load
-from lib.sparse_coders.options import RULES
+from lib.sparse_coders.rule import RULES
 
 KINDS = {"sae": {}, "transcoder": {"d_out": 5}, "skip": {"d_out": 5, "skip": True}, "context": {"context": 3}}
 EVERY = [(rule, kind) for rule in RULES for kind in KINDS if rule != "matching_pursuit" or kind == "sae"]
 
 
 def made(rule="topk", **options):
-    if "k" in RULES[rule] and rule != "jumprelu":
+    if "k" in RULES[rule].model_fields and rule != "jumprelu":
         options = {"k": 4} | options
     return SparseCoder(6, 40, rule, **options)
 
@@ -148,31 +148,31 @@ def test_tidying_keeps_rows_at_length_one_and_thresholds_at_zero_or_above():
     [
         ({"rule": "top_k"}, "rule 'top_k' is not one of relu, p_anneal, gated, topk"),
         ({"k": 41}, "k 41 is outside 1 to n_latents = 40"),
-        ({"k": 0}, "k 0 is outside 1"),
-        ({"k": 2.0}, "k must be a whole number, got 2.0"),
-        ({"k": True}, "k must be a whole number"),
+        ({"k": 0}, "k: input should be greater than or equal to 1, got 0"),
+        ({"k": 2.0}, r"rule topk: k: input should be a valid integer, got 2.0 \(float\)"),
+        ({"k": True}, r"k: input should be a valid integer, got True \(bool\)"),
         ({"rule": "relu", "k": 3}, "rule relu has no option k; it has l1, l1_norm"),
-        ({"rule": "relu", "aux": 0.1}, "rule relu has no option aux"),
+        ({"rule": "relu", "aux": 0.1}, "rule relu has no option aux; it has l1, l1_norm"),
         ({"rule": "topk", "l1": 0.1}, "rule topk has no option l1; it has k, aux, k_aux"),
-        ({"rule": "relu", "l1": -1.0}, "l1 must be at least 0"),
-        ({"rule": "relu", "l1": float("nan")}, "l1 must be a finite number"),
-        ({"rule": "relu", "l1_norm": "both"}, "l1_norm 'both' is not one of unit, decoder"),
-        ({"rule": "jumprelu", "penalty": "l2"}, "penalty 'l2' is not one of l0, tanh, target_l0"),
-        ({"rule": "jumprelu", "bandwidth": 0.0}, "bandwidth must be above 0"),
-        ({"rule": "jumprelu", "threshold": -0.1}, "threshold must be at least 0"),
+        ({"rule": "relu", "l1": -1.0}, "l1: input should be greater than or equal to 0"),
+        ({"rule": "relu", "l1": float("nan")}, "l1: input should be a finite number"),
+        ({"rule": "relu", "l1_norm": "both"}, "l1_norm: input should be 'unit' or 'decoder', got 'both'"),
+        ({"rule": "jumprelu", "penalty": "l2"}, "penalty: input should be 'l0', 'tanh' or 'target_l0'"),
+        ({"rule": "jumprelu", "bandwidth": 0.0}, "bandwidth: input should be greater than 0"),
+        ({"rule": "jumprelu", "threshold": -0.1}, "threshold: input should be greater than or equal to 0"),
         ({"rule": "jumprelu", "k": 3}, "penalty='target_l0'"),
         ({"rule": "abs_topk", "k": 3, "k_min": 4}, "k_min 4 is larger than k 3"),
         ({"rule": "matryoshka", "groups": (4, 30)}, "rising prefix sizes that end in n_latents = 40"),
         ({"rule": "matryoshka", "groups": (30, 4, 40)}, "rising prefix sizes"),
-        ({"rule": "matryoshka", "groups": 5}, r"groups must be rising prefix sizes, as \(16, 40\) is, got 5"),
-        ({"rule": "p_anneal", "p_start": 1.5}, "p_start is a share, 0 to 1, got 1.5"),
-        ({"rule": "stochastic", "masked": -0.1}, "masked must be at least 0"),
-        ({"rule": "stochastic", "sampling": "coin"}, "sampling 'coin' is not one of noise, bernoulli"),
+        ({"rule": "matryoshka", "groups": 5}, "groups: input should be a valid tuple, got 5"),
+        ({"rule": "p_anneal", "p_start": 1.5}, "p_start: input should be less than or equal to 1, got 1.5"),
+        ({"rule": "stochastic", "masked": -0.1}, "masked: input should be greater than or equal to 0"),
+        ({"rule": "stochastic", "sampling": "coin"}, "sampling: input should be 'noise' or 'bernoulli', got 'coin'"),
         ({"skip": True}, "give d_out to make a skip-transcoder"),
         ({"rule": "matching_pursuit", "k": 3, "d_out": 4}, "no context and no d_out"),
-        ({"d_in": 0}, "d_in must be a whole number of at least 1, got 0"),
-        ({"n_latents": 4.0}, "n_latents must be a whole number"),
-        ({"context": -1}, "context must be a whole number of at least 0"),
+        ({"d_in": 0}, "SparseCoder: d_in: input should be greater than or equal to 1, got 0"),
+        ({"n_latents": 4.0}, "n_latents: input should be a valid integer"),
+        ({"context": -1}, "context: input should be greater than or equal to 0"),
         ({"dtype": torch.bfloat16}, "precision='bf16'"),
         ({"dtype": torch.int64}, "dtype must be float32 or float64"),
     ],
@@ -242,6 +242,51 @@ def test_a_coder_is_saved_whatever_precision_it_went_through(tmp_path):
         made().half().save(tmp_path / "coder.safetensors")
 
 
+FORMAT_1 = {
+    "relu": {"l1": 1, "l1_norm": "unit"},
+    "p_anneal": {"l1": 1.0, "l1_norm": "decoder", "p_end": 0.2, "p_start": 0.5},
+    "gated": {"l1": 3.0, "l1_norm": "unit"},
+    "topk": {"k": 4, "aux": 1 / 32, "k_aux": 3},
+    "batch_topk": {"k": 4, "aux": 1 / 32, "k_aux": 3},
+    "matryoshka": {"k": 4, "groups": [2, 5, 10, 20, 40], "aux": 0.0, "k_aux": 3},
+    "abs_topk": {"k": 4, "k_min": None, "aux": 1 / 32, "k_aux": 3},
+    "jumprelu": {"l0": 1.0, "penalty": "target_l0", "threshold": 0.1, "bandwidth": 0.1, "tanh_scale": 4.0, "k": 32},
+    "stochastic": {"l1": 1.0, "p": 1.0, "sampling": "noise", "masked": 0.5},
+    "matching_pursuit": {"k": 4},
+}
+"""The options in files of format 1, as the library of November 2026 wrote them."""
+BESIDE = {
+    "jumprelu": ("threshold",), "gated": ("log_scale", "b_mag"), "stochastic": ("gate_scale", "b_gate"),
+    "batch_topk": ("inference_threshold", "batch_threshold"), "matryoshka": ("inference_threshold", "batch_threshold"),
+    "p_anneal": ("exponent", "exponent_weight"),
+}
+NUMBERS = ("inference_threshold", "batch_threshold", "exponent", "exponent_weight")
+
+
+@pytest.mark.parametrize(("rule", "kind"), EVERY)
+def test_files_of_format_1_load_for_good(rule, kind, tmp_path):
+    """Written here tensor by tensor and key by key, not by the library of today."""
+    more = {"context": 0, "d_out": None, "skip": False} | KINDS[kind]
+    n_in, d_out, rng = 6 + more["context"], more["d_out"] or 6, generator(0, "format 1")
+    shapes = {"W_dec": (40, d_out), "b_dec": (d_out,)}
+    shapes |= {} if rule == "matching_pursuit" else {"W_enc": (40, n_in), "b_enc": (40,)}
+    shapes |= {"W_skip": (d_out, n_in)} if more["skip"] else {}
+    shapes |= {name: (40,) for name in BESIDE.get(rule, ()) if name not in NUMBERS}
+    tensors = {name: torch.rand(shape, generator=rng) for name, shape in shapes.items()}
+    numbers = {name: 0.3 for name in BESIDE.get(rule, ()) if name in NUMBERS}
+    numbers |= {"scale": 1.7, "target_scale": 0.6 if more["d_out"] else 1.7}
+    tensors |= {name: torch.tensor(value, dtype=torch.float64) for name, value in numbers.items()}
+    tensors["trained_on"] = torch.tensor(4096)
+    config = {"d_in": 6, "n_latents": 40, "rule": rule, **more, "seed": 3, "dtype": "float32", **FORMAT_1[rule]}
+    metadata = {"format": "superposition-book sparse coder", "version": "1", "config": json.dumps(config)}
+    save_file(tensors, tmp_path / "old.safetensors", metadata=metadata)
+    coder = load(tmp_path / "old.safetensors")
+    assert coder.config() == config and coder.rule.name == rule and coder.trained_on == 4096
+    assert coder.state_dict().keys() == tensors.keys()
+    assert all(torch.equal(value, tensors[name]) for name, value in coder.state_dict().items())
+    assert coder(samples(coder)).isfinite().all()
+
+
 def rewritten(path, change):
     """The file with its metadata and tensors changed in place."""
     from safetensors import safe_open
@@ -260,7 +305,7 @@ def rewritten(path, change):
         (lambda m, c, t: m.update(version="2"), "has version 2, this library reads 1"),
         (lambda m, c, t: m.pop("format"), "holds no coder of this library"),
         (lambda m, c, t: c.pop("rule"), "lacks rule in its configuration"),
-        (lambda m, c, t: c.update(colour="red"), "unexpected keyword argument 'colour'"),
+        (lambda m, c, t: c.update(colour="red"), "rule topk has no option colour; it has k, aux, k_aux"),
         (lambda m, c, t: c.update(k=400), "k 400 is outside"),
         (lambda m, c, t: t.pop("W_enc"), "W_enc is missing"),
         (lambda m, c, t: t.update(W_up=torch.zeros(2)), "W_up is unknown"),

@@ -95,7 +95,7 @@ def test_saelens_round_trip(rule, tmp_path):
     same(saelens_in_numpy(save_saelens(coder, tmp_path), x.numpy()), coder, x)
     again = load_saelens(tmp_path)
     expected = {"p_anneal": "relu", "batch_topk": "jumprelu", "matryoshka": "jumprelu"}.get(rule, rule)
-    assert again.rule == expected and again.W_dec.dtype == torch.float64 and coder.scale == 0.37
+    assert again.rule.name == expected and again.W_dec.dtype == torch.float64 and coder.scale == 0.37
     same((again.encode(x).detach(), again(x).detach()), coder, x)
 
 
@@ -119,8 +119,8 @@ def test_dictionary_learning_round_trip(rule, tmp_path):
         coder.inference_threshold.fill_(0.375)  # float32 there, so it must be one
     same(dictionary_learning_in_numpy(save_dictionary_learning(coder, tmp_path), x.numpy()), coder, x)
     again = load_dictionary_learning(tmp_path)
-    assert again.rule == ("relu" if rule == "p_anneal" else rule)
-    assert [again.options.get(name) for name in ("k", "groups")] == [coder.options.get(n) for n in ("k", "groups")]
+    assert again.rule.name == ("relu" if rule == "p_anneal" else rule)
+    assert [again.config().get(name) for name in ("k", "groups")] == [coder.config().get(n) for n in ("k", "groups")]
     same((again.encode(x).detach(), again(x).detach()), coder, x)
 
 
@@ -158,7 +158,7 @@ def test_latents_in_units_of_decoder_length_are_unfolded(tmp_path):
 def test_old_configuration_of_topk_is_understood(tmp_path):
     old = {"activation_fn_str": "topk", "activation_fn_kwargs": {"k": 3}, "hook_point": "blocks.0.hook_resid_pre"}
     coder = load_saelens(hand_written(tmp_path, old | {"normalize_activations": None}))
-    assert coder.rule == "topk" and coder.options["k"] == 3
+    assert coder.rule.name == "topk" and coder.rule.k == 3
 
 
 def test_half_precision_becomes_float32_and_training_goes_on(tmp_path):

@@ -8,18 +8,23 @@ import torch
 from torch import Tensor
 
 from lib.rng import generator
-from lib.sparse_coders import rules
-from lib.sparse_coders.chunks import chunked_loss
+from lib.sparse_coders import dense_kernels, functions, selection
 from lib.sparse_coders.dense_kernels import SPARSE_BELOW, jumprelu_loss, l1_loss
 from lib.sparse_coders.kernels import Codes, batch_topk_codes, decode_codes, threshold_codes, topk_codes
-from lib.sparse_coders.selection import largest
-from lib.sparse_coders.sparse_ops import Bags, dots, gathered_dots
+from lib.sparse_coders.losses import chunked_loss
+from lib.sparse_coders.selection import Encoder, largest
+from lib.sparse_coders.sparse_ops import Bags, dots
 
 N, D_IN, D_OUT = 20, 6, 7
 
 
 def leaf(rng, *shape: int) -> Tensor:
     return torch.randn(*shape, generator=rng, dtype=torch.float64).requires_grad_()
+
+
+@pytest.fixture(autouse=True)
+def chunks_of_five(monkeypatch):
+    monkeypatch.setattr(selection, "chunk_size", lambda n, device: 5)
 
 
 class Case:
@@ -54,7 +59,7 @@ class Case:
 
     @property
     def encoder(self):
-        return self.x, self.W, self.b
+        return Encoder(self.W, self.b, self.centre)
 
     @property
     def leaves(self) -> list[Tensor]:
@@ -95,7 +100,7 @@ KINDS = ["plain", "zero", "duplicates", "strided"]
 @pytest.mark.parametrize("kind", KINDS)
 def test_topk_codes(kind, k, absolute):
     case = Case(kind)
-    codes = topk_codes(*case.encoder, k, centre=case.centre, absolute=absolute, chunk=5)
+    codes = topk_codes(case.x, case.encoder, k, absolute=absolute)
     size = case.h.abs() if absolute else case.h
     found = (codes.values.abs() if absolute else codes.values).view(-1, k)
     torch.testing.assert_close(found.sort(1).values, size.topk(k).values.sort(1).values)
@@ -108,17 +113,17 @@ def test_topk_codes(kind, k, absolute):
 def test_threshold_codes(kind, threshold, width):
     case = Case(kind)
     threshold = torch.linspace(-1, 2, N, dtype=torch.float64) if threshold == "each" else threshold
-    codes = threshold_codes(*case.encoder, threshold, width=width, centre=case.centre, chunk=5)
+    codes = threshold_codes(case.x, case.encoder, threshold, width=width)
     assert torch.equal(case.mask(codes), (case.h > threshold - width / 2).double())
     case.check(codes)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("floor", [None, 0.5, 1e9])
+@pytest.mark.parametrize("floor", [0.0, 0.5, 1e9])
 @pytest.mark.parametrize("n_keep", [1, 17, 60, 13 * N])
 def test_batch_topk_codes(kind, n_keep, floor):
     case = Case(kind)
-    codes, threshold = batch_topk_codes(*case.encoder, n_keep, floor=floor, centre=case.centre, chunk=5)
+    codes, threshold = batch_topk_codes(case.x, case.encoder, n_keep, floor=floor)
     wanted = case.h.detach().flatten().topk(n_keep).values
     wanted = wanted[wanted > 0]
     torch.testing.assert_close(codes.values.detach().sort(descending=True).values, wanted)
@@ -130,27 +135,19 @@ def test_batch_topk_codes(kind, n_keep, floor):
 @pytest.mark.parametrize("ks", [[1, 4, N], [3, 3, 3], 5])
 def test_table_of_coders_is_the_coders_one_by_one(ks):
     case = Case(coders=3)
-    table = topk_codes(*case.encoder, ks, centre=case.centre, chunk=5)
+    table = topk_codes(case.x, case.encoder, ks)
     recons = decode_codes(table, case.D)
     for s, k in enumerate([5] * 3 if ks == 5 else ks):
-        one = topk_codes(case.x, case.W[s], case.b[s], k, centre=case.centre[s])
+        one = topk_codes(case.x, case.W[s], case.b[s], k[s])
         torch.testing.assert_close(recons[:, s], decode_codes(one, case.D[s]))
     case.check(table)
 
 
-def test_table_with_thresholds():
-    case = Case(coders=3)
-    threshold = torch.linspace(-2, 3, 3 * N, dtype=torch.float64).view(3, N)
-    codes = threshold_codes(*case.encoder, threshold, centre=case.centre, chunk=5)
-    assert torch.equal(case.mask(codes), (case.h > threshold).double())
-    case.check(codes)
-
-
 def test_one_sample_and_no_centre():
     case = Case(samples=1, centred=False)
-    case.check(topk_codes(*case.encoder, 3))
-    case.check(threshold_codes(*case.encoder))
-    case.check(batch_topk_codes(*case.encoder, 2)[0])
+    case.check(topk_codes(case.x, case.encoder, 3))
+    case.check(threshold_codes(case.x, case.encoder))
+    case.check(batch_topk_codes(case.x, case.encoder, 2)[0])
 
 
 def test_samples_without_codes_decode_to_zero():
@@ -162,9 +159,13 @@ def test_samples_without_codes_decode_to_zero():
     same_gradients(recons.pow(2).sum(), (codes.dense(N) @ W).pow(2).sum(), [values, W])
 
 
-def test_the_order_of_chunks_does_not_matter():
+def test_the_order_of_chunks_does_not_matter(monkeypatch):
+    def codes(chunk):
+        monkeypatch.setattr(selection, "chunk_size", lambda n, device: chunk)
+        return batch_topk_codes(case.x, case.encoder, 30)[0]
+
     case = Case()
-    whole, split = (batch_topk_codes(*case.encoder, 30, chunk=chunk)[0] for chunk in (13, 1))
+    whole, split = codes(13), codes(1)
     assert torch.equal(whole.indices, split.indices) and torch.equal(whole.offsets, split.offsets)
 
 
@@ -186,100 +187,73 @@ def test_screen_finds_what_full_precision_finds():
         assert same.float().mean() > 0.995
 
 
-def test_half_precision_keeps_the_sums_of_single_precision():
-    rng = generator(4)
-    x, W, b, D = (torch.randn(s, generator=rng).bfloat16() for s in ((300, 16), (64, 16), (64,), (64, 8)))
-    dtypes = (torch.bfloat16, torch.float32)
-    half, single = ([t.to(dtype, copy=True).requires_grad_() for t in (x, W, b, D)] for dtype in dtypes)
-    codes = topk_codes(*half[:3], 5)
-    chosen = torch.zeros(300, 64).index_put((codes.samples, codes.indices), torch.ones(1500))
-    reference = ((single[0] @ single[1].T + single[2]) * chosen) @ single[3]
-    decode_codes(codes, half[3]).float().square().mean().backward()
-    reference.square().mean().backward()
-    for a, b in zip(half, single, strict=True):
-        assert a.grad.dtype == torch.bfloat16
-        assert (a.grad.float() - b.grad).norm() < 0.02 * b.grad.norm()
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_gathered_dots_are_the_dots(dtype):
-    rng = generator(5)
-    rows, table = torch.randn(9, 5, generator=rng).to(dtype), torch.randn(N, 5, generator=rng).to(dtype)
-    bags = Bags(torch.randint(N, (40,), generator=rng), torch.tensor([0, 3, 3, 10, 11, 20, 30, 39, 40]))
-    torch.testing.assert_close(gathered_dots(rows, table, bags, step=7), dots(rows, table, bags))
+def test_dots_of_no_codes_are_none():
     empty = Bags(torch.empty(0, dtype=torch.long), torch.zeros(9, dtype=torch.long))
-    assert dots(rows, table, empty).shape == (0,)
+    assert dots(torch.ones(9, 5), torch.ones(N, 5), empty).shape == (0,)
 
 
 OPTIONS = [{}, {"kind": "zero"}, {"kind": "strided"}, {"samples": 1}, {"centred": False}]
 
 
-def dense_case(**options) -> tuple[Case, Tensor, Tensor, Tensor, Tensor]:
+PATHS = {"dense": -1, "sparse": 2, "auto": SPARSE_BELOW}
+
+
+def dense_case(monkeypatch, path, **options) -> tuple[Case, Tensor, Tensor, Tensor]:
+    monkeypatch.setattr(dense_kernels, "SPARSE_BELOW", PATHS[path])
     case, rng = Case(**options), generator(1)
-    samples = len(case.x)
-    return case, leaf(rng, D_OUT), leaf(rng, samples, D_OUT), leaf(rng, N), leaf(rng, N)  # b_dec, y, weights, threshold
+    return case, leaf(rng, len(case.x), D_OUT), leaf(rng, N), leaf(rng, N)  # y, weights, threshold
 
 
-@pytest.mark.parametrize("path", ["dense", "sparse", "auto"])
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_l1_loss(path, options):
-    case, b_dec, y, weights, _ = dense_case(**options)
-    got = l1_loss(*case.encoder, case.D, b_dec, 0.3, target=y, centre=case.centre, weights=weights, path=path, chunk=5)
+def test_l1_loss(path, options, monkeypatch):
+    case, y, weights, _ = dense_case(monkeypatch, path, **options)
+    got = l1_loss(case.x, y, case.encoder, case.D, 0.3, weights)
     f = case.h.relu()
-    recon = (f @ case.D + b_dec - y).square().sum(1).mean()
+    recon = (f @ case.D - y).square().sum(1).mean()
     penalty = (f * weights).sum(1).mean()
     torch.testing.assert_close(got[1:], (recon.detach(), penalty.detach(), (f > 0).sum(0)))
-    same_gradients(3 * got.loss, 3 * (recon + 0.3 * penalty), [*case.leaves, b_dec, y, weights])
+    same_gradients(3 * got.loss, 3 * (recon + 0.3 * penalty), [*case.leaves, y, weights])
 
 
-@pytest.mark.parametrize("path", ["dense", "sparse", "auto"])
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_jumprelu_loss(path, options):
-    case, b_dec, y, _, threshold = dense_case(**options)
-    got = jumprelu_loss(*case.encoder, case.D, b_dec, threshold, 0.7, target=y, centre=case.centre, path=path, chunk=5)
+def test_jumprelu_loss(path, options, monkeypatch):
+    case, y, _, threshold = dense_case(monkeypatch, path, **options)
+    got = jumprelu_loss(case.x, y, case.encoder, case.D, threshold, 0.7)
     theta = threshold.clamp(min=0)
-    f = rules.jumprelu(case.h, theta, 0.7)
-    recon = (f @ case.D + b_dec - y).square().sum(1).mean()
-    l0 = rules.step(case.h, theta, 0.7).sum(1).mean()
+    f = functions.jumprelu(case.h, theta, 0.7)
+    recon = (f @ case.D - y).square().sum(1).mean()
+    l0 = functions.step(case.h, theta, 0.7).sum(1).mean()
     assert torch.equal(got.fired, (f != 0).sum(0))
     torch.testing.assert_close(got.l0, l0)
-    leaves = [*case.leaves, b_dec, y, threshold]
+    leaves = [*case.leaves, y, threshold]
     same_gradients(2 * got.recon + (got.l0 / 3 - 1) ** 2, 2 * recon + (l0 / 3 - 1) ** 2, leaves)
 
 
-def test_the_thresholds_gradient_is_the_rectangle_kernels():
+@pytest.mark.parametrize("path", ["dense", "sparse"])
+def test_the_thresholds_gradient_is_the_rectangle_kernels(path, monkeypatch):
     """h = (-.1, .3, .45, .9), θ = .4, width .4: the window holds .3 and .45; W_dec = 1, y = 0, one output."""
-    x, W, b, D = torch.ones(1, 1), torch.zeros(4, 1), torch.tensor([-0.1, 0.3, 0.45, 0.9]), torch.ones(4, 1)
+    monkeypatch.setattr(dense_kernels, "SPARSE_BELOW", PATHS[path])
+    encoder, W_dec = Encoder(torch.zeros(4, 1), torch.tensor([-0.1, 0.3, 0.45, 0.9])), torch.ones(4, 1)
     theta = torch.full((4,), 0.4, requires_grad=True)
-    for path in ("dense", "sparse"):
-        got = jumprelu_loss(x, W, b, D, torch.zeros(1), theta, 0.4, target=torch.zeros(1, 1), path=path)
-        (of_recon,) = torch.autograd.grad(got.recon, theta, retain_graph=True)
-        (of_l0,) = torch.autograd.grad(got.l0, theta)
-        pull = 2 * (0.45 + 0.9)  # d recon / d f
-        torch.testing.assert_close(of_recon, torch.tensor([0, -pull, -pull, 0]))  # θ / width = 1
-        torch.testing.assert_close(of_l0, torch.tensor([0, -2.5, -2.5, 0]))
-        assert got.l0 == 2
-
-
-def test_an_autoencoders_target_is_its_input():
-    case = Case()
-    D, b_dec = leaf(generator(2), N, D_IN), case.centre
-    for path in ("dense", "sparse"):
-        got = l1_loss(*case.encoder, D, b_dec, 0.1, centre=b_dec, path=path)
-        f = case.h.relu()
-        wanted = (f @ D + b_dec - case.x).square().sum(1).mean() + 0.1 * f.sum(1).mean()
-        same_gradients(got.loss, wanted, [*case.encoder, D, b_dec])
+    got = jumprelu_loss(torch.ones(1, 1), torch.zeros(1, 1), encoder, W_dec, theta, 0.4)
+    (of_recon,) = torch.autograd.grad(got.recon, theta, retain_graph=True)
+    (of_l0,) = torch.autograd.grad(got.l0, theta)
+    pull = 2 * (0.45 + 0.9)  # d recon / d f
+    torch.testing.assert_close(of_recon, torch.tensor([0, -pull, -pull, 0]))  # θ / width = 1
+    torch.testing.assert_close(of_l0, torch.tensor([0, -2.5, -2.5, 0]))
+    assert got.l0 == 2
 
 
 @pytest.mark.parametrize("density", [SPARSE_BELOW / 4, SPARSE_BELOW * 2])
 def test_few_active_latents_are_taken_as_codes(density, monkeypatch):
+    monkeypatch.undo()
     rng, calls = generator(6), []
     x, W = torch.randn(500, 16, generator=rng), torch.randn(256, 16, generator=rng)
     b = -(x @ W.T).quantile(1 - density).expand(256)
-    monkeypatch.setattr(
-        "lib.sparse_coders.dense_kernels.threshold_codes", lambda *a, **o: calls.append(1) or threshold_codes(*a, **o)
-    )
-    l1_loss(x, W, b, W, torch.zeros(16), 0.1)
+    monkeypatch.setattr(dense_kernels, "threshold_codes", lambda *a, **o: calls.append(1) or threshold_codes(*a, **o))
+    l1_loss(x, x, Encoder(W, b), W, 0.1)
     assert bool(calls) == (density < SPARSE_BELOW)
 
 
@@ -291,41 +265,32 @@ def test_chunked_loss_is_the_loss():
         f = (x @ W.T + b).sigmoid()
         return ((f @ D - y).square().sum() + f.sqrt().sum()) / 13, (f > 0.5).sum(0)
 
-    loss, fired = chunked_loss(part, (x, y), parameters, chunk=5)
+    loss, fired = chunked_loss(part, (x, y), parameters)
     wanted, wanted_fired = part(x, y, *parameters)
     assert torch.equal(fired, wanted_fired)
     same_gradients(2 * loss, 2 * wanted, list(parameters))
 
 
-def test_dense_losses_count_exactly_in_half_precision():
-    dtype = torch.bfloat16  # cannot hold 257
-    x, W, b = torch.ones(1000, 4, dtype=dtype), torch.ones(8, 4, dtype=dtype), torch.zeros(8, dtype=dtype)
-    b_dec, theta = torch.zeros(4, dtype=dtype), torch.full((8,), 0.5, dtype=dtype)
-    assert torch.equal(l1_loss(x, W, b, W, b_dec, 0.1, path="dense").fired, torch.full((8,), 1000))
-    assert torch.equal(jumprelu_loss(x, W, b, W, b_dec, theta, 0.1, path="dense").fired, torch.full((8,), 1000))
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda x, W, b: topk_codes(x, W, b, 0), "k must be 1..20"),
-        (lambda x, W, b: topk_codes(x, W, b, 21), "k must be 1..20"),
-        (lambda x, W, b: topk_codes(x, W, b, [3, 3]), "each of 1 coders"),
-        (lambda x, W, b: topk_codes(x[:0], W, b, 3), "B > 0"),
-        (lambda x, W, b: topk_codes(x[:, 1:], W, b, 3), "must be"),
-        (lambda x, W, b: topk_codes(x, W, b.float(), 3), "one dtype"),
-        (lambda x, W, b: topk_codes(x, W, b, 3, centre=b), "centre must be"),
-        (lambda x, W, b: topk_codes(x, W[None], b[None], 3, screen=True), "screen needs one coder"),
-        (lambda x, W, b: batch_topk_codes(x, W, b, 0), "n_keep >= 1"),
-        (lambda x, W, b: batch_topk_codes(x, W[None], b[None], 3), "one coder"),
-        (lambda x, W, b: decode_codes(topk_codes(x, W, b, 3), W.float()), "W_dec must have"),
-        (lambda x, W, b: l1_loss(x, W, b, W[1:], x[0], 0.1), "do not fit"),
-        (lambda x, W, b: l1_loss(x, W, b, W, x[0], 0.1, path="fast"), "path must be"),
-        (lambda x, W, b: jumprelu_loss(x, W, b, W, x[0], b, 0.0), "width positive"),
+        (lambda x, W, b: topk_codes(x, Encoder(W, b), 0), "k must be 1..20"),
+        (lambda x, W, b: topk_codes(x, Encoder(W, b), 21), "k must be 1..20"),
+        (lambda x, W, b: topk_codes(x, Encoder(W, b), [3, 3]), "each of 1 coders"),
+        (lambda x, W, b: topk_codes(x[:0], Encoder(W, b), 3), "B > 0"),
+        (lambda x, W, b: topk_codes(x[:, 1:], Encoder(W, b), 3), "must be"),
+        (lambda x, W, b: topk_codes(x, Encoder(W, b.float()), 3), "one dtype"),
+        (lambda x, W, b: topk_codes(x, Encoder(W, b, b), 3), "centre must be"),
+        (lambda x, W, b: topk_codes(x, Encoder(W[None], b[None]), 3, screen=True), "screen needs one coder"),
+        (lambda x, W, b: batch_topk_codes(x, Encoder(W, b), 0), "n_keep >= 1"),
+        (lambda x, W, b: batch_topk_codes(x, Encoder(W[None], b[None]), 3), "one coder"),
+        (lambda x, W, b: decode_codes(topk_codes(x, Encoder(W, b), 3), W.float()), "W_dec must have"),
+        (lambda x, W, b: l1_loss(x, x, Encoder(W, b), W[1:], 0.1), "do not fit"),
+        (lambda x, W, b: jumprelu_loss(x, x, Encoder(W, b), W, b, 0.0), "width positive"),
         (lambda x, W, b: chunked_loss(lambda x: x, (x, x[1:]), (W,), 4), "as many samples"),
     ],
 )
 def test_impossible_arguments_are_refused(call, message):
     case = Case()
     with pytest.raises(ValueError, match=message):
-        call(*case.encoder)
+        call(case.x, case.W, case.b)

@@ -1,13 +1,14 @@
 """Training losses against dense references in float64, for values and the gradient of every parameter."""
 import math
 
+import dense_rules
 import pytest
 import torch
 
 from lib.rng import generator
-from lib.sparse_coders import SparseCoder, fit, losses, rules
-from lib.sparse_coders.losses import Moment, loss
-from lib.sparse_coders.resampling import auxk
+from lib.sparse_coders import SparseCoder, fit, functions, losses
+from lib.sparse_coders.losses import Moment, auxk, loss
+from lib.sparse_coders.rule import RULES
 
 KINDS = {"sae": {}, "transcoder": {"d_out": 5}, "skip": {"d_out": 5, "skip": True}, "context": {"context": 3}}
 D, M, B = 6, 20, 32
@@ -39,26 +40,26 @@ def squared_error(coder, latents, x, y):
 
 def reference(coder, x, y):
     """The loss in the words of its definition, [B, n_latents] stored."""
-    h, o = pre_acts(coder, x), coder.options
+    h, o = pre_acts(coder, x), coder.rule.model_dump()
     lengths = coder.W_dec.norm(dim=1)
-    match coder.rule:
+    match coder.rule.name:
         case "relu" if o["l1_norm"] == "decoder":
             return squared_error(coder, h.relu(), x, y) + o["l1"] * (h.relu() * lengths).sum() / B
         case "relu" | "p_anneal":
             return squared_error(coder, h.relu(), x, y) + o["l1"] * h.relu().sum() / B
         case "topk":
-            return squared_error(coder, rules.topk(h, o["k"]), x, y)
+            return squared_error(coder, dense_rules.topk(h, o["k"]), x, y)
         case "abs_topk":
-            return squared_error(coder, rules.abs_topk(h, o["k"]), x, y)
+            return squared_error(coder, dense_rules.abs_topk(h, o["k"]), x, y)
         case "batch_topk":
-            return squared_error(coder, rules.batch_topk(h, o["k"] * B)[0], x, y)
+            return squared_error(coder, dense_rules.batch_topk(h, o["k"] * B)[0], x, y)
         case "matryoshka":
-            latents = rules.batch_topk(h, o["k"] * B)[0]
+            latents = dense_rules.batch_topk(h, o["k"] * B)[0]
             prefixes = [latents * (torch.arange(M) < size) for size in o["groups"]]
             return sum(squared_error(coder, prefix, x, y) for prefix in prefixes) / len(prefixes)
         case "jumprelu":
-            latents = rules.jumprelu(h, coder.threshold, o["bandwidth"])
-            l0 = rules.step(h, coder.threshold, o["bandwidth"]).sum() / B
+            latents = functions.jumprelu(h, coder.threshold, o["bandwidth"])
+            l0 = functions.step(h, coder.threshold, o["bandwidth"]).sum() / B
             size = {"l0": l0, "tanh": (4 * latents * lengths).tanh().sum() / B}
             size["target_l0"] = (l0 / (o["k"] or 1) - 1) ** 2
             return squared_error(coder, latents, x, y) + o["l0"] * size[o["penalty"]]
@@ -104,8 +105,8 @@ CHUNKED = [
 @pytest.mark.parametrize(("rule", "options", "bf16"), CHUNKED, ids=str)
 def test_a_loss_in_chunks_is_the_loss_at_once(rule, options, bf16, kind, monkeypatch):
     monkeypatch.setattr(losses, "chunk_size", lambda n, device: 5)
-    calls, chunked = [], losses.chunks.chunked_loss
-    monkeypatch.setattr(losses.chunks, "chunked_loss", lambda *a: calls.append(1) or chunked(*a))
+    calls, chunked = [], losses.chunked_loss
+    monkeypatch.setattr(losses, "chunked_loss", lambda *a: calls.append(1) or chunked(*a))
 
     def found(fused_from):
         monkeypatch.setattr(losses, "FUSED_FROM", fused_from)
@@ -132,9 +133,11 @@ def test_a_batch_that_wants_a_gradient_gets_it(monkeypatch):
 def test_firings_are_counted_where_latents_are_not_zero():
     for rule, options in CASES:
         coder, x, y = made(rule, **options)
-        latents = coder._latents(x) if rule not in ("batch_topk", "matryoshka") else None
-        if latents is None:
-            latents = rules.batch_topk(pre_acts(coder, x), options["k"] * B)[0]
+        if rule in ("batch_topk", "matryoshka"):
+            latents = dense_rules.batch_topk(pre_acts(coder, x), options["k"] * B)[0]
+        else:
+            latents = coder.rule.latents(coder, x)
+            latents = latents if coder.rule.is_dense else latents.dense(M)
         assert torch.equal(loss(coder, x, y).fired, (latents != 0).sum(0)), rule
 
 
@@ -159,7 +162,7 @@ def test_gated_auxiliary_loss_leaves_the_decoder_alone():
 def dense_auxk(coder, x, residual, dead, k):
     """Six lines: what AuxK is."""
     h = pre_acts(coder, x)[:, dead]
-    latents = rules.abs_topk(h, k) if coder.rule == "abs_topk" else rules.topk(h, k)
+    latents = dense_rules.abs_topk(h, k) if coder.rule.is_signed else dense_rules.topk(h, k)
     e = residual.detach()
     variance = (e - e.mean(0)).pow(2).sum() / B
     return (latents @ coder.W_dec[dead] - e).pow(2).sum() / B / variance
@@ -172,7 +175,7 @@ def test_auxk_and_its_gradients(rule, kind):
     dead = torch.tensor([1, 4, 5, 17])
     moment = Moment(dead=dead)
     terms = loss(coder, x, y, moment)
-    latents = losses.training_codes(coder, x, moment).dense(M)
+    latents = coder.rule.latents(coder, x, moment).dense(M)
     y_true, skip = x if y is None else y, 0 if coder.W_skip is None else x @ coder.W_skip.T
     residual = y_true - latents @ coder.W_dec - coder.b_dec - skip
     expected = 0.5 * dense_auxk(coder, x, residual, dead, 2)
@@ -189,15 +192,14 @@ def test_auxk_and_its_gradients(rule, kind):
 
 def test_auxk_of_a_perfect_reconstruction_is_finite():
     coder, x, _ = made("topk", k=3)
-    weights = (coder.W_enc, coder.b_enc, coder.W_dec, None)
-    assert auxk(x, *weights, torch.zeros(B, D, dtype=torch.float64), torch.arange(4), 2).isfinite()
+    assert auxk(x, coder.encoder, coder.W_dec, torch.zeros(B, D, dtype=torch.float64), torch.arange(4), 2).isfinite()
 
 
 def test_abs_topk_draws_k_per_sample_from_the_given_stream():
     coder, x, _ = made("abs_topk", k=8, k_min=2)
-    codes = losses.training_codes(coder, x, Moment(rng=generator(0, "k")))
-    kept = rules.log_uniform_k(B, 2, 8, generator(0, "k"))
-    assert torch.allclose(codes.dense(M), rules.abs_topk(pre_acts(coder, x), kept))
+    codes = coder.rule.latents(coder, x, Moment(rng=generator(0, "k")))
+    kept = functions.log_uniform_k(B, 2, 8, generator(0, "k"))
+    assert torch.allclose(codes.dense(M), dense_rules.abs_topk(pre_acts(coder, x), kept))
     assert (coder.encode(x) != 0).sum(1).tolist() == [8] * B  # inference uses k
 
 
@@ -223,7 +225,7 @@ def test_sparsity_weighs_the_penalty_only():
 def test_the_inference_threshold_is_a_running_mean_and_skips_empty_batches():
     average = torch.tensor(-1.0, dtype=torch.float64)
     for threshold, expected in [(0.0, -1.0), (math.inf, -1.0), (2.0, 2.0), (0.0, 2.0), (3.0, 2.1)]:
-        losses.follow_threshold(average, torch.tensor(threshold), decay=0.9)
+        functions.follow(average, torch.tensor(threshold), decay=0.9)
         assert average.item() == pytest.approx(expected)
 
 
@@ -240,7 +242,8 @@ def test_an_all_zero_batch_trains_nothing_and_breaks_nothing():
     assert coder.inference_threshold == learned > 0
 
 
-HAVE_BF16 = [case for case in [*CASES, ("gated", {}), ("stochastic", {})] if case[0] not in losses.FULL_PRECISION]
+FULL_PRECISION = [name for name, rule in RULES.items() if not rule.has_bf16]
+HAVE_BF16 = [case for case in [*CASES, ("gated", {}), ("stochastic", {})] if case[0] not in FULL_PRECISION]
 
 
 @pytest.mark.parametrize(("rule", "options"), HAVE_BF16, ids=str)
@@ -256,7 +259,7 @@ def test_bf16_products_are_used_and_give_nearly_the_same_loss(rule, options, mon
     assert screened == [1] if "topk" in rule else rough.total != exact.total  # the flag is not ignored
 
 
-@pytest.mark.parametrize("rule", losses.FULL_PRECISION)
+@pytest.mark.parametrize("rule", FULL_PRECISION)
 def test_bf16_is_refused_where_it_would_do_nothing(rule):
     coder, x, _ = made(rule, k=3)
     with pytest.raises(ValueError, match=f"precision='bf16' would do nothing for rule {rule}"):

@@ -7,7 +7,7 @@ import pytest
 
 from lib.files import ROOT
 from lib.sparse_coders import FitResult, load
-from lib.sparse_coders.options import RULES
+from lib.sparse_coders.rule import RULES
 
 PAGE = ROOT / "book" / "instruments" / "sparse_coders.md"
 

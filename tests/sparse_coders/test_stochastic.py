@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from lib.rng import generator
-from lib.sparse_coders import SparseCoder, stochastic
+from lib.sparse_coders import SparseCoder, functions
 from lib.sparse_coders.losses import Moment, loss
 
 
@@ -12,12 +12,12 @@ def test_bernoulli_sampling_has_exactly_zero_gradient():
     drawn = torch.bernoulli(importance, generator=generator(0, "u"))
     (grad,) = torch.autograd.grad((drawn * torch.arange(3)).sum(), importance)
     assert (grad == 0).all()
-    assert not stochastic.sample_mask(importance, generator(0, "u"), "bernoulli").requires_grad
+    assert not functions.sample_mask(importance, generator(0, "u"), "bernoulli").requires_grad
 
 
 def test_noise_masks_have_gradient_one_minus_u_and_keep_what_matters():
     importance = torch.tensor([[0.0, 0.25, 1.0]]).expand(1000, 3).contiguous().requires_grad_()
-    mask = stochastic.sample_mask(importance, generator(0, "u"))
+    mask = functions.sample_mask(importance, generator(0, "u"))
     u = torch.rand(1000, 3, generator=generator(0, "u"))
     (grad,) = torch.autograd.grad(mask.sum(), importance)
     assert torch.allclose(grad, 1 - u)
@@ -38,7 +38,7 @@ def test_the_gate_learns_from_reconstruction_under_noise_only(sampling):
 
 def test_importance_is_clamped_and_leaks_only_back_inside():
     gate = torch.tensor([[-1.0, -1.0, 0.5, 2.0, 2.0]], requires_grad=True)
-    ci = stochastic.causal_importance(gate, torch.ones(5), torch.zeros(5))
+    ci = functions.causal_importance(gate, torch.ones(5), torch.zeros(5))
     assert ci.tolist() == [[0, 0, 0.5, 1, 1]]
     ci.backward(torch.tensor([[-1.0, 1.0, 1.0, 1.0, -1.0]]))
     # descent on a negative gradient raises a closed gate; on a positive one it lowers one above 1

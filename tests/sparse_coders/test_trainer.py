@@ -14,11 +14,10 @@ from lib import checkpoints
 from lib.activations.store import build
 from lib.files import ROOT
 from lib.rng import generator
-from lib.sparse_coders import SparseCoder, fit, load, table, trainee
+from lib.sparse_coders import FitOptions, SparseCoder, fit, load, starts, table, trainee
 from lib.sparse_coders.batches import SampleBatches
-from lib.sparse_coders.initial import geometric_median
 from lib.sparse_coders.losses import Moment, loss
-from lib.sparse_coders.resampling import resample
+from lib.sparse_coders.starts import geometric_median, resample
 
 SCRIPT = Path(__file__).with_name("resumed_training.py")
 
@@ -86,12 +85,12 @@ def test_the_batch_threshold_gives_about_k_latents_at_inference():
 def test_scale_and_bias_come_from_the_first_data():
     coder = SparseCoder(12, 48, k=3)
     x = 7 * X + 2
-    trainee.start(coder, x, None, True, "mean")
+    starts.start(coder, x, None, FitOptions())
     scaled = x * coder.scale
     assert scaled.square().sum(1).mean().item() == pytest.approx(12) and coder.target_scale == coder.scale
     assert torch.allclose(coder.b_dec, scaled.mean(0).float(), atol=1e-5)
     both = SparseCoder(12, 48, k=3, d_out=3)
-    trainee.start(both, x, 100 * X[:, :3], True, "zero")
+    starts.start(both, x, 100 * X[:, :3], FitOptions(b_dec="zero"))
     assert (100 * X[:, :3] * both.target_scale).square().sum(1).mean().item() == pytest.approx(3)
     assert both.scale == coder.scale and not both.b_dec.any()
 
@@ -134,7 +133,7 @@ def test_a_decoder_with_rows_of_many_lengths_gives_them_to_its_latents(rule):
     with torch.no_grad():
         coder.W_dec.mul_(torch.linspace(0.5, 2, 48)[:, None])
     latents, recons = coder.encode(X), coder(X)
-    trainee.start(coder, X, None, True, "mean")
+    starts.start(coder, X, None, FitOptions())
     assert torch.allclose(coder.W_dec.norm(dim=1), torch.ones(48)) and torch.allclose(coder(X), recons, atol=1e-5)
     assert torch.allclose(coder.encode(X), latents * torch.linspace(0.5, 2, 48), atol=1e-5)
 
@@ -147,7 +146,8 @@ def test_neither_coder_nor_training_touches_the_global_stream():
 
 
 def test_schedules():
-    plan = trainee.Plan(100, 8, None, 0, 10, 0.2, 20, 1.0, 5, None, True, "mean", "float32", 10)
+    plan = FitOptions(steps=100, lr_decay=0.2)
+    assert (plan.lr_warmup, plan.sparsity_warmup) == (10, 20)
     assert [plan.lr_factor(step) for step in (0, 4, 9, 50, 80, 90, 99)] == pytest.approx([0.1, 0.5, 1, 1, 1, 0.5, 0.05])
     assert [plan.moment(step, None, None).sparsity for step in (0, 9, 19, 99)] == pytest.approx([0.05, 0.5, 1, 1])
     assert trainee.default_lr(2**14) == 2e-4 and trainee.default_lr(2**12) == 4e-4
@@ -165,7 +165,8 @@ def test_the_decoders_parallel_gradient_is_removed_and_the_rest_kept():
 
 def test_samples_since_fired_are_exact_to_the_batch():
     coder = SparseCoder(12, 48, k=1)
-    one = trainee.Trainee(coder, trainee.Plan(5, 32, 1e-3, 0, 1, 0, 1, 1.0, 64, None, False, "zero", "float32", 1), 0)
+    plan = FitOptions(steps=5, batch_size=32, lr=1e-3, lr_warmup=1, dead_after=64, log_every=1)
+    one = trainee.Trainee(coder, plan, 0)
     last = torch.zeros(48, dtype=torch.int64)
     for step in range(5):
         x = X[step * 32 : (step + 1) * 32]
@@ -204,7 +205,7 @@ def test_resampling_points_dead_latents_at_what_is_missed_and_zeroes_their_momen
         fifth = 0.2 * before[living].norm(dim=1).mean()
         assert not coder.b_enc[dead].any() and torch.allclose(coder.W_enc[dead].norm(dim=1), fifth)
         assert torch.equal(coder.W_enc[living], before[living])
-        for name in ("W_enc", "b_enc", "W_dec", *coder.per_latent):
+        for name in ("W_enc", "b_enc", "W_dec", *coder.rule.per_latent):
             for moment in ("exp_avg", "exp_avg_sq"):
                 state = optimizer.state[getattr(coder, name)][moment]
                 assert not state[dead].any() and state[living].any()
@@ -436,21 +437,22 @@ def test_a_checkpoint_keeps_its_last_good_state_when_training_diverges(tmp_path)
         (torch.zeros(100, 12), {}, ValueError, "the 5 held-out samples are all the same"),
         (X, {"target": X}, ValueError, "an autoencoder takes no target"),
         (X, {"target": X[:5]}, ValueError, "data has 4000 samples and target 5"),
-        (X, {"steps": 0}, ValueError, "steps must be a whole number of at least 1"),
-        (X, {"batch_size": 2.5}, ValueError, "batch_size must be a whole number"),
-        (X, {"lr": "a"}, ValueError, "lr must be a number, got 'a'"),
-        (X, {"clip": "a"}, ValueError, "clip must be a number, got 'a'"),
-        (X, {"lr": -1.0}, ValueError, "need lr > 0"),
-        (X, {"lr_decay": 2.0}, ValueError, "lr_decay <= 1"),
-        (X, {"clip": 0}, ValueError, "clip > 0"),
-        (X, {"b_dec": "median"}, ValueError, "b_dec 'median' is not one of mean, geometric_median, zero"),
-        (X, {"precision": "fp8"}, ValueError, "precision 'fp8' is not one of float32, bf16"),
+        (X, {"steps": 0}, ValueError, "fit: steps: input should be greater than or equal to 1"),
+        (X, {"batch_size": 2.5}, ValueError, "fit: batch_size: input should be a valid integer"),
+        (X, {"lr": "a"}, ValueError, "lr: input should be a valid number, got 'a'"),
+        (X, {"clip": "a"}, ValueError, "clip: input should be a valid number, got 'a'"),
+        (X, {"lr": -1.0}, ValueError, "lr: input should be greater than 0"),
+        (X, {"lr_decay": 2.0}, ValueError, "lr_decay: input should be less than or equal to 1"),
+        (X, {"clip": 0}, ValueError, "clip: input should be greater than 0"),
+        (X, {"b_dec": "median"}, ValueError, "b_dec: input should be 'mean', 'geometric_median' or 'zero'"),
+        (X, {"precision": "fp8"}, ValueError, "precision: input should be 'float32' or 'bf16'"),
         (X, {"held_out": 4000}, ValueError, "held_out 4000 is outside 2 to 3999"),
         (X, {"held_out": X[:5, :3]}, ValueError, "held_out samples are 3 wide, the training samples 12"),
         (X, {"held_out": X[:1].expand(9, -1)}, ValueError, "the 9 held-out samples are all the same"),
         (X, {"held_out": NAN[:20]}, ValueError, "held_out has NaN or infinite values, first in row 17"),
-        (X, {"checkpoint_every": 0}, ValueError, "checkpoint_every must be"),
-        (X, {"resample_every": 0}, ValueError, "resample_every must be"),
+        (X, {"checkpoint_every": 0}, ValueError, "checkpoint_every: input should be"),
+        (X, {"epochs": 3}, ValueError, "fit has no option epochs; it has steps, batch_size, lr"),
+        (X, {"resample_every": 0}, ValueError, "resample_every: input should be"),
     ],
 )
 def test_data_and_options_that_cannot_be_are_refused(data, options, error, problem):
