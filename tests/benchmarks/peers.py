@@ -35,15 +35,11 @@ Step = Callable[[int], object]
 
 
 def ours(x: torch.Tensor) -> Step:
-    from lib.sparse_coders import SparseCoder
-    from lib.sparse_coders.trainee import Plan, Trainee
+    from lib.sparse_coders import FitOptions, SparseCoder
+    from lib.sparse_coders.trainee import Trainee
 
     coder = SparseCoder(D, M, "topk", k=K)
-    plan = Plan(
-        steps=10_000, batch_size=B, lr=None, seed=0, lr_warmup=1000, lr_decay=0.0, sparsity_warmup=0, clip=1.0,
-        dead_after=10_000_000, resample_every=None, normalise=False, b_dec="zero", precision="float32", log_every=50,
-    )
-    trainee = Trainee(coder, plan, 0)
+    trainee = Trainee(coder, FitOptions(steps=10_000, batch_size=B, sparsity_warmup=0), 0)
     return lambda number: trainee.step(number, x, None)
 
 

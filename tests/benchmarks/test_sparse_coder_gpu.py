@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from lib.rng import generator
-from lib.sparse_coders import SparseCoder
-from lib.sparse_coders.trainee import Plan, Trainee, remove_parallel
+from lib.sparse_coders import FitOptions, SparseCoder
+from lib.sparse_coders.trainee import Trainee, remove_parallel
 
 D, M, B, K = 768, 24_576, 8192, 32
 WARM, ROUNDS = 5, 20
@@ -43,17 +43,14 @@ def peak(dtype: torch.dtype) -> float:
 
 
 def made(precision: str) -> Trainee:
-    plan = Plan(
-        steps=1000, batch_size=B, lr=1e-4, seed=0, lr_warmup=0, lr_decay=0.0, sparsity_warmup=0, clip=1.0,
-        dead_after=10_000_000, resample_every=None, normalise=False, b_dec="zero", precision=precision, log_every=1000,
-    )
-    return Trainee(SparseCoder(D, M, k=K, device="cuda"), plan, 0)
+    own = {"lr": 1e-4, "lr_warmup": 0, "sparsity_warmup": 0, "log_every": 1000}
+    return Trainee(SparseCoder(D, M, k=K, device="cuda"), FitOptions(batch_size=B, precision=precision, **own), 0)
 
 
 def plain_loss(coder: SparseCoder, x: torch.Tensor, precision: str) -> torch.Tensor:
     with torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16"):
         h = (x - coder.b_dec) @ coder.W_enc.T + coder.b_enc
-        best = h.topk(coder.options["k"], dim=1)
+        best = h.topk(coder.rule.k, dim=1)
         latents = torch.zeros_like(h).scatter(1, best.indices, best.values.relu())
         recons = latents @ coder.W_dec + coder.b_dec
     return (recons.float() - x).square().sum(1).mean()

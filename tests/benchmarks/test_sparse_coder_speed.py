@@ -25,9 +25,9 @@ import torch
 from lib.files import ROOT
 from lib.press.jobs import KERNEL_ENVIRONMENT
 from lib.rng import generator
-from lib.sparse_coders import SparseCoder
+from lib.sparse_coders import FitOptions, SparseCoder
 from lib.sparse_coders.selection import largest
-from lib.sparse_coders.trainee import Plan, Trainee
+from lib.sparse_coders.trainee import Trainee
 
 B, D, M, K = 4096, 384, 3072, 32
 L0_SPARSE = 80
@@ -54,11 +54,9 @@ class Step:
             shift = float(torch.quantile(self.coder.pre_acts(self.x[:256]).detach(), 1 - l0 / n_latents))
             place, value = (self.coder.threshold, shift) if rule == "jumprelu" else (self.coder.b_enc, -shift)
             place.data.fill_(value)
-        plan = Plan(
-            steps=100, batch_size=B, lr=1e-7, seed=0, lr_warmup=0, lr_decay=0.0, sparsity_warmup=0, clip=1.0,
-            dead_after=10_000_000, resample_every=None, normalise=False, b_dec="zero", precision=precision, log_every=1,
-        )  # lr so small that L0 stays what it is
-        self.trainee, self.number = Trainee(self.coder, plan, 0), 0
+        own = {"lr": 1e-7, "lr_warmup": 0, "sparsity_warmup": 0}  # lr so small that L0 stays what it is
+        options = FitOptions(steps=100, batch_size=B, precision=precision, log_every=1, **own)
+        self.trainee, self.number = Trainee(self.coder, options, 0), 0
 
     def __call__(self) -> None:
         if self.is_plain:

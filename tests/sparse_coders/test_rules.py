@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 
 from lib.rng import generator
-from lib.sparse_coders import SparseCoder, fit, functions, load, losses
+from lib.sparse_coders import SparseCoder, fit, functions, load, losses, rule
 from lib.sparse_coders.kernels import sparse
 from lib.sparse_coders.losses import Moment
 from lib.sparse_coders.rule import RULES, Rule
@@ -115,9 +115,9 @@ def test_codes_of_dense_latents_say_the_same():
 
 
 def test_options_of_every_rule_say_what_they_mean():
-    for rule in RULES.values():
-        assert all(field.description for field in rule.model_fields.values())
-        assert all(f"    {name}: " in rule.__doc__ for name in rule.model_fields)
+    for each in RULES.values():
+        assert all(field.description for field in each.model_fields.values())
+        assert all(f"    {name}: " in each.__doc__ for name in each.model_fields)
 
 
 def test_numpy_numbers_are_taken_as_options():
@@ -134,27 +134,28 @@ def test_every_problem_with_options_has_a_line():
     assert len(lines) == 3 and all("relu" in line for line in lines)
 
 
-class Softplus(Rule, name="softplus"):
-    """f = log(1 + e^(h - shift)) where h > shift, cost = l2 · mean_b |f|^2, with a shift for each latent."""
-
-    l2: float = Field(0.01, ge=0, description="weight of the penalty")
-    start: float = Field(0.2, description="shift before training")
-
-    @property
-    def per_latent(self):
-        return {"shift": self.start}
-
-    def latents(self, w, x, moment=None):
-        h = self.pre_acts(w, x, moment) - w.shift
-        return torch.nn.functional.softplus(h) * (h > 0)
-
-    def cost(self, w, latents, moment):
-        return moment.sparsity * self.l2 * latents.square().sum(1).mean()
-
-
 @pytest.mark.parametrize("fused_from", [1 << 20, 0])
 def test_a_twelfth_rule_is_one_class(fused_from, tmp_path, monkeypatch):
     monkeypatch.setattr(losses, "FUSED_FROM", fused_from)
+    monkeypatch.setattr(rule, "RULES", dict(RULES))
+
+    class Softplus(Rule, name="softplus"):
+        """f = log(1 + e^(h - shift)) where h > shift, cost = l2 · mean_b |f|^2, with a shift for each latent."""
+
+        l2: float = Field(0.01, ge=0, description="weight of the penalty")
+        start: float = Field(0.2, description="shift before training")
+
+        @property
+        def per_latent(self):
+            return {"shift": self.start}
+
+        def latents(self, w, x, moment=None):
+            h = self.pre_acts(w, x, moment) - w.shift
+            return torch.nn.functional.softplus(h) * (h > 0)
+
+        def cost(self, w, latents, moment):
+            return moment.sparsity * self.l2 * latents.square().sum(1).mean()
+
     x = torch.randn(2000, 6, generator=generator(0, "x")).relu()
     coder = SparseCoder(6, 24, "softplus", l2=0.05)
     result = fit(coder, x, steps=200, batch_size=128, lr=3e-3, resample_every=50, dead_after=500, progress=False)

@@ -12,9 +12,9 @@ from lib.metrics import recovery
 from lib.press.runs import reuse
 from lib.rng import stream_seed
 from lib.sparse_coders import SparseCoder
+from lib.sparse_coders.functions import causal_importance, sample_mask
 from lib.sparse_coders.losses import reconstruction
 from lib.sparse_coders.report import likeness, oriented, report
-from lib.sparse_coders.stochastic import causal_importance, sample_mask
 from lib.studies.sparse_coders_recovery import train
 from lib.studies.sparse_coders_recovery.samples import TOYS, OneWorld, ground_truth, samples, size
 from lib.studies.sparse_coders_recovery.worlds import SLUG, World, stream
@@ -34,7 +34,8 @@ def sweep(params: OneWorld, world: str, arm: str, seed: int, plan: dict[str, Any
     for coder, state in zip(coders, reuse(train.coders, params, world, arm, seed, plan)["coders"], strict=True):
         coder.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
     knob = train.ARMS[arm].knob
-    rows = [{"setting": coder.options[knob]} | _judged(coder, truth, held, data.held[1], world) for coder in coders]
+    rows = [{"setting": getattr(coder.rule, knob)} | _judged(coder, truth, held, data.held[1], world)
+            for coder in coders]
     found: dict[str, Any] = {"rows": pd.DataFrame(rows)}
     if world == "toy":
         found["decoders"] = np.stack([oriented(coder, held)[0] for coder in coders])

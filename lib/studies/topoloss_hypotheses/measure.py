@@ -132,7 +132,7 @@ def _coders(
         own, scale = stream_seed(params.seed, SLUG, "coder", seed, coder_seed), coding.standard(learned[layer])
         held = scale.apply(seen[layer])
         for coder in coding.topk_sweep(scale.apply(learned[layer]), *size, own):
-            row = {"layer": layer, "coder_seed": coder_seed, "k": coder.options["k"]} | coding.cost(coder, held)
+            row = {"layer": layer, "coder_seed": coder_seed, "k": coder.rule.k} | coding.cost(coder, held)
             if layer == at.site:
                 row |= coding.latent_selectivity(coder, held, labels, np.random.default_rng(own))
                 if row["k"] == params.fixed_k:

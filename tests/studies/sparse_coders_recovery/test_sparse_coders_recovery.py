@@ -13,8 +13,8 @@ from lib.files import PACKAGE, ROOT
 from lib.params import load
 from lib.press.keys import PRESS, source_closure
 from lib.press.runs import planned
-from lib.sparse_coders import options
 from lib.sparse_coders.report import METRICS
+from lib.sparse_coders.rule import RULES
 from lib.studies.sparse_coders_recovery import measure, published, samples, train
 from lib.studies.sparse_coders_recovery import protocol as study
 
@@ -49,8 +49,8 @@ def test_every_parameter_is_used():
 
 
 def test_every_rule_of_the_library_is_an_arm():
-    assert {train.ARMS[arm].rule for arm in study.RULES} == set(options.RULES)
-    assert all(arm.knob in options.RULES[arm.rule] for arm in train.ARMS.values())
+    assert {train.ARMS[arm].rule for arm in study.RULES} == set(RULES)
+    assert all(arm.knob in RULES[arm.rule].model_fields for arm in train.ARMS.values())
     assert {arm for _, arm in study.CELLS} == set(train.ARMS)
 
 
