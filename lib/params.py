@@ -11,12 +11,14 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 P = TypeVar("P", bound="Params")
+Count, Share = Annotated[int, Field(ge=1)], Annotated[float, Field(ge=0, le=1)]
+Weight, Positive = Annotated[float, Field(ge=0)], Annotated[float, Field(gt=0)]
 
 
 class ParameterError(ValueError):
@@ -60,8 +62,9 @@ class Options(BaseModel):
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
         """Add what each option means to the docstring."""
-        told = [f"    {name}: {field.description}" for name, field in cls.model_fields.items()]
-        cls.__doc__ = "\n".join([inspect.cleandoc(cls.__doc__ or ""), "", "Options:", *told])
+        fields = cls.model_fields.items()
+        told = [f"    {name}: {field.description}" for name, field in fields if field.description]
+        cls.__doc__ = "\n".join([inspect.cleandoc(cls.__doc__ or ""), *(["", "Options:"] if told else []), *told])
 
     @classmethod
     def owner(cls) -> str:

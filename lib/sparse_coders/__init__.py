@@ -10,11 +10,11 @@
     coder        the class: a rule, its parameters, encode and decode
     rules        every encoder rule, one class each; `rule` is what they share, `functions` what they are made of
     losses       the parts of a loss, and its way through large batches
-    trainer      `fit` and its options, over `batches` of data, by one `trainee` per coder or one `table` of many
+    trainer      `fit` and its options, over batches of `inputs`, by one `trainee` per coder or one `table` of many
     kernels      the sparse algebra, with selection and sparse_ops; dense_kernels where most latents are on
     multi_input  a context beside the input
     report       everything a coder is judged by where the features are known
-    files        a saved coder; inputs: what is taken as samples
+    files        a saved coder
     interchange  coders of other libraries
 """
 from lib.sparse_coders.coder import SparseCoder, load

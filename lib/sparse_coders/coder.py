@@ -6,41 +6,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
-from lib.params import Options
+from lib.params import Count, Options
 from lib.rng import generator
 from lib.sparse_coders import files, inputs, kernels, rules  # noqa: F401  (rules are known once they are defined)
 from lib.sparse_coders.rule import Rule, Weights, rule_of
 from lib.sparse_coders.selection import chunk_size
 
-Count = Annotated[int, Field(ge=1)]
-
 
 class Sizes(Options):
-    """What a coder is beside its rule."""
+    """What a coder is beside its rule; `SparseCoder` explains it."""
 
-    d_in: Count = Field(description="width of the activation to encode")
-    n_latents: Count = Field(description="number of latents")
-    d_out: Count | None = Field(description="width of a transcoder's target; None makes an autoencoder")
-    skip: bool = Field(description="whether x W_skipᵀ is added to a transcoder's output")
-    context: int = Field(ge=0, description="columns of x that are encoded and not reconstructed")
-    seed: int = Field(description="of the decoder's directions")
+    d_in: Count
+    n_latents: Count
+    d_out: Count | None
+    skip: bool
+    context: int = Field(ge=0)
+    seed: int
 
     @classmethod
     def owner(cls) -> str:
         return "SparseCoder"
-
-    @model_validator(mode="after")
-    def _skips_something(self) -> Self:
-        if self.skip and self.d_out is None:
-            raise ValueError("skip on an autoencoder would copy x; give d_out to make a skip-transcoder")
-        return self
 
 
 class SparseCoder(nn.Module, Weights):
@@ -83,6 +75,8 @@ class SparseCoder(nn.Module, Weights):
         given = Sizes(d_in=d_in, n_latents=n_latents, d_out=d_out, skip=skip, context=context, seed=seed)
         self.sizes, self.d_in, self.n_latents, self.context = given, given.d_in, given.n_latents, given.context
         self.is_transcoder, self.d_out = d_out is not None, given.d_out or given.d_in
+        if skip and d_out is None:
+            raise ValueError("skip on an autoencoder would copy x; give d_out to make a skip-transcoder")
         self.rule: Rule = rule_of(rule, options).sized(self.n_latents, self.d_out)
         if not self.rule.has_encoder and (context or self.is_transcoder):
             raise ValueError(f"{rule} encodes with its decoder: it takes no context and no d_out")
@@ -120,7 +114,7 @@ class SparseCoder(nn.Module, Weights):
     def replaced(self, parameters: Mapping[str, Tensor]) -> Weights:
         """The coder's tensors with these in place of its own; the coder itself stays as it is."""
         own = {"W_enc": None, "b_enc": None, "W_skip": None, **dict(self.named_buffers()), **parameters}
-        return Weights.made(own | {"is_transcoder": self.is_transcoder, "context": self.context})
+        return Weights(own | {"is_transcoder": self.is_transcoder, "context": self.context})
 
     def encode(self, x: Tensor) -> Tensor:
         """Latents of activations, the same for a sample whatever else is in the batch.

@@ -1,6 +1,6 @@
 """Functions that encoder rules are made of: of tensors alone, each differentiable, if only by an estimate.
 
-A latent counts as active where it is `!= 0`.
+A latent counts as active where it is `!= 0`. Sources stand with the rules.
 """
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ def jumprelu(pre_acts: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
         pre_acts: h, [B, n_latents].
         threshold: θ >= 0, [n_latents].
         bandwidth: ε.
-    Source: Rajamanoharan et al. 2024, "Jumping ahead", section 3.
     """
     return _Jump.apply(pre_acts, threshold, bandwidth)
 
@@ -77,7 +76,6 @@ def matching_pursuit(x: Tensor, dictionary: Tensor, k: int) -> Tensor:
         dictionary: W, unit rows, [n_latents, d].
     Returns:
         signed latents [B, n_latents]; an atom chosen twice adds up.
-    Source: Costa et al. 2025, "From flat to hierarchical: extracting sparse representations with matching pursuit".
     """
     residual, latents = x, x.new_zeros(len(x), len(dictionary))
     for _ in range(k):
@@ -97,7 +95,6 @@ def causal_importance(pre_acts: Tensor, gate_scale: Tensor, b_gate: Tensor) -> T
         gate_scale, b_gate: a and c, [n_latents].
     Returns:
         [B, n_latents] in [0, 1]; exactly 0 where closed.
-    Source: Bushnaq et al. 2025, "Stochastic parameter decomposition".
     """
     return _LeakyClamp.apply(pre_acts * gate_scale + b_gate)
 

@@ -1,13 +1,18 @@
-"""What coders are given, as finite tensors of their own dtype and device, or an error that says what to do."""
+"""What coders are given: finite tensors or an error that says what to do; samples for training, some held out."""
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lib.rng import generator
 from lib.sparse_coders.kernels import Codes
+
+FIRST = 1 << 14
+"""Samples that measure the scale and the initial b_dec."""
 
 
 def tensor(x: Any, name: str) -> Tensor:
@@ -47,3 +52,133 @@ def checked_codes(codes: Codes, n_latents: int, dtype: torch.dtype) -> Codes:
     if not torch.isfinite(codes.values).all():
         raise ValueError("codes have NaN or infinite values")
     return codes.with_values(codes.values.to(dtype))
+
+
+class Rows:
+    """One array, tensor or store (anything with `__len__` and `batch(indices)`), read by row numbers."""
+
+    def __init__(self, data: Any, name: str):
+        self.data, self.name, self.is_store = data, name, callable(getattr(data, "batch", None))
+        if not self.is_store:
+            self._check_array(name)
+        sample = self[torch.arange(min(2, len(data)))]
+        if sample.ndim != 2 or not len(sample):
+            raise ValueError(f"{name} must be [n_samples, width], got batches of shape {tuple(sample.shape)}")
+        if not sample.is_floating_point():
+            raise TypeError(f"{name} must be floating point, got {sample.dtype}; convert it with .astype or .float()")
+        self.width = sample.shape[1]
+
+    def _check_array(self, name: str) -> None:
+        if not isinstance(self.data, (np.ndarray, Tensor)):
+            kind = type(self.data).__name__
+            raise TypeError(f"{name} must be a NumPy array, a torch tensor or a store with batch(indices), got {kind}")
+        if self.data.ndim != 2 or not len(self.data):
+            raise ValueError(f"{name} must be [n_samples, width] and not empty, got {tuple(self.data.shape)}")
+        if isinstance(self.data, np.memmap):
+            return
+        for first in range(0, len(self.data), 1 << 16):
+            bad = ~torch.isfinite(tensor(self.data[first : first + (1 << 16)], name)).all(1)
+            if bad.any():
+                raise ValueError(f"{name} has NaN or infinite values, first in row {first + int(bad.int().argmax())}")
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, ids: Tensor) -> Tensor:
+        if self.is_store:
+            return tensor(self.data.batch(ids), self.name)
+        if isinstance(self.data, Tensor):
+            return self.data[ids.to(self.data.device)]
+        return tensor(self.data[ids.numpy()], self.name)
+
+    def digest(self) -> str:
+        """SHA-256 (hex) that identifies the data: of all rows of an array, of what a store calls its own `sha256`.
+
+        A memory map, or a store without one, is told by its shape and by 256 rows spread over it.
+        """
+        total = hashlib.sha256(f"{len(self)} {self.width} {getattr(self.data, 'sha256', '')}".encode())
+        spread = self.is_store or isinstance(self.data, np.memmap)
+        rows = torch.linspace(0, len(self) - 1, 256).long() if spread else torch.arange(len(self))
+        for ids in rows.split(1 << 14):
+            total.update(self[ids].detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return total.hexdigest()
+
+
+class SampleBatches:
+    """Training batches by step, and the held-out samples.
+
+    Every epoch visits the training rows once in the order randperm(seed, epoch), in whole batches; which rows are held
+    out depends on their number alone, so that fits with different seeds are judged on the same samples.
+
+    Args:
+        data, target: as `lib.sparse_coders.fit` takes them.
+        held_out: how many rows to keep from training, or the samples themselves (x, or (x, y)).
+        batch_size: samples per step, at most the training rows.
+        seed: of the order.
+    """
+
+    def __init__(self, data: Any, target: Any, held_out: Any, batch_size: int, seed: int):
+        self.x, self.y = Rows(data, "data"), None if target is None else Rows(target, "target")
+        if self.y is not None and len(self.y) != len(self.x):
+            raise ValueError(f"data has {len(self.x)} samples and target {len(self.y)}; they must be pairs")
+        self.seed, self.epoch = seed, -1
+        self.order = torch.empty(0, dtype=torch.int64)
+        self._hold_out(held_out)
+        self.batch_size = min(batch_size, len(self.rows))
+        self.per_epoch = len(self.rows) // self.batch_size
+
+    def _hold_out(self, held_out: Any) -> None:
+        n = len(self.x)
+        count = min(8192, max(2, n // 20)) if held_out is None else held_out
+        if isinstance(count, int):
+            if not 2 <= count < n:
+                raise ValueError(f"held_out {count} is outside 2 to {n - 1}, for {n} samples; samples may be given too")
+            order = torch.randperm(n, generator=generator(0, "held out"))
+            self.rows, held = order[count:], order[:count]
+            self.held = self._rows(held)
+            _refuse_nonfinite(self.held, held)
+            return
+        self.rows = torch.arange(n)
+        x, y = held_out if isinstance(held_out, tuple) else (held_out, None)
+        if (y is None) != (self.y is None):
+            raise ValueError("held_out must be x without a target and (x, y) with one")
+        self.held = _all(Rows(x, "held_out"), self.x.width), None if y is None else _all(
+            Rows(y, "held_out target"), self.y.width
+        )
+        _refuse_nonfinite(self.held, torch.arange(len(self.held[0])), "held_out ")
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor | None]:
+        """x [B, width] and y of one step, [B, width of target] or None."""
+        epoch, place = divmod(step, self.per_epoch)
+        if epoch != self.epoch:
+            shuffled = torch.randperm(len(self.rows), generator=generator(self.seed, "epoch", epoch))
+            self.order, self.epoch = self.rows[shuffled], epoch
+        return self._rows(self.order[place * self.batch_size : (place + 1) * self.batch_size])
+
+    def first(self) -> tuple[Tensor, Tensor | None]:
+        """Up to `FIRST` training samples."""
+        ids = self.rows[:FIRST]
+        first = self._rows(ids)
+        _refuse_nonfinite(first, ids)
+        return first
+
+    def _rows(self, ids: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self.x[ids], None if self.y is None else self.y[ids]
+
+    def digest(self) -> list[str | None]:
+        """What identifies the data in a checkpoint."""
+        return [self.x.digest(), self.y and self.y.digest()]
+
+
+def _refuse_nonfinite(pair: tuple[Tensor, Tensor | None], ids: Tensor, kind: str = "") -> None:
+    for name, rows in zip(("data", "target"), pair, strict=True):
+        bad = None if rows is None else ~torch.isfinite(rows).all(1).cpu()
+        if bad is not None and bad.any():
+            raise ValueError(f"{kind}{name} has NaN or infinite values, in row {int(ids[bad].min())} at least; leave "
+                             "such rows out")
+
+
+def _all(rows: Rows, width: int) -> Tensor:
+    if rows.width != width:
+        raise ValueError(f"held_out samples are {rows.width} wide, the training samples {width}")
+    return rows[torch.arange(len(rows))]

@@ -101,7 +101,7 @@ def load_saelens(folder: str | Path) -> SparseCoder:
     Decoder rows keep the lengths they have in the file.
     """
     path, weights = Path(folder) / "cfg.json", Path(folder) / "sae_weights.safetensors"
-    config, tensors = _configuration(path), _tensors(weights, load_file)
+    config, tensors = _read(path, "settings", _parsed), _read(weights, "weights", load_file)
     name, options = _architecture(path, config)
     row, is_transcoder, (d_in, n) = SAELENS[name], "transcoder" in name, _counts(path, config, "d_in", "d_sae")
     if is_transcoder:
@@ -134,11 +134,10 @@ def save_dictionary_learning(coder: SparseCoder, folder: str | Path) -> Path:
 def load_dictionary_learning(folder: str | Path) -> SparseCoder:
     """The coder in a folder with config.json and ae.pt; decoder rows keep the lengths they have in the file."""
     path, weights = Path(folder) / "config.json", Path(folder) / "ae.pt"
-    config, tensors = _configuration(path).get("trainer"), _tensors(weights, _unpickled)
+    config, tensors = _read(path, "settings", _parsed).get("trainer"), _read(weights, "weights", _unpickled)
     config = config if isinstance(config, dict) else {}
     if (name := config.get("dict_class")) not in DICTIONARY_LEARNING:
-        known = ", ".join(DICTIONARY_LEARNING)
-        raise ValueError(f"{path}: trainer.dict_class {name!r} is not one of {known}")
+        raise ValueError(f"{path}: trainer.dict_class {name!r} is not one of {', '.join(DICTIONARY_LEARNING)}")
     row, (d, n) = DICTIONARY_LEARNING[name], _counts(path, config, "activation_dim", "dict_size")
     t, options = _ours(weights, tensors, row, (d, n, d)), {}
     if "k" in t:
@@ -182,9 +181,7 @@ def _theirs(row: Row, coder: SparseCoder) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in found.items()}
 
 
-def _ours(
-    path: Path, tensors: Mapping[str, Tensor], row: Row, sizes: tuple[int, int, int]
-) -> dict[str, Tensor]:
+def _ours(path: Path, tensors: Mapping[str, Tensor], row: Row, sizes: tuple[int, int, int]) -> dict[str, Tensor]:
     """A file's tensors under our names: all of the row there, finite, of its shapes; half precision becomes float32.
 
     Args:
@@ -199,8 +196,8 @@ def _ours(
     problems = [f"{name} is missing" for name in wanted if name not in tensors]
     problems += [f"{name} is unknown" for name in tensors if name not in wanted]
     for name in wanted.keys() & tensors.keys():
-        if tuple(tensors[name].shape) != wanted[name]:
-            problems.append(f"{name} is {tuple(tensors[name].shape)}, the configuration says {wanted[name]}")
+        if (shape := tuple(getattr(tensors[name], "shape", "?"))) != wanted[name]:
+            problems.append(f"{name} is {shape}, the configuration says {wanted[name]}")
         elif not torch.isfinite(tensors[name]).all():
             problems.append(f"{name} has NaN or infinite values")
     if problems:
@@ -265,32 +262,22 @@ def _write(
     return folder
 
 
-def _present(path: Path) -> Path:
+def _read(path: Path, kind: str, read: Callable[[Path], Any]) -> dict[str, Any]:
+    """What a file holds, by name."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; give the folder that holds it")
-    return path
-
-
-def _configuration(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(_present(path).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{path} holds a {type(config).__name__}, not a configuration")
-    return config
-
-
-def _tensors(path: Path, read: Callable[[Path], Any]) -> dict[str, Tensor]:
-    _present(path)
-    try:
-        tensors = read(path)
+        found = read(path)
     except Exception as error:  # bytes that are no pickle raise errors of a dozen kinds
         said = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ValueError(f"{path} is not a whole file of weights ({said}); fetch or save it again") from error
-    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise ValueError(f"{path} holds no state dict of tensors")
-    return tensors
+        raise ValueError(f"{path} is not a whole file of {kind} ({said}); fetch or save it again") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds a {type(found).__name__}, not {kind} by name")
+    return found
+
+
+def _parsed(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _unpickled(path: Path) -> Any:

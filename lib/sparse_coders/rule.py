@@ -32,12 +32,8 @@ class Weights:
     is_transcoder: bool
     context: int
 
-    @classmethod
-    def made(cls, values: Mapping[str, Any]) -> Weights:
-        """These values, by attribute."""
-        weights = cls()
-        vars(weights).update(values)
-        return weights
+    def __init__(self, values: Mapping[str, Any]):
+        vars(self).update(values)
 
     @property
     def centre(self) -> Tensor | None:

@@ -11,22 +11,18 @@
 """
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from lib.params import Count, Positive, Share, Weight
 from lib.sparse_coders import dense_kernels, functions, kernels, losses
 from lib.sparse_coders.kernels import Codes
 from lib.sparse_coders.losses import Moment, Terms, reconstruction
 from lib.sparse_coders.rule import Rule, Weights
 from lib.sparse_coders.selection import chunk_size
-
-Count = Annotated[int, Field(ge=1)]
-Weight = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class ReLU(Rule, name="relu"):
@@ -103,8 +99,7 @@ class PAnneal(ReLU, name="p_anneal"):
 class Gated(ReLU, name="gated"):
     """f = 1[π > 0] · max(e^r h̃ + b_mag, 0), π = h̃ + b_enc = h; cost = l1 · mean_b sum_j max(π_j, 0) + |x̂_π - y|^2.
 
-    One projection decides whether (π), a rescaled one how much. x̂_π, from max(π, 0) by a decoder held fixed, teaches
-    the gate.
+    x̂_π, the reconstruction from max(π, 0) by a decoder held fixed, teaches the gate.
 
     Source: Rajamanoharan et al. 2024, "Improving dictionary learning with gated sparse autoencoders".
     """
@@ -154,8 +149,9 @@ class TopK(Rule, name="topk"):
         return super().sized(n_latents, d_out).replace(k_aux=k_aux)
 
     def latents(self, w, x, moment=None):
-        codes = kernels.topk_codes(x, w.encoder, self.k, screen=bool(moment and moment.bf16))
-        return codes.with_values(codes.values.relu())
+        screen = moment is not None and moment.bf16
+        codes = kernels.topk_codes(x, w.encoder, self.k, absolute=self.is_signed, screen=screen)
+        return codes if self.is_signed else codes.with_values(codes.values.relu())
 
     def error(self, w: Weights, codes: Codes, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """The reconstruction loss, and the reconstruction."""
@@ -167,17 +163,14 @@ class TopK(Rule, name="topk"):
         fired = torch.zeros(len(w.W_dec), dtype=torch.int64, device=x.device)
         fired.index_add_(0, codes.indices, (codes.values.detach() != 0).long())
         error, recons = self.error(w, codes, x, y)
-        aux = None
-        if self.aux and moment.dead is not None:
-            revived = losses.auxk(x, w.encoder, w.W_dec, y - recons, moment.dead, self.k_aux, self.is_signed)
-            aux = self.aux * revived
-        return Terms.of(error, None, fired, aux)
+        if not self.aux or moment.dead is None:
+            return Terms.of(error, None, fired)
+        revived = losses.auxk(x, w.encoder, w.W_dec, y - recons, moment.dead, self.k_aux, self.is_signed)
+        return Terms.of(error, None, fired, self.aux * revived)
 
 
 class BatchTopK(TopK, name="batch_topk"):
     """f = h where h > τ, else 0; in training τ keeps the k B largest of the batch, in use it is their running mean.
-
-    Before training there is no such mean yet, and τ is the batch's then too.
 
     Source: Bussmann, Leask & Nanda 2024, "BatchTopK sparse autoencoders".
     """
@@ -189,8 +182,7 @@ class BatchTopK(TopK, name="batch_topk"):
     def latents(self, w, x, moment=None):
         if moment is None and w.inference_threshold >= 0:
             return kernels.threshold_codes(x, w.encoder, w.inference_threshold.to(x.dtype))
-        floor = float(w.batch_threshold)
-        codes, threshold = kernels.batch_topk_codes(x, w.encoder, self.k * len(x), floor=floor)
+        codes, threshold = kernels.batch_topk_codes(x, w.encoder, self.k * len(x), floor=float(w.batch_threshold))
         if moment is not None:
             w.batch_threshold.copy_(torch.nan_to_num(threshold, posinf=0.0))
             functions.follow(w.inference_threshold, threshold, moment.decay)
@@ -229,8 +221,7 @@ class AbsTopK(TopK, name="abs_topk"):
     Source: Zhu et al. 2025, "AbsTopK: rethinking sparse autoencoders for bidirectional features".
     """
 
-    k_min: Count | None = Field(
-        None, description="in training each sample's k is drawn log-uniformly from k_min to k; None: it is k")
+    k_min: Count | None = Field(None, description="in training each sample's k is log-uniform from k_min to k")
     is_signed: ClassVar = True
 
     @model_validator(mode="after")
@@ -240,8 +231,7 @@ class AbsTopK(TopK, name="abs_topk"):
         return self
 
     def latents(self, w, x, moment=None):
-        screen = bool(moment and moment.bf16)
-        codes = kernels.topk_codes(x, w.encoder, self.k, absolute=True, screen=screen)
+        codes = super().latents(w, x, moment)
         if moment is None or self.k_min is None:
             return codes
         magnitudes = codes.values.detach().abs().view(len(x), self.k)
@@ -301,9 +291,8 @@ class JumpReLU(Rule, name="jumprelu"):
         if self.penalty == "tanh" or moment.bf16 or not losses.is_large(w, x):
             whole = self.penalty == "target_l0"  # no mean over samples
             return self.terms(w, x, y, moment) if whole else super().loss(w, x, y, moment)
-        error, size, fired = dense_kernels.jumprelu_loss(
-            x, w.left(x, y), w.encoder, w.W_dec, w.threshold, self.bandwidth)
-        return Terms.of(error, self.weighed(size, moment), fired)
+        out = dense_kernels.jumprelu_loss(x, w.left(x, y), w.encoder, w.W_dec, w.threshold, self.bandwidth)
+        return Terms.of(out.recon, self.weighed(out.l0, moment), out.fired)
 
     def tidy(self, w):
         w.threshold.clamp_(min=0)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lib.sparse_coders import kernels
 from lib.sparse_coders.losses import Terms, auxk
+from lib.sparse_coders.rule import Weights
 from lib.sparse_coders.rules import TopK
 from lib.sparse_coders.selection import Encoder
 from lib.sparse_coders.trainee import Trainee, adam
@@ -50,6 +51,9 @@ class Table:
                 getattr(trainee.coder, name).data = part
             self.stacked[name] = stack
         self.optimizer = adam(list(self.stacked.values()), trainees[0].lr)
+        first = trainees[0].coder
+        own = {"W_skip": None, "is_transcoder": first.is_transcoder, "context": first.context}
+        self.weights = Weights(own | self.stacked)
         self.ks = [trainee.coder.rule.k for trainee in trainees]
 
     def step(self, step: int, x: Tensor, y: Tensor | None) -> None:
@@ -70,31 +74,27 @@ class Table:
 
     def terms(self, x: Tensor, y: Tensor) -> list[Terms]:
         """The loss of each coder; x [B, d_in + context] and y [B, d_out] scaled."""
-        at, samples = self.stacked, len(x)
-        codes = kernels.topk_codes(x, Encoder(at["W_enc"], at["b_enc"], self._centre()), self.ks)
+        w = self.weights
+        codes = kernels.topk_codes(x, self.weights.encoder, self.ks)
         codes = codes.with_values(codes.values.relu())
-        recons = kernels.decode_codes(codes, at["W_dec"]) + at["b_dec"]  # [B, S, d_out]
-        if "W_skip" in at:
-            recons = recons + (x @ at["W_skip"].flatten(0, 1).T).view_as(recons)
+        recons = kernels.decode_codes(codes, w.W_dec) + w.b_dec  # [B, S, d_out]
+        if w.W_skip is not None:
+            recons = recons + (x @ w.W_skip.flatten(0, 1).T).view_as(recons)
         residual = y[:, None] - recons
-        losses = residual.square().sum(2).sum(0) / samples  # [S]
-        fired = torch.zeros(at["b_enc"].numel(), dtype=torch.int64, device=x.device)
+        losses = residual.square().sum(2).sum(0) / len(x)  # [S]
+        fired = torch.zeros(w.b_enc.numel(), dtype=torch.int64, device=x.device)
         fired.index_add_(0, codes.indices, (codes.values.detach() != 0).long())
         aux = [self._aux(number, x, residual[:, number]) for number in range(len(self.trainees))]
         zero = losses.new_zeros(())
         parts = zip(losses, aux, fired.view(len(self.trainees), -1), strict=True)
         return [Terms(loss + extra, loss, zero, extra, counts) for loss, extra, counts in parts]
 
-    def _centre(self) -> Tensor | None:
-        coder, b_dec = self.trainees[0].coder, self.stacked["b_dec"]
-        return None if coder.is_transcoder else torch.nn.functional.pad(b_dec, (0, coder.context))
-
     def _aux(self, number: int, x: Tensor, residual: Tensor) -> Tensor:
-        coder, dead, at = self.trainees[number].coder, self.trainees[number].dead(), self.stacked
+        coder, dead, w = self.trainees[number].coder, self.trainees[number].dead(), self.weights
         if dead is None or not coder.rule.aux:
             return residual.new_zeros(())
-        encoder = Encoder(at["W_enc"][number], at["b_enc"][number], coder.centre)
-        return coder.rule.aux * auxk(x, encoder, at["W_dec"][number], residual, dead, coder.rule.k_aux)
+        encoder = Encoder(w.W_enc[number], w.b_enc[number], coder.centre)
+        return coder.rule.aux * auxk(x, encoder, w.W_dec[number], residual, dead, coder.rule.k_aux)
 
     def _clip(self) -> None:
         """Limit each coder's own gradient norm."""

@@ -5,24 +5,20 @@ import json
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 from torch import Tensor
 
 from lib import checkpoints
 from lib.live import Progress
-from lib.sparse_coders.batches import SampleBatches
 from lib.sparse_coders.coder import SparseCoder
+from lib.sparse_coders.inputs import SampleBatches
 from lib.sparse_coders.losses import check_bf16
 from lib.sparse_coders.starts import start
 from lib.sparse_coders.table import Table, group
 from lib.sparse_coders.trainee import FitOptions, FitResult, Trainee
 
 
-@overload
-def fit(coder: SparseCoder, data: Any, **options: Any) -> FitResult: ...
-@overload
-def fit(coder: Sequence[SparseCoder], data: Any, **options: Any) -> list[FitResult]: ...
 def fit(
     coder: SparseCoder | Sequence[SparseCoder], data: Any, *, target: Any = None, held_out: int | Any | None = None,
     checkpoint: str | Path | None = None, **options: Any,

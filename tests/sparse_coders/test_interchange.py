@@ -218,7 +218,7 @@ def test_broken_and_missing_files_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"sae_weights\.safetensors is not a whole file"):
         load_saelens(tmp_path)
     (tmp_path / "cfg.json").write_text("{")
-    with pytest.raises(ValueError, match=r"cfg\.json is not JSON"):
+    with pytest.raises(ValueError, match=r"cfg\.json is not a whole file of settings"):
         load_saelens(tmp_path)
 
 

@@ -15,7 +15,7 @@ from lib.activations.store import build
 from lib.files import ROOT
 from lib.rng import generator
 from lib.sparse_coders import FitOptions, SparseCoder, fit, load, starts, table, trainee
-from lib.sparse_coders.batches import SampleBatches
+from lib.sparse_coders.inputs import SampleBatches
 from lib.sparse_coders.losses import Moment, loss
 from lib.sparse_coders.starts import geometric_median, resample
 
@@ -483,7 +483,7 @@ def test_a_diverged_training_stops_with_its_step(monkeypatch):
     setting = QUICK | {"held_out": X[:50], "normalise": False, "b_dec": "zero"}
     with pytest.raises(ValueError, match="data has NaN or infinite values, in row 500"):
         fit(SparseCoder(12, 48, k=3), Store(), **setting)
-    monkeypatch.setattr("lib.sparse_coders.batches.FIRST", 64)
+    monkeypatch.setattr("lib.sparse_coders.inputs.FIRST", 64)
     with pytest.raises(ValueError, match="training diverged by step .* look for NaN in the data"):
         fit(SparseCoder(12, 48, k=3), Store(), **setting)
 
