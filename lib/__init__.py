@@ -6,7 +6,7 @@ Ground (imports nothing above it):
     lib.rng                 named random streams; nothing touches a global generator
     lib.tensors             values as NumPy, a device by name
     lib.files               digests, and files that appear whole or not at all
-    lib.params              strict YAML -> frozen parameters
+    lib.params              strict YAML -> frozen parameters; strict options of the library's objects
     lib.checkpoints         states of a training, refused where they belong to another
     lib.live                one line of progress
     lib.ensembles           many tiny models trained as one batched tensor program

@@ -1,7 +1,9 @@
 """lib.params: what is accepted becomes one canonical form; what is not is refused with the key and the remedy."""
+import numpy as np
 import pytest
+from pydantic import Field
 
-from lib.params import ParameterError, Params, check, from_cell, load, parse_overrides, read_yaml
+from lib.params import Count, Options, ParameterError, Params, check, from_cell, load, parse_overrides, read_yaml
 
 
 class Example(Params):
@@ -104,3 +106,29 @@ def test_load_puts_overrides_on_top(tmp_path):
     assert load(Example, path, {"seeds": 9}).seeds == 9
     with pytest.raises(ParameterError, match="with -p: seeds"):
         load(Example, path, {"seeds": "9"})
+
+
+class Training(Options):
+    """How it trains."""
+
+    steps: Count = Field(20, description="how many")
+    warmup: float = Field(default_factory=lambda given: given["steps"] / 10, description="how many of them")
+    sizes: tuple[int, ...] = ()
+
+
+def test_options_have_defaults_take_numpy_numbers_and_explain_themselves():
+    assert Training().warmup == 2 and Training(steps=50).replace(steps=10).warmup == 5
+    numbers = Training(steps=np.int64(3), warmup=np.float32(0.5), sizes=np.array([1, 2]))
+    assert numbers == Training(steps=3, warmup=0.5, sizes=[1, 2]) and type(numbers.steps) is int
+    assert Training.__doc__ == "How it trains.\n\nOptions:\n    steps: how many\n    warmup: how many of them"
+
+
+def test_every_refused_option_has_a_line_and_the_names_are_given():
+    with pytest.raises(ParameterError) as caught:
+        Training(steps=0, sizes="x", colour="red")
+    steps, sizes, colour = str(caught.value).splitlines()  # none about warmup, which follows from steps
+    assert steps == "Training: steps: input should be greater than or equal to 1, got 0 (int)"
+    assert sizes.startswith("Training: sizes: ")
+    assert colour == "Training has no option colour; it has steps, warmup, sizes"
+    with pytest.raises(ValueError, match="frozen"):
+        Training().steps = 3

@@ -138,7 +138,7 @@ def test_table_of_coders_is_the_coders_one_by_one(ks):
     table = topk_codes(case.x, case.encoder, ks)
     recons = decode_codes(table, case.D)
     for s, k in enumerate([5] * 3 if ks == 5 else ks):
-        one = topk_codes(case.x, case.W[s], case.b[s], k[s])
+        one = topk_codes(case.x, Encoder(case.W[s], case.b[s], case.centre[s]), k)
         torch.testing.assert_close(recons[:, s], decode_codes(one, case.D[s]))
     case.check(table)
 
@@ -182,7 +182,7 @@ def test_screen_finds_what_full_precision_finds():
     rng = generator(3)
     x, W, b = (torch.randn(shape, generator=rng) for shape in ((2000, 64), (1024, 64), (1024,)))
     for absolute in (False, True):
-        full, screened = (topk_codes(x, W, b, 16, absolute=absolute, screen=screen) for screen in (False, True))
+        full, screened = (topk_codes(x, Encoder(W, b), 16, absolute=absolute, screen=screen) for screen in (False, True))
         same = (full.dense(1024) - screened.dense(1024)).abs().amax(1) < 1e-4  # dots may add up in another order
         assert same.float().mean() > 0.995
 
@@ -265,7 +265,7 @@ def test_chunked_loss_is_the_loss():
         f = (x @ W.T + b).sigmoid()
         return ((f @ D - y).square().sum() + f.sqrt().sum()) / 13, (f > 0.5).sum(0)
 
-    loss, fired = chunked_loss(part, (x, y), parameters)
+    loss, fired = chunked_loss(part, (x, y), parameters, 5)
     wanted, wanted_fired = part(x, y, *parameters)
     assert torch.equal(fired, wanted_fired)
     same_gradients(2 * loss, 2 * wanted, list(parameters))
