@@ -130,7 +130,7 @@ class SampleBatches:
     def _hold_out(self, held_out: Any) -> None:
         n = len(self.x)
         count = min(8192, max(2, n // 20)) if held_out is None else held_out
-        if isinstance(count, int):
+        if isinstance(count, (int, np.integer)):
             if not 2 <= count < n:
                 raise ValueError(f"held_out {count} is outside 2 to {n - 1}, for {n} samples; samples may be given too")
             order = torch.randperm(n, generator=generator(0, "held out"))

@@ -197,7 +197,7 @@ def test_resampling_points_dead_latents_at_what_is_missed_and_zeroes_their_momen
         loss(coder, X[:256], y).total.backward()
         optimizer.step()
         dead, before = torch.tensor([3, 7]), coder.W_enc.detach().clone()
-        residual = X[:256] - coder._decode(coder._latents(X[:256]), X[:256]).detach()
+        residual = X[:256] - coder.reconstruct(coder.rule.latents(coder, X[:256]), X[:256]).detach()
         resample(coder, optimizer, dead, X[:256], y, generator(0, "resample"))
         cosines = torch.nn.functional.normalize(residual, dim=1) @ coder.W_dec[dead].detach().T
         assert torch.allclose(cosines.amax(0), torch.ones(2), atol=1e-5)
