@@ -26,10 +26,7 @@ from lib.sparse_coders.selection import chunk_size
 
 
 class ReLU(Rule, name="relu"):
-    """f = max(h, 0), cost = l1 · mean_b sum_j f_j.
-
-    Source: Bricken et al. 2023, "Towards monosemanticity".
-    """
+    """f = max(h, 0), cost = l1 · mean_b sum_j f_j. Source: Bricken et al. 2023, "Towards monosemanticity"."""
 
     l1: Weight = Field(1.0, description="weight of the penalty on magnitudes")
     l1_norm: Literal["unit", "decoder"] = Field(
@@ -60,7 +57,6 @@ class ReLU(Rule, name="relu"):
 
 class PAnneal(ReLU, name="p_anneal"):
     """f = max(h, 0), cost = l1 · w · mean_b sum_j f_j^p with p falling from 1 to p_end; w keeps the cost from jumping.
-
     Source: Karvonen et al. 2024, "Measuring progress in dictionary learning with board games", p-annealing.
     """
 
@@ -97,10 +93,8 @@ class PAnneal(ReLU, name="p_anneal"):
 
 
 class Gated(ReLU, name="gated"):
-    """f = 1[π > 0] · max(e^r h̃ + b_mag, 0), π = h̃ + b_enc = h; cost = l1 · mean_b sum_j max(π_j, 0) + |x̂_π - y|^2.
-
-    x̂_π, the reconstruction from max(π, 0) by a decoder held fixed, teaches the gate.
-
+    """f = 1[π > 0] · max(e^r h̃ + b_mag, 0), π = h̃ + b_enc = h; cost = l1 · mean_b sum_j max(π_j, 0) + |x̂_π - y|^2,
+    where x̂_π, the reconstruction from max(π, 0) by a decoder held fixed, teaches the gate.
     Source: Rajamanoharan et al. 2024, "Improving dictionary learning with gated sparse autoencoders".
     """
 
@@ -135,7 +129,6 @@ class Gated(ReLU, name="gated"):
 
 class TopK(Rule, name="topk"):
     """f = max(h, 0) of the k largest h of each sample, 0 elsewhere; dead latents learn by AuxK (`losses.auxk`).
-
     Source: Gao et al. 2024, "Scaling and evaluating sparse autoencoders".
     """
 
@@ -171,7 +164,6 @@ class TopK(Rule, name="topk"):
 
 class BatchTopK(TopK, name="batch_topk"):
     """f = h where h > τ, else 0; in training τ keeps the k B largest of the batch, in use it is their running mean.
-
     Source: Bussmann, Leask & Nanda 2024, "BatchTopK sparse autoencoders".
     """
 
@@ -191,7 +183,6 @@ class BatchTopK(TopK, name="batch_topk"):
 
 class Matryoshka(BatchTopK, name="matryoshka"):
     """As batch_topk, with the reconstruction loss averaged over prefixes of the latents, each reconstructing alone.
-
     Source: Bussmann et al. 2025, "Learning multi-level features with Matryoshka sparse autoencoders".
     """
 
@@ -217,7 +208,6 @@ class Matryoshka(BatchTopK, name="matryoshka"):
 
 class AbsTopK(TopK, name="abs_topk"):
     """f = h at the k largest |h| of each sample, with their signs, 0 elsewhere.
-
     Source: Zhu et al. 2025, "AbsTopK: rethinking sparse autoencoders for bidirectional features".
     """
 
@@ -241,10 +231,8 @@ class AbsTopK(TopK, name="abs_topk"):
 
 
 class JumpReLU(Rule, name="jumprelu"):
-    """f = h · 1[h > θ] with a threshold θ for each latent, learned by a rectangle kernel of width `bandwidth`.
-
+    """f = h · 1[h > θ] with a threshold θ for each latent, learned by a rectangle kernel of width `bandwidth`;
     cost = l0 · mean_b sum_j 1[h_j > θ_j], or of tanh(tanh_scale f_j |w_j|), or l0 · (mean_b sum_j 1[..] / k - 1)^2.
-
     Source: Rajamanoharan et al. 2024, "Jumping ahead".
     """
 
@@ -300,9 +288,7 @@ class JumpReLU(Rule, name="jumprelu"):
 
 class Stochastic(Rule, name="stochastic"):
     """f = m · max(h, 0) with m = ci, in training m = ci + (1 - ci) u, u ~ U(0, 1): what is unimportant is ablated.
-
     ci = clamp(a h + c, 0, 1) is each latent's causal importance; cost = l1 · mean_b sum_j ci_j^p.
-
     Source: Bushnaq et al. 2025, "Stochastic parameter decomposition".
     """
 
@@ -334,7 +320,6 @@ class Stochastic(Rule, name="stochastic"):
 
 class MatchingPursuit(Rule, name="matching_pursuit"):
     """f = what k steps of matching pursuit take of x - b_dec with the decoder's rows; there is no encoder.
-
     Source: Costa et al. 2025, "From flat to hierarchical: extracting sparse representations with matching pursuit".
     """
 

@@ -182,7 +182,8 @@ def test_screen_finds_what_full_precision_finds():
     rng = generator(3)
     x, W, b = (torch.randn(shape, generator=rng) for shape in ((2000, 64), (1024, 64), (1024,)))
     for absolute in (False, True):
-        full, screened = (topk_codes(x, Encoder(W, b), 16, absolute=absolute, screen=screen) for screen in (False, True))
+        own = (x, Encoder(W, b), 16)
+        full, screened = (topk_codes(*own, absolute=absolute, screen=screen) for screen in (False, True))
         same = (full.dense(1024) - screened.dense(1024)).abs().amax(1) < 1e-4  # dots may add up in another order
         assert same.float().mean() > 0.995
 
