@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from lib.metrics import sparsity
-from lib.params import Count, Options, Positive, Share, Weight
+from lib.params import Count, Options, Positive, Share
 from lib.rng import generator
 from lib.sparse_coders.coder import SparseCoder
 from lib.sparse_coders.losses import Moment, Terms, loss
@@ -28,12 +28,12 @@ class FitOptions(Options):
     lr: Positive | None = Field(
         None, description="rate of Adam; None: 2e-4 / sqrt(n_latents / 2^14), for each coder its own")
     seed: int = Field(0, description="of the order of samples and of noise; the coder's own drew its directions")
-    lr_warmup: Weight = Field(
-        default_factory=lambda given: min(1000, given["steps"] // 10),
+    lr_warmup: int = Field(
+        ge=0, default_factory=lambda given: min(1000, given["steps"] // 10),
         description="steps over which the rate rises; default 1,000, at most a tenth of training")
     lr_decay: Share = Field(0.0, description="share of training, at its end, over which lr falls to 0")
-    sparsity_warmup: Weight = Field(
-        default_factory=lambda given: min(2000, given["steps"] // 5),
+    sparsity_warmup: int = Field(
+        ge=0, default_factory=lambda given: min(2000, given["steps"] // 5),
         description="steps over which penalties rise; default 2,000, at most a fifth of training")
     clip: Positive = Field(1.0, description="largest global norm of a coder's gradient")
     dead_after: Count = Field(10_000_000, description="a latent silent for so many samples is dead")
