@@ -3,9 +3,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import pandas as pd
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -16,6 +15,9 @@ from lib.rng import generator
 from lib.sparse_coders.coder import SparseCoder
 from lib.sparse_coders.losses import Moment, Terms, loss
 from lib.sparse_coders.starts import resample
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = ("step", "tokens", "lr", "loss", "reconstruction", "penalty", "aux", "l0")
 
@@ -166,6 +168,8 @@ class Trainee:
     @torch.no_grad()
     def result(self, x: Tensor, y: Tensor | None) -> FitResult:
         """Judge the coder on held-out samples."""
+        import pandas as pd  # here, because it takes longer to import than all the rest
+
         coder, window = self.coder, min(self.options.dead_after, self.tokens)
         x = x.to(self.device, self.dtype)
         recons = torch.cat([coder(part) for part in x.split(1024)])
