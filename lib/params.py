@@ -22,7 +22,7 @@ Weight, Positive = Annotated[float, Field(ge=0)], Annotated[float, Field(gt=0)]
 
 
 class ParameterError(ValueError):
-    """A parameter is not what the study accepts; the message names the file, the key and the remedy."""
+    """A parameter or an option is not what is accepted; the message names the file or owner, the key, the remedy."""
 
 
 class Params(BaseModel):

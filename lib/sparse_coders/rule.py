@@ -52,15 +52,17 @@ class Weights:
         centre = self.centre
         return x if centre is None else x - centre
 
-    def pre_acts(self, x: Tensor, bf16: bool = False) -> Tensor:
+    def pre_acts(self, x: Tensor, moment: Moment | None = None) -> Tensor:
         """h = (x - b_dec) W_encᵀ + b_enc of checked, scaled input [B, d_in + context]; [B, n_latents]."""
         x = self.centred(x)
-        return product(x, self.W_enc.T, bf16) + self.b_enc if bf16 else F.linear(x, self.W_enc, self.b_enc)
+        return bf16_product(x, self.W_enc.T) + self.b_enc if in_bf16(moment) else F.linear(x, self.W_enc, self.b_enc)
 
-    def reconstruct(self, latents: Tensor | Codes, x: Tensor | None, bf16: bool = False) -> Tensor:
+    def reconstruct(self, latents: Tensor | Codes, x: Tensor | None, moment: Moment | None = None) -> Tensor:
         """x̂ = f W_dec + b_dec (+ x W_skipᵀ), [B, d_out]; x is needed with a skip connection."""
-        is_codes = isinstance(latents, Codes)
-        total = decode_codes(latents, self.W_dec) if is_codes else product(latents, self.W_dec, bf16)
+        if isinstance(latents, Codes):
+            total = decode_codes(latents, self.W_dec)
+        else:
+            total = bf16_product(latents, self.W_dec) if in_bf16(moment) else latents @ self.W_dec
         total = total + self.b_dec
         return total if self.W_skip is None else total + x @ self.W_skip.T
 
@@ -69,9 +71,14 @@ class Weights:
         return (y if self.W_skip is None else y - x @ self.W_skip.T) - self.b_dec
 
 
-def product(a: Tensor, b: Tensor, bf16: bool) -> Tensor:
-    """a @ b in the dtype of a, multiplied in bfloat16 if asked."""
-    return (a.bfloat16() @ b.bfloat16()).to(a.dtype) if bf16 else a @ b
+def in_bf16(moment: Moment | None) -> bool:
+    """Whether products are to be made in bfloat16."""
+    return moment is not None and moment.bf16
+
+
+def bf16_product(a: Tensor, b: Tensor) -> Tensor:
+    """a @ b in the dtype of a, multiplied in bfloat16."""
+    return (a.bfloat16() @ b.bfloat16()).to(a.dtype)
 
 
 class Rule(Options):
@@ -117,10 +124,6 @@ class Rule(Options):
         """Whether training keeps every row of W_dec at length 1."""
         return True
 
-    def pre_acts(self, w: Weights, x: Tensor, moment: Moment | None) -> Tensor:
-        """h, [B, n_latents], in the moment's precision."""
-        return w.pre_acts(x, moment is not None and moment.bf16)
-
     def latents(self, w: Weights, x: Tensor, moment: Moment | None = None) -> Tensor | Codes:
         """f of x, [B, n_latents] or codes; without a moment the same for a sample whatever else is in the batch."""
         raise NotImplementedError(f"{self.owner()} says no latents")
@@ -132,7 +135,7 @@ class Rule(Options):
     def terms(self, w: Weights, x: Tensor, y: Tensor, moment: Moment) -> Terms:
         """The loss of samples taken at once, a mean over them."""
         latents = self.latents(w, x, moment)
-        error = reconstruction(w.reconstruct(latents, x, moment.bf16), y)
+        error = reconstruction(w.reconstruct(latents, x, moment), y)
         return Terms.of(error, self.cost(w, latents, moment), (latents != 0).sum(0))
 
     def loss(self, w: Weights, x: Tensor, y: Tensor, moment: Moment) -> Terms:

@@ -5,7 +5,7 @@
 
     class Half(Rule, name="half"):
         def latents(self, w, x, moment=None):
-            return w.pre_acts(x).relu() / 2
+            return w.pre_acts(x, moment).relu() / 2
 
     SparseCoder(64, 512, "half")
 """
@@ -21,7 +21,7 @@ from lib.params import Count, Positive, Share, Weight
 from lib.sparse_coders import dense_kernels, functions, kernels, losses
 from lib.sparse_coders.kernels import Codes
 from lib.sparse_coders.losses import Moment, Terms, reconstruction
-from lib.sparse_coders.rule import Rule, Weights
+from lib.sparse_coders.rule import Rule, Weights, in_bf16
 from lib.sparse_coders.selection import chunk_size
 
 
@@ -38,7 +38,7 @@ class ReLU(Rule, name="relu"):
         return self.l1_norm == "unit"
 
     def latents(self, w, x, moment=None):
-        return self.pre_acts(w, x, moment).relu()
+        return w.pre_acts(x, moment).relu()
 
     def magnitudes(self, w: Weights, latents: Tensor) -> Tensor:
         """What is penalised: latents, times the length of their decoder rows where those are free."""
@@ -107,7 +107,7 @@ class Gated(ReLU, name="gated"):
 
     def projection(self, w: Weights, x: Tensor, moment: Moment | None) -> Tensor:
         """h̃ = (x - b_dec) W_encᵀ, [B, n_latents]."""
-        return self.pre_acts(w, x, moment) - w.b_enc
+        return w.pre_acts(x, moment) - w.b_enc
 
     def gated(self, w: Weights, projection: Tensor) -> Tensor:
         """f of h̃, [B, n_latents]."""
@@ -120,7 +120,7 @@ class Gated(ReLU, name="gated"):
         frozen = gate @ w.W_dec.detach() + w.b_dec.detach()
         if w.W_skip is not None:
             frozen = frozen + x @ w.W_skip.detach().T
-        error = reconstruction(w.reconstruct(latents, x, moment.bf16), y)
+        error = reconstruction(w.reconstruct(latents, x, moment), y)
         return Terms.of(error, cost, (latents != 0).sum(0), aux=reconstruction(frozen, y))
 
     def loss(self, w, x, y, moment):
@@ -142,8 +142,7 @@ class TopK(Rule, name="topk"):
         return super().sized(n_latents, d_out).replace(k_aux=k_aux)
 
     def latents(self, w, x, moment=None):
-        screen = moment is not None and moment.bf16
-        codes = kernels.topk_codes(x, w.encoder, self.k, absolute=self.is_signed, screen=screen)
+        codes = kernels.topk_codes(x, w.encoder, self.k, absolute=self.is_signed, screen=in_bf16(moment))
         return codes if self.is_signed else codes.with_values(codes.values.relu())
 
     def error(self, w: Weights, codes: Codes, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -258,7 +257,7 @@ class JumpReLU(Rule, name="jumprelu"):
         return {"threshold": self.threshold}
 
     def latents(self, w, x, moment=None):
-        return functions.jumprelu(self.pre_acts(w, x, moment), w.threshold, self.bandwidth)
+        return functions.jumprelu(w.pre_acts(x, moment), w.threshold, self.bandwidth)
 
     def weighed(self, size: Tensor, moment: Moment) -> Tensor:
         """The penalty, of the mean L0 (or sum of tanh) of the batch."""
@@ -266,9 +265,9 @@ class JumpReLU(Rule, name="jumprelu"):
         return moment.sparsity * self.l0 * aimed
 
     def terms(self, w, x, y, moment):
-        h = w.pre_acts(x, moment.bf16)
+        h = w.pre_acts(x, moment)
         latents = functions.jumprelu(h, w.threshold, self.bandwidth)
-        error = reconstruction(w.reconstruct(latents, x, moment.bf16), y)
+        error = reconstruction(w.reconstruct(latents, x, moment), y)
         if self.penalty == "tanh":
             size = (self.tanh_scale * latents * w.W_dec.norm(dim=1)).tanh()
         else:
@@ -305,15 +304,15 @@ class Stochastic(Rule, name="stochastic"):
 
     def importance(self, w: Weights, x: Tensor, moment: Moment | None) -> tuple[Tensor, Tensor]:
         """h and ci, [B, n_latents] each."""
-        h = self.pre_acts(w, x, moment)
+        h = w.pre_acts(x, moment)
         return h, functions.causal_importance(h, w.gate_scale, w.b_gate)
 
     def terms(self, w, x, y, moment):
         h, importance = self.importance(w, x, moment)
         mask = functions.sample_mask(importance, moment.rng, self.sampling)
-        error = (1 - self.masked) * reconstruction(w.reconstruct(h.relu() * mask, x, moment.bf16), y)
+        error = (1 - self.masked) * reconstruction(w.reconstruct(h.relu() * mask, x, moment), y)
         if self.masked:  # what inference does; random masks alone leave it untrained
-            error = error + self.masked * reconstruction(w.reconstruct(h.relu() * importance, x, moment.bf16), y)
+            error = error + self.masked * reconstruction(w.reconstruct(h.relu() * importance, x, moment), y)
         size = (importance + 1e-12).pow(self.p).sum(1).mean()
         return Terms.of(error, moment.sparsity * self.l1 * size, ((h > 0) & (importance > 0)).sum(0))
 

@@ -104,10 +104,8 @@ def _check(coders: list[SparseCoder], batches: SampleBatches) -> None:
         if batches.x.width != needs:
             raise ValueError(f"data is {batches.x.width} wide, this coder reads {needs} columns")
         if coder.is_transcoder != (batches.y is not None):
-            raise ValueError(
-                "a transcoder (d_out given) needs a target" if coder.is_transcoder
-                else "an autoencoder takes no target; give d_out to make a transcoder"
-            )
+            raise ValueError("a transcoder (d_out given) needs a target" if coder.is_transcoder else
+                             "an autoencoder takes no target; give d_out to make a transcoder")
         if batches.y is not None and batches.y.width != coder.d_out:
             raise ValueError(f"target is {batches.y.width} wide, this coder writes {coder.d_out} columns")
         _check_held_out(coder, *batches.held)

@@ -150,7 +150,7 @@ def test_a_twelfth_rule_is_one_class(fused_from, tmp_path, monkeypatch):
             return {"shift": self.start}
 
         def latents(self, w, x, moment=None):
-            h = self.pre_acts(w, x, moment) - w.shift
+            h = w.pre_acts(x, moment) - w.shift
             return torch.nn.functional.softplus(h) * (h > 0)
 
         def cost(self, w, latents, moment):
