@@ -5,8 +5,7 @@ leaves each feature one unit; features that choose the same unit collide, althou
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -20,19 +19,10 @@ SIGMA = 0.15
 """Standard deviation of the noise."""
 
 
-class Ensemble(NamedTuple):
-    """Trained instances W [I, n, m], one row per feature, and their start; history: W at the T logged steps."""
-
-    W: Tensor
-    start: Tensor
-    steps: list[int]
-    history: Tensor
-
-
-def train(
-    n: int, m: int, instances: int, steps: int, seed: int = 0, penalty: float = 0.0, noise: str = "none",
-    sgd: float | None = None, log_at: Iterable[int] = (), device: str | torch.device = "cpu",
-) -> Ensemble:
+def tied(
+    n: int, m: int, instances: int, steps: int, seed: int, device: str, penalty: float = 0.0, noise: str = "none",
+    sgd: float | None = None, log_at: Sequence[int] = (),
+) -> dict:
     """Train from W ~ N(0, 1/m) on all n basis vectors at once: sum of squared errors + penalty * sum|W|.
 
     Starts come from the stream (seed, "collisions", "init") whatever the noise, so that laws of noise are paired.
@@ -41,23 +31,20 @@ def train(
         noise: a law of `noise`, or none; one draw [m] of size SIGMA per step and instance, shared by the n inputs.
         sgd: rate of plain gradient descent; None: AdamW at rate .001 with decay .01.
         log_at: steps whose W is kept; the last is always.
+    Returns:
+        start [I, n, m], one row per feature; step [T]; history [T, I, n, m], W at the logged steps.
     Source: Lecomte et al. 2023, arXiv 2312.03096.
     """
-    start = torch.randn(instances, n, m, generator=generator(seed, "collisions", "init")).div(m**0.5).to(device)
-    rng = generator(seed, "collisions", "noise", noise, device=device)
+    on = device_named(device)
+    start = torch.randn(instances, n, m, generator=generator(seed, "collisions", "init")).div(m**0.5).to(on)
+    rng = generator(seed, "collisions", "noise", noise, device=on)
 
     def hidden(W: Tensor) -> Tensor:
         return W if noise == "none" else W + SIGMA * unit_noise(noise, (instances, 1, m), rng)
 
-    if sgd is not None:
-        return _descend(start, steps, sgd, hidden, penalty, {*log_at, steps})
-    return _adamw(start, steps, hidden, penalty, log_at)
-
-
-def tied(n: int, m: int, instances: int, steps: int, seed: int, device: str, penalty: float = 0.0, **own) -> dict:
-    """What `train` finds: history [T, I, n, m], W at the logged steps, the last of them the end."""
-    done = train(n, m, instances, steps, seed, penalty, **own, device=device_named(device))
-    return {"history": as_array(done.history)}
+    at = sorted({*log_at, steps})
+    history = _adamw(start, at, hidden, penalty) if sgd is None else _descend(start, at, sgd, hidden, penalty)
+    return {"start": as_array(start), "step": at, "history": as_array(history)}
 
 
 def loss_and_gradient(W: Tensor, hidden: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
@@ -70,7 +57,7 @@ def loss_and_gradient(W: Tensor, hidden: Tensor, penalty: float) -> tuple[Tensor
     return loss, torch.bmm(d, W).baddbmm_(d.mT, hidden).add_(W.sign(), alpha=penalty)
 
 
-def _adamw(start: Tensor, steps: int, hidden: Callable, penalty: float, log_at: Iterable[int]) -> Ensemble:
+def _adamw(start: Tensor, at: list[int], hidden: Callable, penalty: float) -> Tensor:
     names, lr = Layout(W=tuple(start.shape[1:])), 1e-3
 
     def step(theta: Tensor, grad: Tensor) -> Tensor:
@@ -80,18 +67,18 @@ def _adamw(start: Tensor, steps: int, hidden: Callable, penalty: float, log_at: 
         theta.mul_(1 - lr * 0.01)  # AdamW decays before it steps
         return loss
 
-    done = train_ensemble(step, names.pack(W=start), steps, lr, log_at=log_at, snapshots=True)
-    return Ensemble(names.views(done.theta)["W"], start, done.steps, names.views(done.tables)["W"])
+    done = train_ensemble(step, names.pack(W=start), at[-1], lr, log_at=at, snapshots=True)
+    return names.views(done.tables)["W"]
 
 
 @torch.no_grad()
-def _descend(start: Tensor, steps: int, lr: float, hidden: Callable, penalty: float, keep: set[int]) -> Ensemble:
+def _descend(start: Tensor, at: list[int], lr: float, hidden: Callable, penalty: float) -> Tensor:
     W, history = start.clone(), []
     with denormals_flushed():
-        for step in range(1, steps + 1):
+        for step in range(1, at[-1] + 1):
             W.sub_(loss_and_gradient(W, hidden(W), penalty)[1], alpha=lr)
-            if step in keep:
+            if step in at:
                 history.append(W.clone())
     if not W.isfinite().all():
         raise ValueError(f"{int((~W.isfinite()).any((1, 2)).sum())} of {len(W)} instances diverged: lower lr")
-    return Ensemble(W, start, sorted(keep), torch.stack(history))
+    return torch.stack(history)

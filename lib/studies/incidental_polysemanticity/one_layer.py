@@ -1,4 +1,4 @@
-"""How many features collide in the one-layer tied model, although there is room for all, against chance."""
+"""The one-layer tied model measured: how many features collide although there is room, and what a noise's law does."""
 from __future__ import annotations
 
 from typing import Annotated
@@ -11,7 +11,15 @@ from pydantic import Field
 from lib.press.runs import reuse
 from lib.studies.incidental_polysemanticity import collisions
 from lib.studies.incidental_polysemanticity.groups import Root
-from lib.studies.incidental_polysemanticity.units import opposite_sign_share, polysemantic_units, represented
+from lib.studies.incidental_polysemanticity.units import (
+    concentration,
+    opposite_sign_share,
+    polysemantic_units,
+    represented,
+)
+
+LAWS = ("none", "bipolar", "uniform", "gaussian", "laplace")
+"""Laws of noise by rising kurtosis; t(3), the published one, diverges here."""
 
 
 class Collisions(Root):
@@ -22,6 +30,13 @@ class Collisions(Root):
     collision_runs: int = Field(ge=2, description="instances per n")
     collision_steps: int = Field(ge=1, description="AdamW steps of each")
     collision_penalty: float = Field(gt=0, description="its L1 penalty")
+
+
+class Kurtosis(Root):
+    """What the laws of noise take."""
+
+    kurtosis_runs: int = Field(ge=2, description="instances per law of noise (n=8, m=16)")
+    kurtosis_steps: int = Field(ge=10, description="SGD steps of each")
 
 
 def expected_collisions(n: int, m: int) -> float:
@@ -56,3 +71,13 @@ def collision_counts(params: Collisions) -> dict:
         frames.append(pd.DataFrame(found | expected))
         opposite.append(float(opposite_sign_share(W)))
     return {"runs": pd.concat(frames, ignore_index=True), "opposite": np.array(opposite)}
+
+
+def kurtosis(params: Kurtosis) -> dict:
+    """The tied model (n=8, m=16, SGD) under noise of `LAWS` and equal variance: law [5], step [T], concentration of its
+    features on few units [5, T, I]."""
+    at = np.unique(np.linspace(1, params.kurtosis_steps, 12).astype(int)).tolist()
+    size = 8, 16, params.kurtosis_runs, params.kurtosis_steps, params.seed, params.device
+    runs = [reuse(collisions.tied, *size, noise=law, sgd=0.02, log_at=at)["history"] for law in LAWS]
+    course = [concentration(torch.from_numpy(history)).mean(-1).numpy() for history in runs]
+    return {"law": list(LAWS), "step": np.array(at), "concentration": np.stack(course)}
