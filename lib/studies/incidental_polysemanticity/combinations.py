@@ -67,7 +67,8 @@ def by_combination(runs: pd.DataFrame) -> pd.DataFrame:
         calibrated=groups.calibrated.mean(), cv=error.std(ddof=0) / error.mean(), val_mse=groups.val_mse.mean())
 
 
-def published_change(runs: pd.DataFrame, a: Sequence[int], b: Sequence[int]) -> pd.Series | None:
-    """Mean Interference of combinations a over that of b, minus 1, of each seed; None if one of them was not run."""
-    table = runs.pivot(index="seed", columns="combination", values="interference")
-    return table[[*a]].mean(axis=1) / table[[*b]].mean(axis=1) - 1 if {*a, *b} <= {*table} else None
+def published_change(runs: pd.DataFrame, a: Sequence[int], b: Sequence[int]) -> pd.Series:
+    """Mean Interference of combinations a over that of b, minus 1, of each seed; empty if one of them was not run."""
+    table = runs.pivot(index="seed", columns="combination", values="interference").reindex(columns=[*a, *b])
+    table = table if table.notna().all(axis=None) else table[:0]
+    return table[[*a]].mean(axis=1) / table[[*b]].mean(axis=1) - 1

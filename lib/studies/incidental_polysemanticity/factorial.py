@@ -121,8 +121,8 @@ def nothing(params: Nothing) -> dict:
 def strengths(params: Strengths) -> dict:
     """Autoencoders of combination 8 at every sae_penalty: leaky or ReLU, biases started at U(0, .1) or at 0.
 
-    runs: DataFrame, one row per (slope, bias, penalty, seed) as `judged` has it, and dead_before: share of latents that
-    never exceed 0 before training.
+    runs: DataFrame, one row per (slope, bias, penalty, seed) as `judged` has it, variant (slope and bias in words), and
+    dead_before: share of latents that never exceed 0 before training.
     """
     seeds, frames = params.first(params.seeds), []
     network = trained(params, [PUBLISHED[7]], seeds)
@@ -130,7 +130,9 @@ def strengths(params: Strengths) -> dict:
         sae = autoencoded(params, [PUBLISHED[7]], seeds, penalty, slope=slope, bias=bias)
         before = sae._replace(**sae_layout(12).views(initial(12, seeds, bias).to(sae.W_dec)))
         found = judged(sae, network) | {"dead_before": judged(before, network)["dead"]}
-        frames.append(table([PUBLISHED[7]], seeds, found).assign(slope=slope, bias=bias, sae_penalty=penalty))
+        variant = f"{'leaky' if slope else 'ReLU'}, bias {'> 0' if bias else 0}"
+        rows = table([PUBLISHED[7]], seeds, found)
+        frames.append(rows.assign(variant=variant, slope=slope, bias=bias, sae_penalty=penalty))
     return {"runs": pd.concat(frames, ignore_index=True)}
 
 

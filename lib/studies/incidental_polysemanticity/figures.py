@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from scipy.stats import gaussian_kde
 
 from lib.figures import style
-from lib.metrics.statistics import Interval
+from lib.studies.incidental_polysemanticity.comparisons import interval
 
 REGS = {"L1": style.BLUE, "L2": style.ORANGE}
-Effects = Mapping[str, tuple[Sequence[float], Interval]]
-"""Label -> one value per seed, and the interval of their mean."""
+Effects = Mapping[str, Sequence[float]]
+"""Label -> one value per seed."""
 
 
 def factors(same: Effects, equal: Effects, claimed: Mapping[str, float]) -> Figure:
@@ -28,17 +28,18 @@ def factors(same: Effects, equal: Effects, claimed: Mapping[str, float]) -> Figu
     titles = "same penalty, as the source compares", "equal validation error"
     for ax, effects, title in zip(axes, (same, equal), titles, strict=True):
         ax.axvline(0, color=style.NULL, zorder=0)
-        for place, (values, interval) in enumerate(effects.values()):
+        for place, values in enumerate(effects.values()):
+            mean = interval(values)
             style.dots(ax, values, np.full(len(values), -place))
-            ax.plot(interval[1:], [-place - 0.22] * 2, color=style.INK, linewidth=2.2)
-            ax.plot(interval.estimate, -place - 0.22, "o", color=style.INK)
+            ax.plot(mean[1:], [-place - 0.22] * 2, color=style.INK, linewidth=2.2)
+            ax.plot(mean.estimate, -place - 0.22, "o", color=style.INK)
         ax.set(title=title, ylim=(-len(effects) + 0.5, 0.5), xlabel="change of interference")
         ax.xaxis.set_major_formatter(lambda x, _: f"{x:+.0%}" if abs(x) > 1e-9 else "0")
     for label, change in claimed.items():
         place = list(same).index(label)
         axes[0].plot([change] * 2, [-place - 0.4, -place + 0.3], **style.PUBLISHED)
         style.direct_label(axes[0], change, -place + 0.3, f"printed {change:+.0%}", style.BLACK, "left")
-    axes[0].set_yticks([-place for place in range(len(same))], list(same))
+    axes[0].set_yticks([-place for place in range(len(same))], [label.replace(", ", ",\n") for label in same])
     return fig
 
 
@@ -112,8 +113,8 @@ def _density(ax: Axes, values: np.ndarray) -> float:
 
 
 def published_combinations(
-    runs: pd.DataFrame, labels: Mapping[int, str], printed: Mapping[int, tuple[float, float]], exact: Mapping[int, float],
-    null: tuple[float, float],
+    runs: pd.DataFrame, labels: Mapping[int, str], printed: Mapping[int, tuple[float, float]],
+    exact: Mapping[int, float], null: tuple[float, float],
 ) -> Figure:
     """Each published combination: untied and tied autoencoders, every seed a dot, beside what the source prints.
 

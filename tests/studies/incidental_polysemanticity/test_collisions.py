@@ -1,11 +1,13 @@
 """Collisions of features that had room for all: counts against chance, signs, noise, and the plain model."""
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
-from lib.studies.incidental_polysemanticity import collisions, counts, units
+from lib.studies.incidental_polysemanticity import collisions, one_layer, units
 
 
 def plain_loss(W: torch.Tensor, noise: torch.Tensor, penalty: float) -> torch.Tensor:
@@ -15,6 +17,13 @@ def plain_loss(W: torch.Tensor, noise: torch.Tensor, penalty: float) -> torch.Te
     for x in identity:
         total = total + ((W @ (W.T @ x + noise)).relu() - x).square().sum()
     return total
+
+
+def tied(n, m, instances, steps, seed=0, **own):
+    """start, W at the end and at the logged steps, as tensors, and those steps."""
+    found = collisions.tied(n, m, instances, steps, seed, "cpu", **own)
+    start, history = (torch.from_numpy(found[name]) for name in ("start", "history"))
+    return SimpleNamespace(start=start, W=history[-1], history=history, steps=found["step"])
 
 
 def test_gradient_is_autograds_with_and_without_noise():
@@ -28,7 +37,7 @@ def test_gradient_is_autograds_with_and_without_noise():
 
 
 def test_training_is_torchs_adamw():
-    done = collisions.train(4, 6, 2, 20, seed=3, penalty=0.01)
+    done = tied(4, 6, 2, 20, seed=3, penalty=0.01)
     W = done.start.clone().requires_grad_()
     adamw = torch.optim.AdamW([W], lr=1e-3)
     for _ in range(20):
@@ -40,12 +49,12 @@ def test_training_is_torchs_adamw():
 
 def test_features_collide_about_as_often_as_chance_and_in_opposite_signs_only():
     n, m = 16, 32
-    done = collisions.train(n, m, 200, 4000, penalty=1e-2)
+    done = tied(n, m, 200, 4000, penalty=1e-2)
     assert units.represented(done.W).any(2).double().mean() > 0.95
     count = units.polysemantic_units(done.W).double()
     error = float(count.std()) / len(count) ** 0.5
-    assert abs(float(count.mean()) - counts.expected_shared_units(n, m)) < 0.25 + 3 * error
-    assert float(count.mean()) + 3 * error < counts.expected_collisions(n, m)  # triples count once
+    assert abs(float(count.mean()) - one_layer.expected_shared_units(n, m)) < 0.25 + 3 * error
+    assert float(count.mean()) + 3 * error < one_layer.expected_collisions(n, m)  # triples count once
     assert float(units.opposite_sign_share(done.W)) == 1
     assert int(units.polysemantic_units(done.start).sum()) < int(count.sum())
 
@@ -55,16 +64,16 @@ def test_expected_shared_units_is_the_mean_of_random_choices():
     unit, sign = rng.integers(32, size=(20_000, 16)), rng.integers(2, size=(20_000, 16))
     chosen = np.zeros((20_000, 32, 2), dtype=bool)
     chosen[np.arange(20_000)[:, None], unit, sign] = True
-    assert chosen.all(2).sum(1).mean() == pytest.approx(counts.expected_shared_units(16, 32), abs=0.05)
-    assert counts.expected_shared_units(8, 4096) == pytest.approx(counts.expected_collisions(8, 4096), rel=0.15)
-    assert counts.expected_collisions(64, 256) == 4
+    assert chosen.all(2).sum(1).mean() == pytest.approx(one_layer.expected_shared_units(16, 32), abs=0.05)
+    assert one_layer.expected_shared_units(8, 4096) == pytest.approx(one_layer.expected_collisions(8, 4096), rel=0.15)
+    assert one_layer.expected_collisions(64, 256) == 4
 
 
 def test_noise_concentrates_in_order_of_falling_kurtosis():
     settings = {"steps": 8000, "noise": "none", "sgd": 0.02}
     read = {}
     for noise in ("bipolar", "uniform", "gaussian", "laplace"):
-        done = collisions.train(8, 16, 64, **{**settings, "noise": noise})
+        done = tied(8, 16, 64, **{**settings, "noise": noise})
         read[noise] = float(units.concentration(done.W).mean())
         assert float(units.concentration(done.start).mean()) == pytest.approx(3 / 18, abs=0.015)
     assert list(read) == sorted(read, key=read.__getitem__, reverse=True)
@@ -73,14 +82,14 @@ def test_noise_concentrates_in_order_of_falling_kurtosis():
 
 def test_laws_of_noise_share_their_starts_and_snapshots_lead_to_the_end():
     none, bipolar = (
-        collisions.train(3, 5, 2, 40, noise=noise, sgd=0.02, log_at=[1, 20]) for noise in ("none", "bipolar")
+        tied(3, 5, 2, 40, noise=noise, sgd=0.02, log_at=[1, 20]) for noise in ("none", "bipolar")
     )
     assert torch.equal(none.start, bipolar.start) and not torch.equal(none.W, bipolar.W)
     assert none.steps == [1, 20, 40] and none.history.shape == (3, 2, 3, 5)
     assert torch.equal(none.history[-1], none.W)
     first = none.start - 0.02 * collisions.loss_and_gradient(none.start, none.start, 0.0)[1]
     torch.testing.assert_close(none.history[0], first)
-    adamw = collisions.train(3, 5, 2, 10, log_at=[5])
+    adamw = tied(3, 5, 2, 10, log_at=[5])
     assert adamw.steps == [5, 10] and torch.equal(adamw.history[-1], adamw.W)
 
 
@@ -101,4 +110,4 @@ def test_concentration_of_one_unit_all_units_and_chance():
 
 def test_divergence_is_refused():
     with pytest.raises(ValueError, match="diverged"):
-        collisions.train(8, 16, 4, 200, sgd=5.0)
+        tied(8, 16, 4, 200, sgd=5.0)
