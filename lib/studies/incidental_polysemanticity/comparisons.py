@@ -66,7 +66,7 @@ def pairs_at_equal_error(
 
 
 def relative_change(pairs: pd.DataFrame) -> pd.Series:
-    """Mean of a over mean of b, minus 1, of each seed, over its pairs that have both; index seed."""
+    """Mean of a over mean of b, minus 1, of each seed over its pairs that have both; index seed."""
     means = pairs.dropna().groupby("seed")[["a", "b"]].mean()
     return means.a / means.b - 1
 
@@ -83,16 +83,14 @@ def by_factor(runs: pd.DataFrame) -> pd.DataFrame:
         Index (factor, seed); columns same (at the published penalty), equal (at equal validation error; nan where no
         pair reaches one), kept (share of its pairs that do), recovery (relative change of that, at equal error).
     """
-    found, level = {}, runs[runs.anchor]
-    for name, (factor, *levels) in FACTORS.items():
-        a, b = (f"{factor} == '{level}'" for level in levels)
-        others = [cell for cell in CELLS if cell != factor]
-        mean, pairs = level.groupby(["seed", factor]).interference.mean().unstack(), {}
-        for value in ("interference", "recovery"):
-            pairs[value] = pairs_at_equal_error(runs, a, b, others, value)
-        columns = {"same": mean[levels[0]] / mean[levels[1]] - 1, "equal": relative_change(pairs["interference"])}
-        kept = pairs["interference"].a.notna().groupby(pairs["interference"].seed).mean()
-        found[name] = pd.DataFrame(columns | {"kept": kept, "recovery": relative_change(pairs["recovery"])})
+    found = {}
+    for name, (factor, a, b) in FACTORS.items():
+        mean = runs[runs.anchor].groupby(["seed", factor]).interference.mean().unstack()
+        kinds = f"{factor} == '{a}'", f"{factor} == '{b}'", [cell for cell in CELLS if cell != factor]
+        pairs, recovered = (pairs_at_equal_error(runs, *kinds, value) for value in ("interference", "recovery"))
+        found[name] = pd.DataFrame({
+            "same": mean[a] / mean[b] - 1, "equal": relative_change(pairs),
+            "kept": pairs.a.notna().groupby(pairs.seed).mean(), "recovery": relative_change(recovered)})
     return pd.concat(found, names=["factor", "seed"])
 
 
@@ -111,20 +109,19 @@ def mixed_models(runs: pd.DataFrame) -> pd.DataFrame:
 
     The models: at the published penalty; there, with log validation error among the terms; with it, at all penalties.
     """
-    logs = runs.assign(y=np.log(runs.interference), log_error=np.log(runs.val_mse))
-    treated = "C(init, Treatment('random')) + C(noise, Treatment('none'))"
-    terms = f"y ~ C(reg) + C(act, Treatment('relu')) + {treated}"
-    asked = {"one penalty": (logs[logs.anchor], terms), "with error": (logs[logs.anchor], f"{terms} + log_error"),
-             "all penalties, with error": (logs, f"{terms} + log_error")}
-    found = {name: mixed_effects(rows, formula, ["seed"]).effects for name, (rows, formula) in asked.items()}
-    shown = {name: [told(Interval(*row), "+.3f") for row in effects[["estimate", "low", "high"]].to_numpy()]
-             for name, effects in found.items()}
-    table = pd.DataFrame({name: pd.Series(shown[name], effects.index) for name, effects in found.items()})
-    names = {"C(reg)[T.L2]": "L2", "C(act, Treatment('relu'))[T.gelu]": "GELU", "log_error": "log validation error",
-             "C(init, Treatment('random'))[T.orthogonal]": "orthogonal start",
-             "C(noise, Treatment('none'))[T.bipolar]": "bipolar noise",
-             "C(noise, Treatment('none'))[T.positive_kurtosis]": "heavy-tailed noise"}
-    return table.reindex(names).rename(index=names).fillna("")
+    dummies = {"L2": runs.reg == "L2", "GELU": runs.act == "gelu", "orthogonal start": runs.init == "orthogonal",
+               "bipolar noise": runs.noise == "bipolar", "heavy-tailed noise": runs.noise == "positive_kurtosis",
+               "log validation error": np.log(runs.val_mse)}
+    logs = pd.DataFrame({f"x{i}": column.astype(float) for i, column in enumerate(dummies.values())})
+    logs, terms = logs.assign(y=np.log(runs.interference), seed=runs.seed), "y ~ x0 + x1 + x2 + x3 + x4"
+    asked = {"one penalty": (logs[runs.anchor], terms), "with error": (logs[runs.anchor], f"{terms} + x5"),
+             "all penalties, with error": (logs, f"{terms} + x5")}
+    table = {}
+    for name, (rows, formula) in asked.items():
+        found = mixed_effects(rows, formula, ["seed"])
+        table[name] = {term: told(found.interval(f"x{i}"), "+.3f") if f"x{i}" in found.effects.index else ""
+                       for i, term in enumerate(dummies)}
+    return pd.DataFrame(table)
 
 
 def partial_rank_correlation(table: np.ndarray) -> float:

@@ -25,7 +25,7 @@ def factors(same: Effects, equal: Effects, claimed: Mapping[str, float]) -> Figu
         claimed: label -> the printed change, drawn where the source compares: at the same penalty.
     """
     fig, axes = style.figure(aspect=0.62, cols=2, sharex=True, sharey=True)
-    titles = "same penalty, as the source compares", "equal validation error"
+    titles = "same penalty", "equal validation error"
     for ax, effects, title in zip(axes, (same, equal), titles, strict=True):
         ax.axvline(0, color=style.NULL, zorder=0)
         for place, values in enumerate(effects.values()):
@@ -37,8 +37,8 @@ def factors(same: Effects, equal: Effects, claimed: Mapping[str, float]) -> Figu
         ax.xaxis.set_major_formatter(lambda x, _: f"{x:+.0%}" if abs(x) > 1e-9 else "0")
     for label, change in claimed.items():
         place = list(same).index(label)
-        axes[0].plot([change] * 2, [-place - 0.4, -place + 0.3], **style.PUBLISHED)
-        style.direct_label(axes[0], change, -place + 0.3, f"printed {change:+.0%}", style.BLACK, "left")
+        axes[0].plot([change] * 2, [-place - 0.4, -place + 0.25], **style.PUBLISHED)
+        style.direct_label(axes[0], change, -place + 0.22, f"printed {change:+.0%}", style.BLACK, "above")
     axes[0].set_yticks([-place for place in range(len(same))], [label.replace(", ", ",\n") for label in same])
     return fig
 
@@ -219,31 +219,14 @@ def _fidelity(ax: Axes, coders: pd.DataFrame) -> None:
     ax.set(yscale="log", xlabel="active latents (l0)", ylabel="unexplained variance (fvu)")
 
 
-def one_layer(counts: pd.DataFrame, step: np.ndarray, courses: Mapping[str, np.ndarray]) -> Figure:
-    """The one-layer model: collisions against theory, and how noise of each law concentrates features.
-
-    Args:
-        counts: columns n, polysemantic, expected (n^2/4m), expected_units (at finite n and m), one row per instance.
-        courses: law -> concentration [T, I] at the steps.
-    """
-    fig, (left, right) = style.figure(aspect=0.46, cols=2, width_ratios=[1, 1.1])
-    means = counts.groupby("n")[["polysemantic", "expected", "expected_units"]].mean()
-    jitter = np.resize(np.linspace(-0.08, 0.08, 9), len(counts))
-    style.dots(left, counts.expected + jitter, counts.polysemantic, style.BLUE, 0.2, 3.2)
-    left.plot(means.expected, means.polysemantic, "o", color=style.INK)
-    line = np.array([0, means.expected.max()])
-    left.plot(line, line, color=style.GREEN, linewidth=1.2, zorder=0)
-    left.plot(line, 2 * line, color=style.NULL, linewidth=1.2, zorder=0)
-    style.direct_label(left, line[1], line[1], " $n^2/4m$", style.GREEN)
-    style.direct_label(left, line[1], 2 * line[1], r"$n^2/2m$, all pairs", style.NULL, "above").set_ha("right")
-    left.plot(means.expected, means.expected_units, "_", color=style.ORANGE, markersize=13, markeredgewidth=2)
-    style.direct_label(left, line[1], means.expected_units.iloc[-1], "  finite\n  n, m", style.ORANGE).set_va("top")
-    left.set(xlabel=r"expected, $n^2/4m$", ylabel="polysemantic units", xlim=(None, 1.5 * line[1]))
+def one_layer(step: np.ndarray, courses: Mapping[str, np.ndarray]) -> Figure:
+    """How noise of each law concentrates the features of the one-layer model; law -> concentration [T, I] at steps."""
+    fig, ax = style.figure(aspect=0.42)
     colours = dict(zip(courses, (style.NULL, style.BLUE, style.GREEN, style.BLACK, style.ORANGE), strict=False))
     for law, course in courses.items():
-        right.plot(step, course, color=colours[law], alpha=0.12, linewidth=0.6)
-        right.plot(step, course.mean(1), color=colours[law])
+        ax.plot(step, course, color=colours[law], alpha=0.12, linewidth=0.6)
+        ax.plot(step, course.mean(1), color=colours[law])
         side = "above" if law in ("none", "gaussian") else "below" if law == "laplace" else "left"
-        style.direct_label(right, step[-1], course[-1].mean(), law, colours[law], side).set_ha("right")
-    right.set(xlabel="step", ylabel=r"concentration $\|W_i\|_4^4 / \|W_i\|_2^4$", ylim=(0, None))
+        style.direct_label(ax, step[-1], course[-1].mean(), law, colours[law], side).set_ha("right")
+    ax.set(xlabel="step", ylabel=r"concentration $\|W_i\|_4^4 / \|W_i\|_2^4$", ylim=(0, None))
     return fig

@@ -16,10 +16,10 @@ from lib.studies.incidental_polysemanticity.coders import coders
 from lib.studies.incidental_polysemanticity.combinations import Published, published_arm
 from lib.studies.incidental_polysemanticity.factorial import clipping, ends, factorial, nothing, strengths, widths
 from lib.studies.incidental_polysemanticity.network import PUBLISHED as PUBLISHED
-from lib.studies.incidental_polysemanticity.one_layer import Collisions, Kurtosis, collision_counts, kurtosis
+from lib.studies.incidental_polysemanticity.one_layer import Kurtosis, kurtosis
 from lib.studies.incidental_polysemanticity.train_coders import Coders
 
-STAGES = published_arm, factorial, ends, nothing, strengths, coders, clipping, widths, collision_counts, kurtosis
+STAGES = published_arm, factorial, ends, nothing, strengths, coders, clipping, widths, kurtosis
 """In the order of the chapter."""
 LEVEL, SAE_LEVEL = 1e-4, 1.0
 """The published penalty of both L1 and L2, and that of the autoencoder in the units of the rigorous ones."""
@@ -27,7 +27,7 @@ LEVEL, SAE_LEVEL = 1e-4, 1.0
 
 class Params(
     parts.Factorial, parts.Ends, parts.Nothing, parts.Strengths, parts.Widths, parts.Clipping,
-    Published, Coders, Collisions, Kurtosis,
+    Published, Coders, Kurtosis,
 ):
     """Every knob of the study; the values per profile stand in params/incidental_polysemanticity."""
 

@@ -19,17 +19,16 @@ def published_metrics(sae: LeakySAE, acts: Tensor, rng: torch.Generator) -> dict
     """The source's metrics of one autoencoder per row, each [I]; acts: what they were trained on, [I, n, d].
 
     Returns:
-        interference, macs, calibrated (see `decoder_overlap`); null_sd: standard deviation of permuted MACS; l0
-        (share of latents > 0) and sae_mse, both on z-scored activations, which no autoencoder has seen in training;
-        fvu on acts.
+        interference, macs, calibrated (see `decoder_overlap`); null_sd: standard deviation of permuted MACS; sae_mse:
+        error on z-scored activations, which no autoencoder has seen in training.
     Source: ngugi_taming, utils.py and main.py.
     """
     D, z = sae.directions().cpu(), z_scored(acts)
-    latents, null = sae.encode(z), geometry.permuted_macs(D, 200, rng).double()
+    null = geometry.permuted_macs(D, 200, rng).double()
     return {
         "interference": geometry.weighted_overlap(D), "macs": geometry.macs(D), "null_sd": null.std(0, correction=0),
-        "calibrated": geometry.calibrated_macs(D, rng), "l0": (latents > 0).float().mean((1, 2)),
-        "sae_mse": (sae.decode(latents) - z).square().mean((1, 2)), "fvu": fvu_rows(acts, sae.decode(sae.encode(acts))),
+        "calibrated": geometry.calibrated_macs(D, rng),
+        "sae_mse": (sae.decode(sae.encode(z)) - z).square().mean((1, 2)),
     }
 
 

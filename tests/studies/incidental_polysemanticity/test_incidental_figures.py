@@ -92,12 +92,8 @@ def test_predictions_put_each_beside_its_null(predicted):
     assert dots(left) == 4 and dots(middle) == 6 and dots(right) == 8
 
 
-def test_one_layer_compares_with_theory_and_orders_laws():
-    counts = pd.DataFrame({"n": [16, 16, 32], "polysemantic": [0, 1, 2], "expected": [0.5, 0.5, 2.0]})
-    counts["expected_units"] = 0.9 * counts.expected
+def test_one_layer_names_each_law_at_its_course():
     courses = {"none": np.full((3, 4), 0.17), "bipolar": np.linspace(0.2, 0.6, 12).reshape(3, 4)}
-    left, right = incidental.one_layer(counts, np.arange(3), courses).axes
-    theory = [line.get_ydata().tolist() for line in left.lines if line.get_linewidth() == 1.2]
-    assert theory == [[0, 2], [0, 4]]
-    assert {"none", "bipolar"} <= set(texts(right))
-    assert next(line for line in right.lines if line.get_color() == style.NULL)
+    [ax] = incidental.one_layer(np.arange(3), courses).axes
+    assert {"none", "bipolar"} <= set(texts(ax)) and len(ax.lines) == 2 * 5
+    assert ax.lines[0].get_color() == style.NULL
