@@ -68,7 +68,7 @@ class Widths(Penalised):
 
     null_draws: Draws
     widths: tuple[Annotated[int, Field(ge=2, le=64)], ...] = Field(
-        min_length=1, description="hidden units; IP-7 needs 8, 9 and two others")
+        min_length=1, description="hidden units; IP-7 needs 8, 9 and another")
     width_seeds: int = Field(ge=2, description="networks per width")
 
 

@@ -34,6 +34,7 @@ def factors(same: Effects, equal: Effects, claimed: Mapping[str, float]) -> Figu
             ax.plot(mean[1:], [-place - 0.22] * 2, color=style.INK, linewidth=2.2)
             ax.plot(mean.estimate, -place - 0.22, "o", color=style.INK)
         ax.set(title=title, ylim=(-len(effects) + 0.5, 0.5), xlabel="change of interference")
+        ax.locator_params(axis="x", nbins=4)
         ax.xaxis.set_major_formatter(lambda x, _: f"{x:+.0%}" if abs(x) > 1e-9 else "0")
     for label, change in claimed.items():
         place = list(same).index(label)

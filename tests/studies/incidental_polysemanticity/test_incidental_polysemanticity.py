@@ -267,7 +267,6 @@ def judged(build, monkeypatch):
         ({"combinations": [8], "seeds": 3}, {"IP-2", "IP-4"}),
         ({"l1_penalties": [1e-4], "l2_penalties": [1e-4]}, {"IP-1", "IP-3", "IP-5"}),
         ({"clips": [0.1], "widths": [12], "sae_penalties": [0.3], "combinations": [1, 8]}, {"IP-2", "IP-4", "IP-7"}),
-        ({}, set()),
     ],
 )
 def test_what_a_run_lacks_leaves_the_claims_that_need_it_untested(judged, changes, untested):
