@@ -265,7 +265,7 @@ def judged(build, monkeypatch):
     ("changes", "untested"),
     [
         ({"combinations": [8], "seeds": 3}, {"IP-2", "IP-4"}),
-        ({"l1_penalties": [1e-4], "l2_penalties": [1e-4]}, {"IP-1", "IP-3", "IP-5"}),
+        ({"l1_penalties": [1e-4], "l2_penalties": [1e-4], "profile": "long"}, {"IP-1", "IP-3", "IP-5"}),
         ({"clips": [0.1], "widths": [12], "sae_penalties": [0.3], "combinations": [1, 8]}, {"IP-2", "IP-4", "IP-7"}),
     ],
 )
