@@ -179,7 +179,7 @@ COUNTED = {"kurtosis"}
         ([f"{ROOM}/leaky_sae"], set(CALLS) - {"network.networks", "collisions.tied"} | ALL - COUNTED),
         (["sparse_coders/losses"], {"train_coders.states", "coders"}),
         ([f"{ROOM}/collisions"], {"collisions.tied"} | COUNTED),
-        (["ensembles"], set(CALLS) | ALL),
+        (["ensembles"], set(CALLS) - {"collisions.tied"} | ALL - COUNTED),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
