@@ -1,5 +1,4 @@
-"""What measures coders of toy models at many sparsities: how like the features their latents are, and how like a twin's.
-"""
+"""What measures coders of toy models at many sparsities: are their latents like the features, and like a twin's."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -118,31 +117,34 @@ def _means(rows: list[dict[str, float]]) -> dict[str, float]:
     return pd.DataFrame(rows).mean().to_dict()
 
 
-def declines(rows: pd.DataFrame, value: str, null: str) -> tuple[pd.Series, list[pd.Series]]:
-    """How much lower a score is where features are superposed, per seed (nan where a seed has no such contrast).
+def declines(rows: pd.DataFrame, copied: bool = False) -> dict[str, tuple[pd.Series, list[pd.Series]]]:
+    """How the `SIMILARITIES` change where features are superposed, per seed (nan where a seed has no such contrast).
 
     The mean over sparsities at which a width stores more features than dimensions, minus that over its others, averaged
     over widths.
 
     Args:
-        rows: of `alignment`; value, null: columns of the score and of what random dictionaries score.
+        rows: of `alignment`.
+        copied: read cka, procrustes and rsa of the hidden layer and its reconstruction, as the source does.
     Returns:
-        The difference; and its nulls: that of random dictionaries, and that of the model with a dimension for every
-        feature, at the same sparsities.
+        Of each score the difference, and its nulls: that of random dictionaries, and that of the model with a dimension
+        for every feature, at the same sparsities.
     """
-    single = rows[rows.n_features <= rows.n_hidden].set_index(["seed", "sparsity"])[value]
-    wide = rows[rows.n_features > rows.n_hidden].assign(superposed=lambda t: t.n_stored > t.n_hidden)
-    wide["single"] = single.loc[list(zip(wide.seed, wide.sparsity, strict=True))].to_numpy()
-    means = wide.groupby(["seed", "n_features", "superposed"])[[value, null, "single"]].mean().unstack("superposed")
-    if not {True, False} <= set(means.columns.get_level_values(1)):
-        means = means.reindex(columns=pd.MultiIndex.from_product([[value, null, "single"], [False, True]]))
-    own, chance, easy = (
-        (means[name][True] - means[name][False]).groupby("seed").mean() for name in (value, null, "single")
-    )
-    return own, [chance, easy]
+    prefix = "copy_" if copied else ""
+    return {name: _decline(rows, name if name == "recovery" else prefix + name) for name in SIMILARITIES}
+
+
+def _decline(rows: pd.DataFrame, value: str) -> tuple[pd.Series, list[pd.Series]]:
+    single = rows[rows.n_features <= rows.n_hidden].set_index(["seed", "sparsity"])[value].rename("single")
+    wide = rows[rows.n_features > rows.n_hidden].join(single, on=["seed", "sparsity"])
+    read = [value, f"null_{value}", "single"]
+    means = wide.groupby(["seed", "n_features", wide.n_stored > wide.n_hidden])[read].mean()
+    parts = [means[means.index.get_level_values(2) == superposed].droplevel(2) for superposed in (True, False)]
+    change = (parts[0] - parts[1]).groupby("seed").mean()  # nan where a width has but one kind
+    return change[value], [change[f"null_{value}"], change["single"]]
 
 
 def agreement(rows: pd.DataFrame) -> pd.DataFrame:
-    """MMCS of two coders of one model and of two random dictionaries, per seed, means over models in superposition."""
+    """MMCS of two coders of one model and of two random dictionaries, means over models in superposition, per seed."""
     superposed = rows[rows.n_stored > rows.n_hidden].dropna(subset=["agreement"])
-    return superposed.groupby("seed")[["agreement", "null_agreement"]].mean()
+    return superposed.groupby("seed")[["agreement", "null_agreement"]].mean().reindex(rows.seed.unique())

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from lib.metrics.frontier import at_matched, common_cost, matched_pair
+from lib.metrics.frontier import at_matched, common_cost
 from lib.metrics.statistics import Interval, t_interval
 
 NAMES = {
@@ -32,6 +32,11 @@ def interval(values: ArrayLike) -> Interval:
     return Interval(float(values.mean()), float("nan"), float("nan"))
 
 
+def shown(table: pd.DataFrame, digits: int = 2) -> pd.DataFrame:
+    """Numbers as text, a dash for what is not there."""
+    return table.map(lambda value: "–" if np.isnan(value) else f"{value:.{digits}f}")
+
+
 def sparsest(runs: pd.DataFrame, seeds: int, most: float = 0.05) -> pd.DataFrame:
     """Recovery of each rule's sparsest coder with fvu at most `most`, chosen without knowing the features.
 
@@ -46,7 +51,7 @@ def sparsest(runs: pd.DataFrame, seeds: int, most: float = 0.05) -> pd.DataFrame
 
 
 def above_chance(runs: pd.DataFrame, worlds: pd.DataFrame, names: Sequence[str], seeds: int) -> pd.DataFrame:
-    """`sparsest` of each world minus the random dictionary of its seed: rules by worlds, means; nan where a seed lacks."""
+    """`sparsest` minus the random dictionary of its seed: rules by worlds, means; nan where a seed has none."""
     chance = worlds.set_index(["world", "seed"]).null_recovery
     found = {world: sparsest(runs[runs.world == world], seeds).sub(chance[world], axis=1).mean(axis=1, skipna=False)
              for world in names}
@@ -60,32 +65,48 @@ def matched(runs: pd.DataFrame, worlds: pd.DataFrame, world: str) -> pd.DataFram
     return at_matched(own, "l0", common_cost(own, "l0", wanted), list(SCORES))
 
 
-def pair(runs: pd.DataFrame, worlds: pd.DataFrame, world: str, arms: tuple[str, str], by: str, value: str) -> pd.DataFrame:
-    """Two arms of one world, per seed, where both cost as much (`matched_pair`).
+def together(
+    runs: pd.DataFrame, worlds: pd.DataFrame, world: str, arms: Sequence[str], by: str, value: str = "recovery"
+) -> pd.DataFrame:
+    """Arms of one world where all cost as much, per seed: index seed, a column per arm; nan where they never do.
 
     Args:
-        by: "l0", at the world's own, or "fvu", at 0.2; either moved to what both reach.
+        by: "l0", at the world's own, or "fvu", at 0.2; either moved to what all reach.
     """
-    own = worlds[worlds.world == world].set_index("seed").true_l0
-    wanted = own.to_dict() if by == "l0" else dict.fromkeys(own.index, 0.2)
-    return matched_pair(runs[runs.world == world], *arms, by, value, wanted)
-
-
-def difference(
-    runs: pd.DataFrame, worlds: pd.DataFrame, world: str, arms: tuple[str, str], by: str, value: str = "recovery"
-) -> pd.Series:
-    """First arm minus second, per seed, as `pair` reads them."""
-    both = pair(runs, worlds, world, arms, by, value)
-    return both[arms[0]] - both[arms[1]]
-
-
-def together(runs: pd.DataFrame, worlds: pd.DataFrame, arms: Sequence[str], by: str, value: str) -> pd.DataFrame:
-    """`value` of several arms per seed, all at the one cost that `pair` would want, or the nearest that all reach.
-
-    Args:
-        runs: of one world.
-    """
-    own = worlds[worlds.world == runs.world.iloc[0]].set_index("seed").true_l0
-    wanted = own.to_dict() if by == "l0" else dict.fromkeys(own.index, 0.2)
-    own = runs[runs.arm.isin(arms)]
+    wanted = worlds[worlds.world == world].set_index("seed").true_l0.to_dict()
+    wanted = wanted if by == "l0" else dict.fromkeys(wanted, 0.2)
+    own = runs[(runs.world == world) & runs.arm.isin(arms)]
     return at_matched(own, by, common_cost(own, by, wanted), [value])[value].unstack("arm")[list(arms)]
+
+
+SITES = ("multi_input", "topk", "shuffled_input")
+"""TopK that reads two sites, one, and two of which the second is shuffled."""
+SPLITTING = (("absorption", "absorption", "l0"), ("absorption", "absorption", "fvu"),
+             ("latents per parent", "latents_per_parent", "l0"))
+ABLATION = {"transcoder": ("transcoder", "unablated_transcoder"), "autoencoder": ("stochastic", "unablated")}
+"""Coders with the ablation loss, and without."""
+
+
+def effects(runs: pd.DataFrame, worlds: pd.DataFrame) -> dict[str, dict[str, pd.Series]]:
+    """What the variants of SV-2 to SV-4 add over their controls, per seed: claim -> label -> differences."""
+    def less(world: str, arms: Sequence[str], by: str, value: str = "recovery") -> pd.Series:
+        table = together(runs, worlds, world, arms, by, value)
+        return table[arms[0]] - table[arms[1]]
+
+    sites = together(runs, worlds, "independent", SITES, "l0")
+    return {
+        "SV-2: signed latents": {
+            f"{label} features, matched {by}": less(world, ("abs_topk", "topk"), by)
+            for label, world in (("non-negative", "independent"), ("signed", "signed")) for by in ("l0", "fvu")},
+        "SV-3: second site": {"two sites - one": sites.multi_input - sites.topk,
+                              "two sites - shuffled": sites.multi_input - sites.shuffled_input},
+        "SV-4: stochastic ablation": {
+            f"{kind}: {label}, matched {by}": less("hierarchy", arms, by, value)
+            for kind, arms in ABLATION.items() for label, value, by in SPLITTING},
+    }
+
+
+def masks(runs: pd.DataFrame) -> pd.DataFrame:
+    """Coders with mask noise and with Bernoulli masks, each with whether it is in use (fvu below 0.5)."""
+    own = runs[(runs.world == "independent") & runs.arm.isin(("noise", "bernoulli"))]
+    return own.assign(in_use=own.fvu < 0.5)

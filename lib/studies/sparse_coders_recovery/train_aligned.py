@@ -48,7 +48,7 @@ class Aligned(Grid):
 class Alone(Grid):
     """Trained as published, one sample at a time."""
 
-    alone_samples: int = Field(ge=100, le=10000, description="samples of the batch-1 arm of SP-6 and SP-7 (theirs 10000)")
+    alone_samples: int = Field(ge=100, le=10000, description="samples of their batch-1 arm (theirs 10000)")
     alone_passes: int = Field(ge=0, le=10, description="passes over them, 0: not run (theirs 10)")
 
 
