@@ -83,7 +83,7 @@ def alignment(rows: pd.DataFrame, measures: Mapping[str, str]) -> Figure:
         ax.set(title=title, ylim=(-0.03, 1.05))
         ax.set_xticks(range(len(ticks)), [f"{s:g}" for s in ticks])
     key = {f"{n} features in {m}": colour for (n, m), colour in colours.items()}
-    style.corner_key(axes.flat[-1], 0.4, 0.4, 0.09, key | {"dotted: random dictionary": style.NULL})
+    style.corner_key(axes.flat[0], 0.03, 0.46, 0.09, key | {"dotted: random dictionary": style.NULL})
     fig.supxlabel("sparsity S of the toy model", fontsize=9.5)
     return fig
 

@@ -24,14 +24,14 @@ __all__ = ["RULES", "TOYS", "Params", "alignment_runs", "example", "gate_gradien
 RULES = ("relu", "p_anneal", "gated", "jumprelu", "stochastic", "topk", "batch_topk", "matryoshka", "abs_topk",
          "multi_input", "matching_pursuit")
 """The arms of the comparison on toy models."""
-AT_SCALE = ("relu", "p_anneal", "gated", "jumprelu", "topk", "batch_topk", "multi_input", "matching_pursuit")
+AT_SCALE = ("relu", "gated", "jumprelu", "topk", "multi_input", "matching_pursuit")
 """Those that are trained on the planted dictionary too."""
 CELLS = [("toy", arm) for arm in RULES] + [("planted", arm) for arm in AT_SCALE]
 CELLS += [("large toy", arm) for arm in ("relu", "topk")]
 CELLS += [(world, arm) for world in ("independent", "signed") for arm in ("topk", "abs_topk")]
 CELLS += [("independent", arm) for arm in ("noise", "bernoulli", "multi_input", "shuffled_input")]
-CELLS += [(world, arm) for world in ("hierarchy", "flat") for arm in ("unablated_transcoder", "transcoder")]
-CELLS += [("hierarchy", arm) for arm in ("unablated", "stochastic")]
+CELLS += [("hierarchy", arm) for arm in ("unablated_transcoder", "transcoder", "unablated", "stochastic")]
+CELLS += [("flat", "transcoder")]
 """Every world with every arm that is trained in it."""
 
 
