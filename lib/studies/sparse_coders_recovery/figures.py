@@ -13,6 +13,7 @@ from lib.figures import style
 from lib.metrics.statistics import Interval
 
 COLOURS = (style.BLUE, style.ORANGE, style.GREEN)
+ACTIVATIONS = {"relu": "ReLU", "shifted": "ReLU,\nshifted", "topk 5": "TopK,\nk = 5"}
 
 
 def frontiers(
@@ -42,7 +43,7 @@ def frontiers(
         ax.set_title(title, pad=3)
     _frontier_axes(axes, [x for ax in axes.flat for x in _reach(ax)])
     lines = {f"●— {name}": colour for name, colour in zip(names, COLOURS, strict=False)}
-    style.corner_key(axes.flat[0], 0.03, 0.62, 0.1, lines | {"grey: random dictionary": style.NULL})
+    style.corner_key(axes.flat[0], 0.03, 0.97, 0.1, lines | {"grey: random dictionary": style.NULL})
     fig.supylabel(label, fontsize=9.5)
     fig.supxlabel("active latents per sample / active features per sample", fontsize=9.5)
     return fig
@@ -89,10 +90,10 @@ def alignment(rows: pd.DataFrame, measures: Mapping[str, str]) -> Figure:
 
 
 def matched_scores(table: pd.DataFrame, null: Mapping[str, Sequence[float]], label: str) -> Figure:
-    """Arms from best to worst in each world at matched cost: every seed a dot, the mean a bar, the null grey.
+    """Arms from best to worst in each world: every seed a dot, the mean a bar, the null grey.
 
     Args:
-        table: index (world, arm, seed), one column; nan where the arm does not reach the cost.
+        table: index (world, arm, seed), one column; nan where the arm has no coder to show.
         null: world -> lowest and highest seed of the null.
         label: of the horizontal axis.
     """
@@ -106,7 +107,7 @@ def matched_scores(table: pd.DataFrame, null: Mapping[str, Sequence[float]], lab
             ax.plot(row, np.full(len(row), place), "o", color=colour, alpha=0.55, markeredgewidth=0)
             ax.plot(np.nanmean(row) if np.isfinite(row).any() else np.nan, place, "|", color=style.INK, markersize=13)
             if not np.isfinite(row).any():
-                ax.text(0.02, place, "does not reach this l0", color=style.NULL, fontsize=8, va="center")
+                ax.text(0.02, place, "no such coder", color=style.NULL, fontsize=8, va="center")
         ax.set(yticks=range(len(values)), yticklabels=values.index, xlim=(-0.04, 1.05), title=world, xlabel=label)
         ax.grid(axis="y")
     return fig
@@ -148,7 +149,7 @@ def published_arms(runs: pd.DataFrame, printed: Mapping[str, tuple[float, float]
         middle.plot(np.full(len(own), place), own.loss, "o", color=style.BLUE)
         middle.hlines(loss, place - 0.35, place + 0.35, **style.PUBLISHED)
     for ax in (left, middle):
-        ax.set_xticks(range(len(printed)), [name.replace(" ", "\n") for name in printed])
+        ax.set_xticks(range(len(printed)), [ACTIVATIONS.get(name, name) for name in printed])
         ax.set_xlim(-0.6, len(printed) - 0.4)
     left.set(ylim=(0, 1.04), ylabel="share of inactive latents")
     style.direct_label(left, -0.55, 0.12, "○ untrained  ● trained", style.BLUE).set_ha("left")

@@ -47,7 +47,7 @@ def test_matched_scores_rank_arms_and_name_those_that_do_not_reach(tables):
     table = pd.DataFrame({"recovery": [0.1, 0.3, 0.8, 0.6, np.nan, np.nan]}, index=index)
     [ax] = sparse_coders.matched_scores(table, {"toy": (0.0, 0.1)}, "recovered").axes
     assert [label.get_text() for label in ax.get_yticklabels()] == ["c", "a", "b"]
-    assert [t.get_text() for t in ax.texts] == ["does not reach this l0"]
+    assert [t.get_text() for t in ax.texts] == ["no such coder"]
     dots = [line.get_xdata() for line in ax.lines if line.get_marker() == "o"]
     assert list(dots[1]) == [0.1, 0.3] and list(dots[2]) == [0.8, 0.6]
 
@@ -63,7 +63,7 @@ def test_published_arms_show_before_after_and_the_printed_value():
     rows = [(a, s, 0.9, 0.5, 0.45) for a in ("relu", "topk 5", "topk 16") for s in range(2)]
     runs = pd.DataFrame(rows, columns=["activation", "seed", "loss", "inactive_before", "inactive"])
     left, middle, right = sparse_coders.published_arms(runs, {"relu": (0.98, 0.28), "topk 5": (1, 0.98)}, 256).axes
-    assert [t.get_text() for t in left.get_xticklabels()] == ["relu", "topk\n5"]
+    assert [t.get_text() for t in left.get_xticklabels()] == ["ReLU", "TopK,\nk = 5"]
     assert len(right.lines[1].get_xdata()) == 4
     assert any("published" in t for t in texts(left.figure))
 
