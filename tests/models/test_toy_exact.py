@@ -18,7 +18,8 @@ from lib.rng import generator
 @cache
 def phases(n_features: int, cells: int) -> tuple[np.ndarray, ...]:
     density, extra = torch.logspace(-2, 0, cells), torch.logspace(-1, 1, cells)
-    found = toy_exact.phase_grid(density, extra, n_features, 8, 800, generator(0, f"phase {n_features}"))
+    rng = generator(0, "superposition_phases", f"phase {n_features}")
+    found = toy_exact.phase_grid(density, extra, n_features, 8, 800, rng)
     at = extra.numpy()[None, :], density.numpy()[:, None], n_features
     return *(part.numpy() for part in found), theory.predicted_phase(*at), theory.phase_losses(*at)
 

@@ -71,11 +71,18 @@ def parts(record: Record) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=["word", "ours", "over its null, as claimed"])
 
 
-def one_seed_sweep(sparsities: Sequence[float], around: float = 0.85) -> list[float]:
-    """The sparsities of a small sweep: what SP-2 compares where a run has it, else the three nearest to `around`."""
+def neighbours(sparsities: Sequence[float], around: float = 0.85) -> tuple[float, float, float]:
+    """What SP-2 compares where a run has it; else the swept S nearest to `around`, between the swept ones beside it.
+
+    Where nothing was swept on a side, what a claim needs there stands in; its column is nan.
+    """
     if set(NEEDED["SP-2"]) <= set(sparsities):
-        return list(NEEDED["SP-2"])
-    return sorted(sorted(sparsities, key=lambda s: abs(s - around))[:3])
+        return NEEDED["SP-2"]
+    middle = min(sparsities, key=lambda s: abs(s - around))
+    below = above = [middle]
+    for some in (set().union(*NEEDED.values()), sparsities):
+        below, above = [s for s in some if s < middle] or below, [s for s in some if s > middle] or above
+    return max(below), middle, min(above)
 
 
 def slopes(rows: np.ndarray, axis: str = "log") -> np.ndarray:

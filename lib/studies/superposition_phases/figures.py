@@ -47,7 +47,8 @@ def loss_curves(
 def _label_at(ax: Axes, curve: pd.Series, x: float, text: str, colour: str) -> None:
     at = curve.index[np.abs(curve.index.to_numpy() - x).argmin()]
     below = "well" in text
-    style.direct_label(ax, at, curve[at] + (-0.004 if below else 0.004), text, colour, "below" if below else "above")
+    height, side = curve[at] + (-0.004 if below else 0.004), "below" if below else "above"
+    style.direct_label(ax, at, height, text, colour, side).set_ha("left" if at == curve.index[0] else "center")
 
 
 def peak_causes(
