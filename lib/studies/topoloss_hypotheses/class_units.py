@@ -11,7 +11,7 @@ from lib.activations.patching import contrast, patch_effects, top_sets
 from lib.activations.sites import Site, unit_activity
 from lib.metrics.selectivity import class_means
 from lib.metrics.topography import Sheet, mean_pairwise_distance, random_sets
-from lib.studies.topoloss_hypotheses.discs import NoMatch, matched_disc, share_reaching
+from lib.studies.topoloss_hypotheses.discs import NoMatch, matched_disc
 from lib.tensors import as_array
 
 
@@ -79,16 +79,16 @@ def disc_effects(
         n: scattered sets.
         rng, tries, n_discs: as in `matched_disc`.
     Returns:
-        Columns disc, scattered (mean), log_disc (log of the ratio, geometric mean of the scattered) and disc_reached
-        (share of scattered sets that reach the disc); one row per class, nan where no disc has scattered equals.
+        Columns disc, scattered (mean) and log_disc (log of the ratio, geometric mean of the scattered); one row per
+        class, nan where no disc has scattered equals.
     """
     rows = []
     for c, own_scores in enumerate(scores):
         try:
             found = matched_disc(own_scores, k, sheet, n, rng=rng, tries=tries, n_discs=n_discs)
         except NoMatch:
-            rows.append([np.nan] * 4)
+            rows.append([np.nan] * 3)
             continue
         own, *null = patch_effects(site, np.stack([found.disc, *found.scattered]), values, c)
-        rows.append([own, np.mean(null), np.log(own) - np.log(null).mean(), share_reaching(own, null)])
-    return pd.DataFrame(rows, columns=["disc", "scattered", "log_disc", "disc_reached"])
+        rows.append([own, np.mean(null), np.log(own) - np.log(null).mean()])
+    return pd.DataFrame(rows, columns=["disc", "scattered", "log_disc"])

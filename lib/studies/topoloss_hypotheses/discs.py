@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
-from lib.metrics.statistics import _draws
 from lib.metrics.topography import Sheet, disc, mean_pairwise_distance, random_sets
 from lib.rng import checked_generator
 from lib.tensors import as_array
@@ -34,12 +33,8 @@ class MatchedDisc(NamedTuple):
     """Places of each scattered set, ints [n, k]; none in the disc."""
     rank: int
     """How many discs with a higher mean score had too few equals."""
-    score: float
-    """Mean score of the disc, in standard deviations of the score over units."""
     gaps: np.ndarray
-    """Mean score of each scattered set less the disc's, in the same unit, [n]."""
-    spread: np.ndarray
-    """Mean pairwise distance of each scattered set, [n]."""
+    """Mean score of each scattered set less the disc's, in standard deviations of the score over units, [n]."""
 
 
 class NoMatch(ValueError):
@@ -75,21 +70,11 @@ def matched_disc(
         kept = np.flatnonzero((np.abs(gaps) <= tolerance) & (spreads >= spread))
         if len(kept) >= n:
             kept = kept[np.argsort(np.abs(gaps[kept]), kind="stable")][:n]
-            return MatchedDisc(own, sets[kept], rank, float(scores[own].mean()), gaps[kept], spreads[kept])
+            return MatchedDisc(own, sets[kept], rank, gaps[kept])
     raise NoMatch(
         f"matched_disc: none of {len(order)} discs of {k} places has {n} scattered sets within {tolerance} sd of its "
         "mean score; take a smaller k or a larger tolerance"
     )
-
-
-def share_reaching(observed: float, others: ArrayLike) -> float:
-    """Share of scattered sets whose effect reaches the disc's, #{others >= observed} / n: a description, no p-value.
-
-    Scattered equals are taken from the few units as selective as the disc's, so they share units among themselves and
-    not with the disc. The disc therefore ranks first by chance up to four times as often as one in n + 1. What holds is
-    decided over seeds, on log ratios.
-    """
-    return float((_draws(others, "share_reaching") >= observed).mean())
 
 
 def _equals(scores: np.ndarray, own: np.ndarray, noise: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -15,15 +15,14 @@ from lib.studies.topoloss_hypotheses.figures import Arms, arm_colours
 
 def dose_response(
     values: pd.DataFrame, arms: Arms, controls: Collection = (),
-    intervals: Mapping[tuple[str, object], Interval] | None = None, published: Mapping[str, Mapping] | None = None,
-    nulls: Mapping[str, float] | None = None, cols: int = 3,
+    intervals: Mapping[tuple[str, object], Interval] | None = None, nulls: Mapping[str, float] | None = None,
+    cols: int = 3,
 ) -> Figure:
     """Every outcome over the arms, a panel each: a dot per seed, a bar at their mean, its interval where given.
 
     Args:
         values: columns outcome, arm, seed, value; panels in the order outcomes appear.
         intervals: (outcome, arm) -> interval of the mean.
-        published: outcome -> arm -> printed value, dashed.
         nulls: outcome -> what it reads on nothing, a grey line.
         cols: panels in a row.
     """
@@ -33,8 +32,6 @@ def dose_response(
     for ax, name in zip(axes.flat, names, strict=False):
         own = values[values.outcome == name].dropna(subset="value")
         _strip(ax, own, arms, controls, {a: i for (o, a), i in (intervals or {}).items() if o == name})
-        printed = {a: v for a, v in (published or {}).get(name, {}).items() if a in arms}
-        ax.plot([list(arms).index(arm) for arm in printed], list(printed.values()), **style.PUBLISHED)
         if nulls and name in nulls:
             ax.axhline(nulls[name], color=style.NULL, linewidth=1, zorder=0)
         ax.set_title(name, fontsize=8.5)

@@ -193,26 +193,3 @@ def disc_or_scattered(effects: pd.DataFrame, arms: Arms) -> Figure:
     axes[0, 0].set_ylabel("|logit change|, disc")
     fig.supxlabel("|logit change|, scattered units as selective", fontsize=9.5)
     return fig
-
-
-def layerwise(
-    runs: pd.DataFrame, arms: Arms, controls: Collection = (), value: str = "l0", label: str = "l0"
-) -> Figure:
-    """`value` in every block: the arms side by side, each with its seeds, their range and a line through the means.
-
-    Args:
-        runs: columns arm, seed, block and `value`; the key is ordered as the arms are in the last block.
-    """
-    fig, ax = style.figure(aspect=0.5)
-    colours, dashes, lines = arm_colours(arms, controls), arm_dashes(arms, controls), {}
-    for place, (arm, name) in enumerate(arms.items()):
-        curves = runs[runs.arm == arm].pivot_table(index="block", columns="seed", values=value)
-        x, mean = curves.index + 0.11 * (place - (len(arms) - 1) / 2), curves.mean(axis=1)
-        ax.vlines(x, curves.min(axis=1), curves.max(axis=1), color=colours[arm], linewidth=1)
-        ax.plot(x, curves, "o", color=colours[arm], markersize=2.6, alpha=0.6, markeredgewidth=0)
-        ax.plot(x, mean, "_", color=colours[arm], markersize=9, markeredgewidth=2.4)
-        ax.plot(x, mean, color=colours[arm], linewidth=1.3, linestyle=dashes[arm])
-        lines[name] = (mean.iloc[-1], colours[arm], dashes[arm])
-    ax.set(xlabel="after block", ylabel=label, xticks=sorted(runs.block.unique()))
-    _key(ax, lines, "best")
-    return fig

@@ -18,8 +18,8 @@ def sheet_weights(model: nn.Module, layers: str, factor: Factor, n_scales: int =
         factor: of the loss.
         n_scales: scales from .1 to 10 at which its gradient is measured.
     Returns:
-        effective_rank, mean over layers; rms, over all weights; topo_loss, L; topo_grad, |∇L|; exponent of |∇L| in a
-        common scale of the weights at fixed directions (L does not depend on that scale, so Euler's theorem says -1).
+        effective_rank, mean over layers; rms, over all weights; topo_loss, L; exponent of |∇L| in a common scale of the
+        weights at fixed directions (L does not depend on that scale, so Euler's theorem says -1).
     """
     topo = TopoLoss(model, layers, factor)
     weights = [model.get_submodule(name).weight for name in topo.names]
@@ -30,7 +30,6 @@ def sheet_weights(model: nn.Module, layers: str, factor: Factor, n_scales: int =
         "effective_rank": float(np.mean([effective_rank(w) for w in flat])),
         "rms": float(np.sqrt(np.mean(np.concatenate([w.ravel() for w in flat]) ** 2))),
         "topo_loss": float(topo(model).detach()),
-        "topo_grad": float(_gradient_norm(topo, model, weights, 1.0)),
         "exponent": float(np.polyfit(np.log(scales), np.log(norms), 1)[0]),
     }
 

@@ -3,11 +3,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from lib.metrics.monosemanticity import monosemanticity
+from lib.metrics.monosemanticity import monosemanticity, monosemanticity_null
 from lib.metrics.selectivity import class_means, entropy_selectivity, selectivity_report
 
 PERMUTED = 20
-"""Permutations of the labels under which the published score is read."""
+"""Permutations of the labels under which the published score and monosemanticity are read."""
 
 
 def unit_scores(
@@ -22,9 +22,9 @@ def unit_scores(
         draws: permutations of the labels for the scores of codes.
         rng: source of the permutations.
     Returns:
-        Means over units: those of `selectivity_report` of the codes, monosemanticity, published, published_null and
-        unfloored (the published score without its floor). And unit by unit: units (unfloored), null_units (the same
-        under one permutation), [d] each.
+        Means over units: those of `selectivity_report` of the codes; monosemanticity with the labels as embeddings, and
+        monosemanticity_null; published and published_null. And unit by unit: units (the published score without its
+        floor), null_units (the same under one permutation), [d] each.
     Source: TopoSAE, H1.
     """
     permuted = [class_means(final, rng.permutation(labels)) for _ in range(PERMUTED)]
@@ -36,6 +36,6 @@ def unit_scores(
     return {name: float(value) for name, value in report.items()} | {
         "published": float(np.nanmean(entropy_selectivity(means, published=True))),
         "published_null": float(np.nanmean([entropy_selectivity(m, published=True) for m in permuted])),
-        "unfloored": float(np.nanmean(by_unit["units"])),
         "monosemanticity": float(np.nanmean(monosemanticity(codes, one_hot))),
+        "monosemanticity_null": float(monosemanticity_null(codes, one_hot, PERMUTED, rng).mean()),
     }, by_unit
