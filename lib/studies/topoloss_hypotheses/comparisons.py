@@ -9,11 +9,14 @@ from numpy.typing import ArrayLike
 
 from lib.metrics.frontier import read_off
 from lib.metrics.mixed_effects import mixed_effects
-from lib.metrics.statistics import Interval, hierarchical_bootstrap, holm, t_interval
+from lib.metrics.statistics import Interval, holm, t_interval
 from lib.press.ledger import Measured
-from lib.studies.topoloss_hypotheses.pooling import seed_test
+from lib.studies.topoloss_hypotheses.pooling import MeanTest, seed_test
 
 PLAIN, TOPO, PERMUTED, EARLIER = "α = 0", "α = 1", "permuted sheet", "earlier checkpoint"
+FAMILY = {"TL-1 selectivity": "h1_entropy", "TL-2 latents": "peak", "TL-3 l0": "l0", "TL-4 patching": "log_matched",
+          "TL-5 distance": "distance", "TL-9 points": "points", "TL-10 d95": "d95"}
+"""The outcome of each claim that compares α = 1 with 0."""
 EXPLAINED = {"l0_80": 0.8, "l0": 0.9, "l0_95": 0.95}
 """Explained variance at which l0 is read off a sweep."""
 RELATIVE = {"rms", "effective_rank", "d95", "class_d95", "participation", "published_l0", "h1_published", "h1_entropy",
@@ -21,7 +24,8 @@ RELATIVE = {"rms", "effective_rank", "d95", "class_d95", "participation", "publi
             "published_distance"}
 """What is compared as a share of its value at the base; everything else by difference."""
 OF_CLASSES = ["log_sufficiency", "log_matched", "log_specificity", "log_published", "published_ratio", "distance",
-              "chance", "published_distance"]
+              "chance", "closer", "published_distance"]
+"""Read as means over classes; closer is the share of classes whose units lie closer than random ones at p < .05."""
 
 
 class Models:
@@ -33,16 +37,18 @@ class Models:
     """
 
     def __init__(self, runs: Mapping[str, pd.DataFrame], fixed_k: int) -> None:
-        key, coders = ["arm", "seed"], runs["coders"].assign(fve=1 - runs["coders"].fvu, log_l0=np.log(runs["coders"].l0))
-        classes = runs["classes"].assign(log_published=np.log(runs["classes"].published_ratio)).groupby(key)
+        key, coders, classes = ["arm", "seed"], runs["coders"], runs["classes"]
+        coders = coders.assign(fve=1 - coders.fvu, log_l0=np.log(coders.l0))
+        classes = classes.assign(log_published=np.log(classes.published_ratio), closer=classes.p_closer < 0.05)
+        classes = classes.groupby(key)
         table = runs["scalars"].set_index(key).assign(points=100 * runs["scalars"].accuracy.to_numpy())
         table = table.join(classes[OF_CLASSES].mean(skipna=False)).join(classes[["log_disc"]].mean())
-        wanted = {name: ("log_l0", fve) for name, fve in EXPLAINED.items()} | {
-            name: (name, 0.9) for name in ("peak", "peak_null")}
+        wanted = {name: ("log_l0", fve) for name, fve in EXPLAINED.items()}
+        wanted |= {name: (name, 0.9) for name in ("peak", "peak_null")}
         for name, (column, fve) in wanted.items():
-            sweeps = coders.groupby([*key, "coder_seed"])[["fvu", column]]
-            read = sweeps.apply(lambda sweep: read_off(sweep, "fvu", round(1 - fve, 6), column))
-            own = read.groupby(key).mean(skipna=False)
+            sweeps = coders.groupby([*key, "coder_seed"])
+            read = {place: read_off(sweep, "fvu", round(1 - fve, 6), column) for place, sweep in sweeps}
+            own = pd.Series(read).rename_axis([*key, "coder_seed"]).groupby(key).mean(skipna=False)
             table[name] = np.exp(own) if column == "log_l0" else own
         self.table = table.join(coders[coders.k == fixed_k].groupby(key)[["fve", "dead", "ce"]].mean())
         self.arms = list(dict.fromkeys(self.table.index.get_level_values("arm")))
@@ -72,8 +78,8 @@ class Models:
 
     def contrasts(self, outcomes: Mapping[str, str], arms: Sequence[str] = (TOPO, PERMUTED, EARLIER)) -> pd.DataFrame:
         """What arms change, with intervals, as text: a row per outcome (label -> what), a column per arm."""
-        rows = {label: {arm: told(self.interval(what, arm)) for arm in arms} for label, what in outcomes.items()}
-        return pd.DataFrame(rows).T.rename_axis("change from α = 0")
+        rows = [[told(self.interval(what, arm)) for arm in arms] for what in outcomes.values()]
+        return pd.DataFrame(rows, list(outcomes), list(arms))
 
     def family(self, outcomes: Mapping[str, str]) -> pd.DataFrame:
         """α = 1 against 0 as one family of tests over seeds: label -> what; columns of `MeanTest` and holm."""
@@ -81,9 +87,9 @@ class Models:
         for label, what in outcomes.items():
             pair = self.per_seed(what, PLAIN).align(self.per_seed(what, TOPO), join="inner")
             if len(pair[0]) > 1 and np.isfinite(pair).all() and np.ptp(pair[1] - pair[0]) > 0:
-                tests[label] = seed_test(*pair)._asdict()
-        table = pd.DataFrame(tests).T.astype(float)
-        return table.assign(holm=holm(table.p_value)) if len(table) else table
+                tests[label] = seed_test(*pair)
+        table = pd.DataFrame.from_dict(tests, "index", columns=MeanTest._fields).astype(float)
+        return table.assign(holm=holm(table.p_value) if len(table) else ())
 
 
 def over_seeds(values: ArrayLike) -> Interval:
@@ -98,10 +104,10 @@ def told(interval: Interval) -> str:
 
 
 def moves(interval: Interval) -> str:
-    """In prose, what a change does."""
+    """In prose, what a change does; one word where its interval lies off 0."""
     if np.isnan(interval.estimate):
         return "is not compared here"
-    return "falls" if interval.below(0) else "rises" if interval.above(0) else "does not move beyond its interval"
+    return "falls" if interval.below(0) else "rises" if interval.above(0) else "shows no change"
 
 
 def untested(*parts: Measured, needs: str = "topo_weight 0 and 1, with controls") -> str:
@@ -111,25 +117,17 @@ def untested(*parts: Measured, needs: str = "topo_weight 0 and 1, with controls"
         return f"needs {needs}"
     if any(values.ndim and len(values) < 2 for values in read):
         return "needs two seeds"
-    return "" if all(np.isfinite(values).all() for values in read) else (
-        f"needs {needs}, and coders of every model that reach this share of the variance")
+    if all(np.isfinite(values).all() for values in read):
+        return ""
+    return f"needs {needs}, and coders of every model that reach this share of the variance"
 
 
-def confirmed(classes: pd.DataFrame, what: str, rng: np.random.Generator) -> pd.Series:
-    """α = 1 against 0 once more over seeds and classes, as text: bootstrap (seeds, then classes) and a mixed model.
-
-    The model has crossed random intercepts for seeds and classes, and one for each pair of seed and arm.
-    """
+def mixed_model(classes: pd.DataFrame, what: str) -> str:
+    """α = 1 against 0 of every class, told; crossed random intercepts for seeds, classes and pairs of seed and arm."""
     both = classes[classes.arm.isin([PLAIN, TOPO])].assign(topo=lambda table: table.arm.eq(TOPO) * 1.0)
-    found = dict.fromkeys(("bootstrap, seeds > classes", "mixed model"), "")
     if both.arm.nunique() < 2 or both.seed.nunique() < 2:
-        return pd.Series(found)
-    wide = both.pivot(index=["seed", "class"], columns="arm", values=what)
-    seeds = wide.index.get_level_values("seed")
-    found["bootstrap, seeds > classes"] = told(hierarchical_bootstrap(wide[TOPO] - wide[PLAIN], seeds, rng=rng))
+        return ""
     try:
-        fitted = mixed_effects(both, f"{what} ~ topo", ["seed", "class", "seed:topo"])
-        found["mixed model"] = told(fitted.interval("topo"))
+        return told(mixed_effects(both, f"{what} ~ topo", ["seed", "class", "seed:topo"]).interval("topo"))
     except ValueError:  # too few seeds for three components
-        found["mixed model"] = "did not converge"
-    return pd.Series(found)
+        return "did not converge"

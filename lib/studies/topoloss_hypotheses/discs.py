@@ -4,12 +4,10 @@ Matching, for one class with a score per unit (its contrast on the selection spl
 
 1. Each place is the centre of one disc, the k places nearest to it. Discs are tried from the highest mean score down.
 2. A scattered set takes one unit from outside the disc for each unit in it, at the least total difference of scores
-   (an assignment). Many sets come of adding noise to the differences, from a little to `jitter` standard deviations.
+   (an assignment). Many sets come of adding noise to the differences, of up to one standard deviation.
 3. Kept are sets whose mean score is within `tolerance` standard deviations of the disc's and whose mean pairwise
-   distance is at least the median of random sets. The first disc with `n` different such sets is taken, its sets
-   those nearest in mean score.
-
-The best disc may have no equals elsewhere; then a less selective one is compared, on equal terms. `rank` says which.
+   distance is at least the median of random sets. The first disc with `n` different such sets is taken (`rank` says
+   which), its sets those nearest in mean score.
 """
 from __future__ import annotations
 
@@ -43,20 +41,15 @@ class NoMatch(ValueError):
 
 def matched_disc(
     scores: ArrayLike, k: int, sheet: Sheet, n: int = 20, *, rng: np.random.Generator, tolerance: float = 0.1,
-    jitter: float = 1.0, tries: int = 200, n_discs: int | None = None,
+    tries: int = 200, n_discs: int | None = None,
 ) -> MatchedDisc:
     """The most selective disc of k places that has n scattered sets as selective, and those sets.
 
     Args:
         scores: selectivity of the unit at each place for one class, [h w].
-        k: units in the disc; at most half the sheet.
-        sheet: (h, w).
-        n: scattered sets.
-        rng: source of the sets.
+        k: units in the disc, at most half the sheet (h, w); n: scattered sets, drawn from rng.
         tolerance: largest difference of mean scores, in standard deviations of the scores over units.
-        jitter: largest noise on the differences in the assignment, in the same unit.
-        tries: assignments per disc.
-        n_discs: discs tried, all by default.
+        tries: assignments per disc; n_discs: discs tried, all by default.
     Raises:
         NoMatch: no disc tried has n scattered sets; the message says what to loosen.
     """
@@ -65,7 +58,7 @@ def matched_disc(
     discs = disc(np.arange(len(scores)), k, sheet)  # [h w, k]
     order = np.argsort(-scores[discs].mean(1), kind="stable")[:n_discs]
     for rank, own in enumerate(discs[order]):
-        sets = _equals(scores, own, np.linspace(0, jitter, tries), rng)
+        sets = _equals(scores, own, np.linspace(0, 1, tries), rng)
         gaps, spreads = scores[sets].mean(1) - scores[own].mean(), mean_pairwise_distance(sets, sheet)
         kept = np.flatnonzero((np.abs(gaps) <= tolerance) & (spreads >= spread))
         if len(kept) >= n:

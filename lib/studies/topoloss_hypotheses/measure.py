@@ -116,9 +116,8 @@ def measured(params: Measuring, arm: Arm, seed: int, is_main: bool = True) -> di
         found["coders"], published = _coders(params, readings(model, parts.coder.images, at, params.image_size), seen,
                                              scored.labels, at, site, seed)
         final, codes = (a.double().cpu().numpy() for a in (seen["last"], seen["codes"].relu()))
-        h1, by_unit = unit_scores(final, codes, scored.labels, params.null_draws, rng=rng)
+        h1 = unit_scores(final, codes, scored.labels, params.null_draws, rng=rng)
         scalars |= published | {f"h1_{name}": value for name, value in h1.items()}
-        maps |= {f"h1_{name}": values for name, values in by_unit.items()}
     scalars["d95_null"] = spectrum.principal_dimension(spectrum.unrelated(seen[at.site].cpu().numpy(), rng))
     lie = {"stream": maps["contrast"]}
     if hasattr(model, "blocks"):

@@ -11,8 +11,6 @@ from scipy import stats
 
 from lib.metrics.statistics import holm, paired_dz, paired_permutation_test, sample
 
-NOT_PRINTED = "not printed"
-
 
 class MeanTest(NamedTuple):
     """A paired test of b against a with the seed as the unit."""
@@ -64,28 +62,32 @@ def printed_tests(prints: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     Args:
         prints: of the claims, by id.
     Returns:
-        Columns effect, p, unit (all as printed), p_again (from the printed effect with that unit), p_seeds (nan where
-        no value per seed is printed) and holm, which counts as 1 in the family what is not printed and so is never too
-        small.
+        As printed: effect, p and unit. p, again: from the printed effect with that unit. p, seed as unit: nan where no
+        value per seed is printed. Holm counts those as 1 in the family, and so is never too small.
     """
     h2, h3, near, own = (prints[id] for id in ("TL-3", "TL-4", "TL-5", "TL-2"))
-    n, (d_mid, d_topo) = int(h3["items"]), h3["d at 0.1 and at 1"]
-    rises = own["rise of the mean in its own file, by seed"]
+    n, (d_mid, d_topo), d = int(h3["items"]), h3["d at 0.1 and at 1"], h2["d of l0"]
+    rises, pairs = own["rise of the mean in its own file, by seed"], f"{n} pairs of class and seed"
     ratios = [h3[f"ratio by seed at topo_weight {a}"] for a in (0, 1)]
-    p3, pairs = h3["p at 0.1 and at 1"], f"{n} pairs of class and seed"
     rows = {
-        "H2, l0 at 1": [f"d = {h2['d of l0']:g}", f"{h2['p of l0']:g}", "3 seeds, paired", p_of_d(h2["d of l0"], 3),
-                        p_of_d(h2["d of l0"], 3)],
-        "H3, ratio at 0.1": [f"d = {d_mid:g}", p3, pairs, p_of_d(d_mid, n), np.nan],
-        "H3, ratio at 1": [f"d = {d_topo:g}", p3, pairs, p_of_d(d_topo, n), seed_test(*ratios).p_value],
-        "EXP_012b, latents at 1": [own["result"], NOT_PRINTED, "share above .5", np.nan,
-                                   seed_test(np.zeros(len(rises)), rises).p_value],
+        "H2, l0 at 1": [f"d = {d:g}", f"{h2['p of l0']:g}", "3 seeds", p_of_d(d, 3), p_of_d(d, 3)],
+        "H3, ratio at 0.1": [f"d = {d_mid:g}", h3["p at 0.1 and at 1"], pairs, p_of_d(d_mid, n), np.nan],
+        "H3, ratio at 1": [f"d = {d_topo:g}", h3["p at 0.1 and at 1"], pairs, p_of_d(d_topo, n),
+                           seed_test(*ratios).p_value],
+        "EXP_012b, latents at 1": [own["result"], "", "", np.nan, seed_test(np.zeros(len(rises)), rises).p_value],
         "EXP_019, distance at 1": [f"d = {near['d']:g}", f"{near['p']:g}", f"{n} class sets a side",
                                    p_of_d(near["d"], n, paired=False), np.nan],
     }
-    table = pd.DataFrame.from_dict(rows, "index", columns=["effect", "p", "unit", "p_again", "p_seeds"])
-    adjusted = holm(table.p_seeds.fillna(1))
-    return table.assign(holm=np.where(table.p_seeds.isna(), np.nan, adjusted))
+    columns = ["effect", "p, as printed", "its unit", "p, again", "p, seed as unit"]
+    table = pd.DataFrame.from_dict(rows, "index", columns=columns).rename_axis("printed test")
+    seeds = table["p, seed as unit"]
+    return table.assign(Holm=np.where(seeds.isna(), np.nan, holm(seeds.fillna(1))))
+
+
+def shown(tests: pd.DataFrame) -> pd.DataFrame:
+    """`printed_tests` for a page: two digits, and where there is none, that it is not printed."""
+    told = tests.map(lambda x: f"{x:.2g}" if isinstance(x, float) else x)
+    return told.replace(["", "nan"], "not printed")
 
 
 def _per_seed(a: ArrayLike, b: ArrayLike, log: bool) -> tuple[np.ndarray, np.ndarray]:

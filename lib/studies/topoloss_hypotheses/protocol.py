@@ -5,8 +5,6 @@ arms and seeds. Comparisons and conclusions belong to the chapter.
 """
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from pydantic import Field, ValidationInfo, field_validator
@@ -74,16 +72,17 @@ def runs(params: Params) -> dict[str, pd.DataFrame]:
     Returns:
         scalars: one row per model; coders: one per coder; classes: one per class; history: one per logged step of
         training; all with columns arm, seed. maps: one row per model, columns contrast and means (of the residual
-        stream) and pressed and pressed_means (of the pressed layer) [classes, d], h1_units and h1_null_units [d].
+        stream) and pressed and pressed_means (of the pressed layer) [classes, d].
     """
     splits(params)  # without its data nothing starts
     main = [(arm, seed) for arm in arms(params) for seed in params.model_seeds()]
     todo = main + [(arm, seed) for arm in other_arms(params) for seed in params.model_seeds(params.other_seeds)]
     jobs = 1 if params.profile == "smoke" else None
-    collect(train_one, [_config(params, arm, seed) for arm, seed in todo if not arm.earlier], jobs, "models")
+    configs = [{"params": params, "arm": arm, "seed": seed} for arm, seed in todo if not arm.earlier]
+    collect(train_one, configs, jobs, "models")
     judged = {(arm, seed): _same_as(params, arm, seed) for arm, seed in todo}
     once = dict.fromkeys((arm, seed) for (_, seed), arm in judged.items())
-    configs = [_config(params, arm, seed) | {"is_main": (arm, seed) in main} for arm, seed in once]
+    configs = [{"params": params, "arm": arm, "seed": seed, "is_main": (arm, seed) in main} for arm, seed in once]
     done = collect(measured, configs, jobs, "measurements")
     rows = dict(zip(once, done.itertuples(), strict=True))
     found: dict[str, pd.DataFrame] = {}
@@ -95,10 +94,6 @@ def runs(params: Params) -> dict[str, pd.DataFrame]:
             tables.append(table.assign(arm=arm.name, seed=seed))
         found[kind] = pd.concat(tables, ignore_index=True)
     return found
-
-
-def _config(params: Params, arm: Arm, seed: int) -> dict[str, Any]:
-    return {"params": params, "arm": arm, "seed": seed}
 
 
 def _same_as(params: Params, arm: Arm, seed: int) -> Arm:
