@@ -66,11 +66,11 @@ def printed_tests(prints: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
         value per seed is printed. Holm counts those as 1 in the family, and so is never too small.
     """
     h2, h3, near, own = (prints[id] for id in ("TL-3", "TL-4", "TL-5", "TL-2"))
-    n, (d_mid, d_topo), d = int(h3["items"]), h3["d at 0.1 and at 1"], h2["d of l0"]
+    n, (d_mid, d_topo), d, seeds = int(h3["items"]), h3["d at 0.1 and at 1"], h2["d of l0"], h2["seeds"]
     rises, pairs = own["rise of the mean in its own file, by seed"], f"{n} pairs of class and seed"
     ratios = [h3[f"ratio by seed at topo_weight {a}"] for a in (0, 1)]
     rows = {
-        "H2, l0 at 1": [f"d = {d:g}", f"{h2['p of l0']:g}", "3 seeds", p_of_d(d, 3), p_of_d(d, 3)],
+        "H2, l0 at 1": [f"d = {d:g}", f"{h2['p of l0']:g}", f"{seeds:g} seeds", *[p_of_d(d, int(seeds))] * 2],
         "H3, ratio at 0.1": [f"d = {d_mid:g}", h3["p at 0.1 and at 1"], pairs, p_of_d(d_mid, n), np.nan],
         "H3, ratio at 1": [f"d = {d_topo:g}", h3["p at 0.1 and at 1"], pairs, p_of_d(d_topo, n),
                            seed_test(*ratios).p_value],
@@ -80,8 +80,8 @@ def printed_tests(prints: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     }
     columns = ["effect", "p, as printed", "its unit", "p, again", "p, seed as unit"]
     table = pd.DataFrame.from_dict(rows, "index", columns=columns).rename_axis("printed test")
-    seeds = table["p, seed as unit"]
-    return table.assign(Holm=np.where(seeds.isna(), np.nan, holm(seeds.fillna(1))))
+    own = table["p, seed as unit"]
+    return table.assign(Holm=np.where(own.isna(), np.nan, holm(own.fillna(1))))
 
 
 def shown(tests: pd.DataFrame) -> pd.DataFrame:
