@@ -201,8 +201,8 @@ def test_dropping_zero_rows_is_exact(monkeypatch, dtype, within):
 
 
 def test_options_are_refused():
-    for wrong in ({"gate": "deep"}, {"mask": "gaussian"}, {"steps": 0}, {"p_from": 1.0}, {"p_to": 0.0}, {"p_final": -1.0},
-                  {"warmup_steps": 2.5}, {"attack_steps": -1}, {"attack_size": -0.1}, {"importance": -1.0},
-                  {"divergence": "l1"}, {"recon": 0.0, "layerwise": 0.0, "importance": 0.0}):
+    for wrong in ({"gate": "deep"}, {"mask": "gaussian"}, {"steps": 0}, {"p_from": 1.0}, {"p_to": 0.0},
+                  {"p_final": -1.0}, {"warmup_steps": 2.5}, {"attack_steps": -1}, {"attack_size": -0.1},
+                  {"importance": -1.0}, {"divergence": "l1"}, {"recon": 0.0, "layerwise": 0.0, "importance": 0.0}):
         with pytest.raises(ValueError):
             SPDConfig(n_components=3, **wrong)
