@@ -8,14 +8,13 @@ import numpy as np
 import pandas as pd
 
 from lib.metrics.statistics import Interval
-from lib.press.claims import Claim, Printed
-from lib.press.verdicts import Measured, student
+from lib.press.ledger import Claim, Measured
 from lib.studies.spd_causal_graphs.predictors import STEPS
 
 
 def interval(values: Any) -> Interval:
     """Student's interval of one value per network; nan where a network has none."""
-    return student(np.asarray(values, dtype=float))
+    return Measured(np.asarray(values, dtype=float)).estimate()
 
 
 def per_network(values: pd.Series, of: Any = np.nanmean) -> np.ndarray:
@@ -55,12 +54,9 @@ def beside_printed(
         for place, part in enumerate(claims[claim].parts[:places]):
             means = {name: f"{np.mean(parts[claim][place].values):.2f}" if parts else "not run"
                      for name, parts in columns.items()}
-            rows[f"{part.name} ({claim})"] = {**means, "printed": _said(part.printed)}
+            said = part.printed and " to ".join(f"{end:g}" for end in dict.fromkeys(part.printed.ends))
+            rows[f"{part.name} ({claim})"] = {**means, "printed": said or "not printed"}
     return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def _said(printed: Printed | None) -> str:
-    return " to ".join(f"{end:g}" for end in dict.fromkeys(printed.ends)) if printed else "not printed"
 
 
 def hubs(keeps: Sequence[np.ndarray], rng: np.random.Generator, draws: int = 200) -> tuple[np.ndarray, np.ndarray]:
