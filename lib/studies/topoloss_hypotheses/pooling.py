@@ -56,32 +56,51 @@ def sign_flip_p(a: ArrayLike, b: ArrayLike, log: bool = False) -> float:
     return paired_permutation_test(b, a, 2**16, rng=np.random.default_rng(0)).p_value  # exact, so nothing is drawn
 
 
+def within_arms(x: ArrayLike, y: ArrayLike) -> float:
+    """Two-sided p of the correlation of x and y, [arms, seeds], that the arms' own means do not make."""
+    x, y = (a - np.mean(a, axis=1, keepdims=True) for a in (np.asarray(x), np.asarray(y)))
+    return p_of_r2(float((x * y).sum() ** 2 / ((x**2).sum() * (y**2).sum())), x.size - len(x) - 1)
+
+
+def p_of_r2(r2: float, df: int) -> float:
+    """Two-sided p of a straight line from its share of explained variance."""
+    return float(2 * stats.t.sf(np.sqrt(r2 * df / (1 - r2)), df))
+
+
 def printed_tests(prints: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """Every test the source prints, with its own unit and with the seed as the unit.
 
     Args:
         prints: of the claims, by id.
     Returns:
-        As printed: effect, p and unit. p, again: from the printed effect with that unit. p, seed as unit: nan where no
-        value per seed is printed. Holm counts those as 1 in the family, and so is never too small.
+        As printed: effect, p and unit. p, again: from the printed effect with that unit. p, seed as unit: paired, of the
+        values per seed in the source's files; of EXP_010, whose nine models are of three arms, within the arms. Holm:
+        of those.
     """
     h2, h3, near, own = (prints[id] for id in ("TL-3", "TL-4", "TL-5", "TL-2"))
-    n, (d_mid, d_topo), d, seeds = int(h3["items"]), h3["d at 0.1 and at 1"], h2["d of l0"], h2["seeds"]
+    n, (d_mid, d_topo), d, seeds = int(h3["items"]), h3["d at 0.1 and at 1"], h2["d of l0"], int(h2["seeds"])
+    l0, accuracy, ratio = ([source[f"{what} by seed at topo_weight {a}"] for a in ("0", "0.1", "1")]
+                           for source, what in ((h2, "l0"), (h2, "accuracy"), (h3, "ratio")))
+    apart = [near[f"distance by seed at topo_weight {a}"] for a in ("0", "1")]
     rises, pairs = own["rise of the mean in its own file, by seed"], f"{n} pairs of class and seed"
-    ratios = [h3[f"ratio by seed at topo_weight {a}"] for a in (0, 1)]
+    models, r2 = 3 * seeds, h2["R2 of l0 on accuracy"]
     rows = {
-        "H2, l0 at 1": [f"d = {d:g}", f"{h2['p of l0']:g}", f"{seeds:g} seeds", *[p_of_d(d, int(seeds))] * 2],
-        "H3, ratio at 0.1": [f"d = {d_mid:g}", h3["p at 0.1 and at 1"], pairs, p_of_d(d_mid, n), np.nan],
-        "H3, ratio at 1": [f"d = {d_topo:g}", h3["p at 0.1 and at 1"], pairs, p_of_d(d_topo, n),
-                           seed_test(*ratios).p_value],
-        "EXP_012b, latents at 1": [own["result"], "", "", np.nan, seed_test(np.zeros(len(rises)), rises).p_value],
+        "H2, l0 at 1": [f"d = {d:g}", f"{h2['p of l0']:g}", f"{seeds} seeds", p_of_d(d, seeds), _p(l0[0], l0[2])],
+        "H3, ratio at 0.1": [f"d = {d_mid:g}", h3["p at 0.1 and at 1"], pairs, p_of_d(d_mid, n), _p(*ratio[:2])],
+        "H3, ratio at 1": [f"d = {d_topo:g}", h3["p at 0.1 and at 1"], pairs, p_of_d(d_topo, n), _p(ratio[0], ratio[2])],
+        "EXP_010, l0 on accuracy": [f"R2 = {r2:g}", f"{h2['p of that R2']:g}", f"{models} models",
+                                    p_of_r2(r2, models - 2), within_arms(accuracy, l0)],
+        "EXP_012b, latents at 1": [own["result"], "", "", np.nan, _p(np.zeros(len(rises)), rises)],
         "EXP_019, distance at 1": [f"d = {near['d']:g}", f"{near['p']:g}", f"{n} class sets a side",
-                                   p_of_d(near["d"], n, paired=False), np.nan],
+                                   p_of_d(near["d"], n, paired=False), _p(*apart)],
     }
     columns = ["effect", "p, as printed", "its unit", "p, again", "p, seed as unit"]
     table = pd.DataFrame.from_dict(rows, "index", columns=columns).rename_axis("printed test")
-    own = table["p, seed as unit"]
-    return table.assign(Holm=np.where(own.isna(), np.nan, holm(own.fillna(1))))
+    return table.assign(Holm=holm(table["p, seed as unit"]))
+
+
+def _p(a: ArrayLike, b: ArrayLike) -> float:
+    return seed_test(a, b).p_value
 
 
 def shown(tests: pd.DataFrame) -> pd.DataFrame:

@@ -39,17 +39,29 @@ def test_an_effect_and_its_unit_give_the_p_of_scipys_test():
 def test_each_printed_test_is_what_its_effect_says_and_the_family_is_corrected():
     found = pooling.printed_tests({id: claim.prints for id, claim in of_study("topoloss_hypotheses").items()})
     again, seeds, holm = (found[name] for name in ("p, again", "p, seed as unit", "Holm"))
-    assert again["H2, l0 at 1"] == seeds["H2, l0 at 1"] == pytest.approx(0.007, abs=6e-4)  # printed .007
+    assert again["H2, l0 at 1"] == pytest.approx(0.007, abs=6e-4) == seeds["H2, l0 at 1"]  # printed .007
     assert again["EXP_019, distance at 1"] == pytest.approx(0.0005, abs=6e-5)  # printed .0005: 60 sets against 60
+    assert again["EXP_010, l0 on accuracy"] == pytest.approx(0.004, abs=5e-4)  # printed .004: nine models, two numbers
     assert (again[["H3, ratio at 0.1", "H3, ratio at 1"]] < 1e-4).all()  # printed "below .0001"
     assert seeds["H3, ratio at 1"] == pytest.approx(0.022, abs=5e-4)
+    assert seeds["EXP_010, l0 on accuracy"] > 0.5  # within the arms accuracy says nothing of l0
     rises = [0.269, 0.274, 0.242]
     assert seeds["EXP_012b, latents at 1"] == pytest.approx(stats.ttest_1samp(rises, 0).pvalue)
-    assert list(seeds.index[seeds.isna()]) == ["H3, ratio at 0.1", "EXP_019, distance at 1"]
-    known = [5 * seeds["EXP_012b, latents at 1"], 4 * seeds["H2, l0 at 1"], 3 * seeds["H3, ratio at 1"]]
-    assert sorted(holm.dropna()) == pytest.approx(known)
-    shown = pooling.shown(found)
-    assert shown.loc["EXP_019, distance at 1", "Holm"] == shown.loc["EXP_012b, latents at 1", "p, again"]
+    near = stats.ttest_rel([9.960, 9.860, 10.024], [10.452, 10.729, 10.616]).pvalue
+    assert seeds["EXP_019, distance at 1"] == pytest.approx(near)
+    assert holm["EXP_012b, latents at 1"] == pytest.approx(6 * seeds["EXP_012b, latents at 1"])
+    assert pooling.shown(found).loc["EXP_012b, latents at 1", "p, again"] == "not printed"
+
+
+def test_within_arms_takes_each_arms_mean_away():
+    x, noise = np.array([[1.0, 2, 3, 4], [11, 12, 13, 14]]), np.array([[1.0, -1, 1, -1], [-1, 1, -1, 1]])
+    y = x + noise + [[0.0], [50]]
+    u, v = (a - a.mean(1, keepdims=True) for a in (x, y))
+    fitted = np.linalg.lstsq(np.column_stack([x.ravel(), np.repeat(np.eye(2), 4, axis=0)]), y.ravel(), rcond=None)
+    sigma2 = fitted[1][0] / 5
+    t = fitted[0][0] / np.sqrt(sigma2 / (u**2).sum())  # the slope beside a level for each arm, 8 - 3 df
+    assert pooling.within_arms(x, y) == pytest.approx(2 * stats.t.sf(abs(t), 5))
+    assert pooling.p_of_r2(np.corrcoef(x[0], y[0])[0, 1] ** 2, 2) == pytest.approx(stats.pearsonr(x[0], y[0]).pvalue)
 
 
 def test_where_seeds_differ_pooling_finds_effects_that_are_not_there():
