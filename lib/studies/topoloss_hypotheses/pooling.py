@@ -73,9 +73,9 @@ def printed_tests(prints: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     Args:
         prints: of the claims, by id.
     Returns:
-        As printed: effect, p and unit. p, again: from the printed effect with that unit. p, seed as unit: paired, of the
-        values per seed in the source's files; of EXP_010, whose nine models are of three arms, within the arms. Holm:
-        of those.
+        As printed: effect, p and unit. p, again: from the printed effect with that unit. p, seed as unit: paired, of
+        the values per seed in the source's files; of EXP_010, whose nine models are of three arms, within the arms.
+        Holm: of those.
     """
     h2, h3, near, own = (prints[id] for id in ("TL-3", "TL-4", "TL-5", "TL-2"))
     n, (d_mid, d_topo), d, seeds = int(h3["items"]), h3["d at 0.1 and at 1"], h2["d of l0"], int(h2["seeds"])
@@ -87,7 +87,7 @@ def printed_tests(prints: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     rows = {
         "H2, l0 at 1": [f"d = {d:g}", f"{h2['p of l0']:g}", f"{seeds} seeds", p_of_d(d, seeds), _p(l0[0], l0[2])],
         "H3, ratio at 0.1": [f"d = {d_mid:g}", h3["p at 0.1 and at 1"], pairs, p_of_d(d_mid, n), _p(*ratio[:2])],
-        "H3, ratio at 1": [f"d = {d_topo:g}", h3["p at 0.1 and at 1"], pairs, p_of_d(d_topo, n), _p(ratio[0], ratio[2])],
+        "H3, ratio at 1": [f"d = {d_topo:g}", h3["p at 0.1 and at 1"], pairs, p_of_d(d_topo, n), _p(*ratio[::2])],
         "EXP_010, l0 on accuracy": [f"R2 = {r2:g}", f"{h2['p of that R2']:g}", f"{models} models",
                                     p_of_r2(r2, models - 2), within_arms(accuracy, l0)],
         "EXP_012b, latents at 1": [own["result"], "", "", np.nan, _p(np.zeros(len(rises)), rises)],
