@@ -106,7 +106,7 @@ def _trained_too_little(root: Path, slug: str) -> list[str]:
     if not (quick.is_file() and long.is_file()):
         return []
     once, more = params.read_yaml(quick), params.read_yaml(long)
-    lengths = [name for name in once if re.search(r"(^|_)(steps|epochs)$", name) and not name.startswith("published_")]
+    lengths = [name for name in once if re.fullmatch(r"(?!published_|recipe_).*(steps|epochs)", name)]
     return [f"{long.relative_to(root)}: {name} is {more.get(name)}, expected at least twice quick's {once[name]}"
             for name in lengths if more.get(name, 0) < 2 * once[name]]
 
