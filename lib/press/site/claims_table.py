@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from lib.press import claims, kept, ledger
 from lib.press.claims import Claim, Part
 from lib.press.ledger import Record, number
-from lib.press.pages import Page
+from lib.press.pages import DEFAULT_PROFILE, Page
 from lib.press.verdicts import UNTESTED
 
 NO_RUN = "no run yet"
@@ -18,7 +18,7 @@ GROUPS = {
     "survived": ("the effect is there, in the claimed size or another", ("reproduced", "in part")),
     "fell": ("nothing is there, the opposite is, or something else makes the number",
              ("artefact", "absent", "contradicted")),
-    "open": ("what was run cannot say, or says something else with more training", ("inconclusive", UNTESTED, NO_RUN)),
+    "open": ("what was run cannot say, or the longer profile says something else", ("inconclusive", UNTESTED, NO_RUN)),
 }
 ANSWERS = {"reproduced": "yes", "in part": "in part", "artefact": "no", "absent": "no", "contradicted": "no"}
 """What a verdict answers to a question; the other words answer nothing."""
@@ -61,8 +61,8 @@ def words(label: str) -> dict[str, str]:
 
 
 def moved(told: Mapping[str, str], label: str) -> dict[str, str]:
-    """Words that more training changes, by claim: judged under `label` as `told`, and otherwise in the kept `long`."""
-    long = {} if label == "long" else _standing("long")
+    """Words that the kept `long` changes, by claim; what was judged at `label`, the default profile, as `told`."""
+    long = _standing("long") if label == DEFAULT_PROFILE else {}
     return {id: long[id] for id, word in told.items() if id in long and word != NO_RUN
             and UNTESTED not in (word, long[id]) and word != long[id]}
 
@@ -75,7 +75,7 @@ def _standing(label: str) -> dict[str, str]:
 def summary(label: str) -> str:
     """What became of the claims, for the front page: survived, fell, open; questions apart; what chance would do."""
     known, told = claims.load(), words(label)
-    other = {id: f"{told[id]} here, {word} with more training" for id, word in moved(told, label).items()}
+    other = {id: f"{told[id]} here, {word} at *long*" for id, word in moved(told, label).items()}
     asked = {id: other.get(id, ANSWERS.get(word, word)) for id, word in told.items() if known[id].origin == "question"}
     stated = {id: other.get(id, word) for id, word in told.items() if id not in asked}
     lines = [_group(name, *GROUPS[name], stated) for name in GROUPS]
