@@ -10,10 +10,11 @@ from numpy.typing import ArrayLike
 from lib.metrics.frontier import read_off
 from lib.metrics.mixed_effects import mixed_effects
 from lib.metrics.statistics import Interval, holm, t_interval
-from lib.press.ledger import Measured
+from lib.press.ledger import Measured, Record
 from lib.studies.topoloss_hypotheses.pooling import MeanTest, seed_test
 
 PLAIN, TOPO, PERMUTED, EARLIER = "α = 0", "α = 1", "permuted sheet", "earlier checkpoint"
+STAYS = "shows no change that matters"
 FAMILY = {"TL-1 selectivity": "h1_entropy", "TL-2 latents": "peak", "TL-3 l0": "l0", "TL-4 patching": "log_matched",
           "TL-5 distance": "distance", "TL-9 points": "points", "TL-10 d95": "d95"}
 """The outcome of each claim that compares α = 1 with 0."""
@@ -103,11 +104,14 @@ def told(interval: Interval) -> str:
     return "" if np.isnan(interval.estimate) else "{:.3g} [{:.3g}, {:.3g}]".format(*interval)
 
 
-def moves(interval: Interval) -> str:
-    """In prose, what a change does; one word where its interval lies off 0."""
+def moves(changes: ArrayLike, margin: float = 0.0) -> str:
+    """In prose, what a change does; one word where its interval lies off 0, `STAYS` where its 90 % interval fits."""
+    interval = over_seeds(changes)
     if np.isnan(interval.estimate):
         return "is not compared here"
-    return "falls" if interval.below(0) else "rises" if interval.above(0) else "shows no change"
+    if interval.holds(0):
+        return STAYS if t_interval(changes, 0.9).inside(-margin, margin) else "is not settled"
+    return "falls" if interval.below(0) else "rises"
 
 
 def untested(*parts: Measured, needs: str = "topo_weight 0 and 1, with controls") -> str:
@@ -120,6 +124,12 @@ def untested(*parts: Measured, needs: str = "topo_weight 0 and 1, with controls"
     if all(np.isfinite(values).all() for values in read):
         return ""
     return f"needs {needs}, and coders of every model that reach this share of the variance"
+
+
+def lacking(records: Mapping[str, Record], *ids: str) -> str:
+    """What a run needs for those of these claims that it lacks weights, depths or seeds for, in one sentence."""
+    needs = [f"{id} {records[id].reason}" for id in ids if records[id].reason.startswith("needs ")]
+    return "; ".join(needs) or "This run has the weights and depths they need"
 
 
 def mixed_model(classes: pd.DataFrame, what: str) -> str:

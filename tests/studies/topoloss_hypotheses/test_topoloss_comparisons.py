@@ -5,7 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.metrics.statistics import Interval, t_interval
+from lib.metrics.statistics import t_interval
+from lib.press.ledger import Record
 from lib.rng import numpy_generator
 from lib.studies.topoloss_hypotheses import comparisons
 from lib.studies.topoloss_hypotheses.comparisons import PERMUTED, PLAIN, TOPO, Models
@@ -57,9 +58,18 @@ def test_what_a_run_lacks_is_said():
     assert "reach this share" in comparisons.untested(Models(runs(highest=9), 8).against("l0_95"))
 
 
-def test_a_change_is_told_by_its_interval():
-    told = [comparisons.moves(Interval(*ends)) for ends in ((-2, -3, -1), (2, 1, 3), (0, -1, 1), [np.nan] * 3)]
-    assert told == ["falls", "rises", "shows no change", "is not compared here"]
+def test_a_change_is_absent_only_where_its_90_per_cent_interval_is_inside_the_margin():
+    told = [comparisons.moves(changes) for changes in ([-3, -2, -1, -2], [1, 2, 3, 2], [-1, 1], [1, np.nan], [1])]
+    assert told == ["falls", "rises", "is not settled", "is not compared here", "is not compared here"]
+    changes = [-1.0, 0.0, 1.0]  # mean 0, half width t_.95(2) / sqrt(3) = 2.920 / 1.732 = 1.686
+    assert [comparisons.moves(changes, m) for m in (1.68, 1.69)] == ["is not settled", "shows no change that matters"]
+
+
+def test_what_claims_need_is_told_and_other_reasons_are_not():
+    reasons = {"TL-7": "needs topo_weight 0.38", "TL-8": "a linear map is more accurate", "TL-11": ""}
+    records = {id: Record(claim_id=id, word="not tested here", rule="", reason=why) for id, why in reasons.items()}
+    assert comparisons.lacking(records, *reasons) == "TL-7 needs topo_weight 0.38"
+    assert comparisons.lacking(records, "TL-8", "TL-11") == "This run has the weights and depths they need"
 
 
 def test_a_family_is_corrected_and_a_mixed_model_needs_two_seeds():
