@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from lib.press.runs import collect
 from lib.studies.spd_causal_graphs import measure
@@ -24,7 +24,15 @@ class Params(Analysing, Comparing, Toy, Reporting):
 
     profile: str = Field(pattern="^[a-z][a-z0-9_]*$", description="which parameter file these values come from")
     seeds: int = Field(ge=2, le=100, description="networks, each with its own decompositions")
-    recipe_networks: int = Field(ge=0, le=100, description="networks by the report's own recipe; 0: it is not run")
+    recipe_networks: int = Field(
+        ge=0, le=100, description="networks by the report's recipe, 2 or more; 0: not run")
+
+    @field_validator("recipe_networks")
+    @classmethod
+    def _none_or_some(cls, recipe_networks: int) -> int:
+        if recipe_networks == 1:
+            raise ValueError("recipe_networks must be 0 or at least 2: one network has no interval")
+        return recipe_networks
 
 
 def arms(params: Params) -> pd.DataFrame:

@@ -30,14 +30,18 @@ def four_effects(largest: Sequence[np.ndarray], null: Sequence[np.ndarray]) -> l
 def reported_parts(rows: pd.DataFrame, pool: int) -> dict[str, list[Measured | None]]:
     """Claim -> its parts by a decomposition that is read as the report reads its own; empty where it was not run.
 
+    Where it was run and some network has no output that matters, only PD-2 has parts: counts need no effects.
+
     Args:
         rows: from `protocol.published`, a row per network; pool: components per layer, the null of how many are alive.
     """
-    if len(rows) < 2 or "needed" not in rows or rows.needed.isna().any():
+    if rows.empty:
         return {}
-    counts = [Measured(rows[name], [float(pool)]) for name in ("ins", "outs")]
-    return {
-        "PD-1": [Measured(rows.needed, [rows.chance_needed])], "PD-2": counts,
+    counts = {"PD-2": [Measured(rows[name], [float(pool)]) for name in ("ins", "outs")]}
+    if "needed" not in rows or rows.needed.isna().any():
+        return counts
+    return counts | {
+        "PD-1": [Measured(rows.needed, [rows.chance_needed])],
         "PD-3": [Measured(rows.lasso, [rows.lasso_null])],
         "PD-4": [Measured(rows.steps, [rows.steps_null]), Measured(rows["all"] - rows.steps)],
         "PD-5": four_effects(list(rows.largest), list(rows.large_null)),
@@ -52,8 +56,8 @@ def beside_printed(
     rows = {}
     for claim, places in {"PD-2": 2, "PD-1": 1, "PD-3": 1, "PD-4": 1, "PD-5": 4, "PD-6": 1}.items():
         for place, part in enumerate(claims[claim].parts[:places]):
-            means = {name: f"{np.mean(parts[claim][place].values):.2f}" if parts else "not run"
-                     for name, parts in columns.items()}
+            means = {name: f"{np.mean(parts[claim][place].values):.2f}" if claim in parts
+                     else "run, but no output matters" if parts else "not run" for name, parts in columns.items()}
             said = part.printed and " to ".join(f"{end:g}" for end in dict.fromkeys(part.printed.ends))
             rows[f"{part.name} ({claim})"] = {**means, "printed": said or "not printed"}
     return pd.DataFrame.from_dict(rows, orient="index")

@@ -10,13 +10,14 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from lib.files import ROOT
-from lib.params import load
+from lib.params import ParameterError, load
 from lib.press import claims
-from lib.studies.spd_causal_graphs import measure, train, train_spd, train_toy
+from lib.studies.spd_causal_graphs import measure, tables, train, train_spd, train_toy
 from lib.studies.spd_causal_graphs import protocol as study
 from lib.studies.spd_causal_graphs.predictors import STEPS
 
@@ -125,6 +126,26 @@ def test_the_reports_reading_counts_components_by_activation(arm):
     assert list(found["wrong"]) == list(STEPS) and all(0 <= share <= 1 for share in found["wrong"].values())
     assert found["largest"][0] >= found["largest"][1] >= 0 >= found["largest"][3] >= found["largest"][2]
     assert found["large_null"].shape == (4,) and found["needed"] < found["chance_needed"]
+
+
+def test_a_recipe_of_one_network_is_refused():
+    assert params(recipe_networks=0).recipe_networks == 0 and params(recipe_networks=2).recipe_networks == 2
+    with pytest.raises(ParameterError, match="recipe_networks must be 0 or at least 2"):
+        params(recipe_networks=1)
+
+
+def test_a_recipe_without_effects_was_run_and_one_of_no_networks_was_not():
+    whole = study.published(tiny())[0]
+    mute = whole.copy()
+    mute.loc[1, "needed"] = np.nan  # no output of the second network matters on enough images
+    counted = pd.DataFrame({"ins": [3, 4], "outs": [0, 0], "effects": [0, 0]})  # none of any
+    columns = {name: tables.reported_parts(rows, 12)
+               for name, rows in {"whole": whole, "mute": mute, "counted": counted, "none": whole[:0]}.items()}
+    assert [list(parts) for parts in columns.values()] == [[f"PD-{n}" for n in (2, 1, 3, 4, 5, 6)], *[["PD-2"]] * 2, []]
+    shown = tables.beside_printed(columns, claims.of_study("spd_causal_graphs"))
+    assert shown.loc["alive input components (PD-2)"].tolist()[2:] == ["3.50", "not run", "28"]
+    assert shown.loc["inputs for 80 % (PD-1)"].tolist() == [
+        f"{whole.needed.mean():.2f}", *["run, but no output matters"] * 2, "not run", "5 to 9"]
 
 
 def test_transcoders_are_swept_and_compared_with_rotations():
