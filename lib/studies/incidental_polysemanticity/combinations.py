@@ -67,6 +67,12 @@ def by_combination(runs: pd.DataFrame) -> pd.DataFrame:
         calibrated=groups.calibrated.mean(), cv=error.std(ddof=0) / error.mean(), val_mse=groups.val_mse.mean())
 
 
+def above_chance(runs: pd.DataFrame, null: np.ndarray) -> pd.Series:
+    """MACS calibrated by a null that moves, sigmoid of the z-score: mean of each seed's runs; null [draws]."""
+    z = (runs.macs - null.mean()) / null.std()
+    return (1 / (1 + np.exp(-z))).groupby(runs.seed).mean()
+
+
 def published_change(runs: pd.DataFrame, a: Sequence[int], b: Sequence[int]) -> pd.Series:
     """Mean Interference of combinations a over that of b, minus 1, of each seed; empty if one of them was not run."""
     table = runs.pivot(index="seed", columns="combination", values="interference").reindex(columns=[*a, *b])

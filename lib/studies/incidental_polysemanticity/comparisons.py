@@ -5,7 +5,7 @@ pair's runs has the penalty at whose cost the two are compared. Where nothing ca
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -39,6 +39,23 @@ def told(values: ArrayLike | Interval, form: str = "+.1%") -> str:
     """The mean with its interval as a table shows it, "+1.2% [-0.3%, +2.7%]"; a dash where there is none."""
     found = values if isinstance(values, Interval) else interval(values)
     return "–" if np.isnan(found.estimate) else "{:{f}} [{:{f}}, {:{f}}]".format(*found, f=form)
+
+
+def stands(changes: Mapping[str, ArrayLike], margins: Mapping[str, float]) -> str:
+    """In words which of the changes named in `margins` is less, more, none past its margin, or open; name -> values."""
+    said = {"there is less overlap with": [], "more with": [], "no change that matters with": [], "it is open with": []}
+    for name, margin in margins.items():
+        change = interval(changes[name])
+        is_one = change.below(0), change.above(0), change.inside(-margin, margin), True
+        list(said.values())[is_one.index(True)].append(name.replace(", not ", " (against ") + ")")
+    return "; ".join(f"{word} {' and '.join(names)}" for word, names in said.items() if names)
+
+
+def raises(factors: pd.DataFrame) -> str:
+    """In words with which factors recovery rises at equal error, by the interval of what `by_factor` found."""
+    found = {name: interval(rows.recovery) for name, rows in factors.groupby("factor", sort=False)}
+    said = [f"{told(rise)} with {name.replace(', not ', ' against ')}" for name, rise in found.items() if rise.above(0)]
+    return f"it rises by {' and by '.join(said)}" if said else "it rises with no factor"
 
 
 def pairs_at_equal_error(
@@ -165,7 +182,7 @@ def bound(runs: pd.DataFrame, norm: float) -> float:
 
 
 def falls(runs: pd.DataFrame, null: np.ndarray) -> pd.DataFrame:
-    """Fall of log Interference per unit from 8 to 9 hidden units, elsewhere (mean), and of random directions.
+    """Fall of log Interference per unit from 8 to 9 hidden units, elsewhere (a unit counts once), and at random.
 
     Args:
         runs: columns width, seed, interference; null: the same of random directions, [widths, draws].
@@ -178,7 +195,7 @@ def falls(runs: pd.DataFrame, null: np.ndarray) -> pd.DataFrame:
         return pd.DataFrame(columns=["step", "elsewhere", "random"], dtype=float)
     trained, random = (-np.diff(logs) / np.diff(widths) for logs in (np.log(table), np.log(null.mean(axis=1))))
     step = int(np.flatnonzero(widths == 8)[0])
-    elsewhere = np.delete(trained, step, axis=1).mean(axis=1)
+    elsewhere = np.average(np.delete(trained, step, 1), axis=1, weights=np.delete(np.diff(widths), step))
     return pd.DataFrame({"step": trained[:, step], "elsewhere": elsewhere, "random": random[step]}, table.index)
 
 

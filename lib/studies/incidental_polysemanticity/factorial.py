@@ -14,6 +14,7 @@ import pandas as pd
 from pydantic import Field
 
 from lib.metrics import recovery
+from lib.press.runs import reuse
 from lib.rng import numpy_generator
 from lib.studies.incidental_polysemanticity import decoder_overlap as geometry
 from lib.studies.incidental_polysemanticity.groups import Autoencoders, Draws, Penalised, Positive, Seeds, Several
@@ -43,7 +44,7 @@ class Factorial(Swept):
     seeds: Seeds
 
 
-class Ends(Swept):
+class Ends(Factorial):
     """What combinations 1 and 8 take."""
 
     pair_seeds: int = Field(ge=2, le=1000, description="seeds of combinations 1 and 8, compared with each other")
@@ -92,10 +93,14 @@ def factorial(params: Factorial) -> dict:
 def ends(params: Ends) -> dict:
     """Combinations 1 and 8, which differ in all four factors, at every penalty on seeds of their own number.
 
-    runs: DataFrame as `factorial` has it.
+    runs: DataFrame as `factorial` has it, whose seeds are not trained again.
     """
-    cells = [cell for end in (PUBLISHED[0], PUBLISHED[7]) for cell in params.sweep(end)]
-    return {"runs": _runs(params, cells, params.first(params.pair_seeds))}
+    ends, chosen = [PUBLISHED[0], PUBLISHED[7]], params.first(params.pair_seeds)
+    there = reuse(factorial, params)["runs"].merge(pd.DataFrame(ends)[["init", "noise", "reg", "act"]])
+    more = range(params.first(params.seeds).stop, chosen.stop)
+    cells = [cell for end in ends for cell in params.sweep(end)]
+    frames = [there[there.seed.isin(chosen)], *([_runs(params, cells, more)] if more else [])]
+    return {"runs": pd.concat(frames, ignore_index=True)}
 
 
 def nothing(params: Nothing) -> dict:

@@ -26,7 +26,7 @@ LEVEL, SAE_LEVEL = 1e-4, 1.0
 
 
 class Params(
-    parts.Factorial, parts.Ends, parts.Nothing, parts.Strengths, parts.Widths, parts.Clipping,
+    parts.Ends, parts.Nothing, parts.Strengths, parts.Widths, parts.Clipping,
     Published, Coders, Kurtosis,
 ):
     """Every knob of the study; the values per profile stand in params/incidental_polysemanticity."""

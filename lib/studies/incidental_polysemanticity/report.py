@@ -41,9 +41,9 @@ def judged(sae: LeakySAE, network: Trained) -> dict[str, Tensor | np.ndarray]:
     """Decoder geometry, cost and recovery of one autoencoder per network of its scaled activations, each [C * S].
 
     Returns:
-        interference, unweighted of the decoder. On held-out samples: l0 (latents > 0), fvu, dead (share of them never
-        > 0). recovery: mean cosine of the features' directions in the layer with latents matched one to one. auc: how
-        well a matched latent tells whether its feature is active.
+        interference, unweighted, macs of the decoder. On held-out samples: l0 (latents > 0), fvu, dead (share of them
+        never > 0). recovery: mean cosine of the features' directions in the layer with latents matched one to one.
+        auc: how well a matched latent tells whether its feature is active.
     """
     acts, val = scaled(network.acts), scaled(network.acts, network.val_acts).flatten(0, 1)
     D = sae.directions().cpu()
@@ -55,8 +55,8 @@ def judged(sae: LeakySAE, network: Trained) -> dict[str, Tensor | np.ndarray]:
     auc = [np.nanmean(recovery.detection(recovery.matched_scores(f, m), a).auc) for f, m, a in told]
     return {
         "interference": geometry.weighted_overlap(D), "unweighted": geometry.unweighted_overlap(D),
-        "l0": (latents > 0).float().sum(2).mean(1), "fvu": fvu_rows(val, sae.decode(latents)),
-        "dead": (~(latents > 0).any(1)).float().mean(1),
+        "macs": geometry.macs(D), "l0": (latents > 0).float().sum(2).mean(1),
+        "fvu": fvu_rows(val, sae.decode(latents)), "dead": (~(latents > 0).any(1)).float().mean(1),
         "recovery": np.array([matching.similarity.mean() for matching in matchings]), "auc": np.array(auc),
     }
 

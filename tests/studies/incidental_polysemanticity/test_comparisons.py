@@ -90,6 +90,24 @@ def test_intervals_leave_out_what_is_missing_and_say_a_dash_for_nothing():
     assert compare.told(Interval(0.012, -0.003, 0.027)) == "+1.2% [-0.3%, +2.7%]"
 
 
+def test_a_change_is_less_more_none_that_matters_or_open():
+    """Below 0 it is less, whatever the margin; an interval that holds 0 is none only inside its margin."""
+    middles = {"A, not a": -0.3, "B, not b": 0.08, "C, not c": 0.02, "D, not d": -0.04, "E, not e": 0}
+    changes = {name: middle + np.array([-0.003, 0, 0.003]) for name, middle in middles.items()}  # interval ±.0075
+    changes["D, not d"] = [-0.1, 0.02]
+    assert compare.stands(changes, dict.fromkeys(middles, 0.05)) == (
+        "there is less overlap with A (against a); more with B (against b) and C (against c); "
+        "no change that matters with E (against e); it is open with D (against d)")
+    assert compare.stands({"A, not a": []}, {"A, not a": 0.05}) == "it is open with A (against a)"
+
+
+def test_a_rise_of_recovery_is_told_where_its_interval_is_above_zero():
+    factors = pd.DataFrame({"recovery": [0.02, 0.02, -0.1, 0.2]})
+    factors.index = pd.MultiIndex.from_product([["A, not a", "B, not b"], [0, 1]], names=["factor", "seed"])
+    assert compare.raises(factors) == "it rises by +2.0% [+2.0%, +2.0%] with A against a"
+    assert compare.raises(-factors.iloc[:2]) == "it rises with no factor"
+
+
 def test_sparsity_goes_with_what_falls_as_l0_does_and_not_by_chance():
     runs = pd.DataFrame({"seed": np.repeat([0, 1], 40), "l0": RNG.uniform(2, 8, 80), "val_mse": RNG.uniform(1, 2, 80)})
     runs["recovery"] = 1 / runs.l0
@@ -114,11 +132,11 @@ def test_narrowing_is_relative_to_the_spread_without_clipping():
 
 
 def test_falls_per_unit_by_hand():
-    """Interference e^3, e^2, 1 at 8, 9, 11 units: falls 1, and 2 over two units; random directions fall by .5."""
-    runs = pd.DataFrame({"width": [8, 9, 11], "seed": 0, "interference": np.exp([3.0, 2.0, 0.0])})
-    null = np.exp([[3.0], [2.5], [2.0]])
+    """Log Interference 6, 3, 2, 1 at 7, 8, 9, 12 units: 1 at 9; elsewhere 3 over one unit, 1 over three: 4/4 a unit."""
+    runs = pd.DataFrame({"width": [7, 8, 9, 12], "seed": 0, "interference": np.exp([6.0, 3.0, 2.0, 1.0])})
+    null = np.exp([[4.0], [3.0], [2.5], [2.0]])
     assert compare.falls(runs, null).iloc[0].to_dict() == pytest.approx({"step": 1, "elsewhere": 1, "random": 0.5})
-    for missing in ((8, 9), (9, 11), (8, 11)):
+    for missing in ((8, 9), (9, 12), (8, 12)):
         assert not len(compare.falls(runs[runs.width.isin(missing)], null[:2]))
 
 

@@ -24,7 +24,7 @@ from lib.press.runs import planned, reuse
 from lib.press.verdicts import NOT_RUN, UNTESTED
 from lib.studies.incidental_polysemanticity import collisions, leaky_sae, train_coders
 from lib.studies.incidental_polysemanticity import protocol as study
-from lib.studies.incidental_polysemanticity.combinations import published_change
+from lib.studies.incidental_polysemanticity.combinations import above_chance, published_change
 from lib.studies.incidental_polysemanticity.decoder_overlap import weighted_overlap
 from lib.studies.incidental_polysemanticity.factorial import ACTS, INITS, NOISES
 from lib.studies.incidental_polysemanticity.groups import Autoencoders
@@ -92,7 +92,7 @@ JUDGED = {"factorial", "ends", "nothing", "strengths", "widths", "clipping"}
         ("published_steps", 50, {"published_arm"}),
         ("clips", (1.0, 0.2), {"clipping"}),
         ("null_draws", 200, {"nothing", "widths"}),
-        ("seeds", 5, JUDGED - {"widths", "ends"}),
+        ("seeds", 5, JUDGED - {"widths"}),
         ("sae_penalty", 0.4, JUDGED - {"strengths"}),
         ("sae_lr", 0.004, JUDGED | {"coders"}),
         ("lr", 0.004, JUDGED | {"coders"}),
@@ -238,6 +238,12 @@ def test_one_combination_is_the_same_alone_and_among_eight():
     assert not len(published_change(alone["runs"].query("storage == 'untied'"), [8], [1]))
 
 
+def test_macs_above_chance_by_hand():
+    """A null of mean .2 and deviation .1: z = 0 and log 3 give 1/2 and 3/4, mean 5/8 of the seed."""
+    runs = pd.DataFrame({"seed": [0, 0, 1], "macs": [0.2, 0.2 + 0.1 * np.log(3), 0.2]})
+    assert above_chance(runs, np.array([0.1, 0.3])).to_dict() == pytest.approx({0: 0.625, 1: 0.5})
+
+
 @pytest.fixture
 def judged(build, monkeypatch):
     """(values beside those of smoke) -> the chapter's records, as a profile that settles claims has them."""
@@ -299,6 +305,18 @@ def test_factorial_has_every_cell_at_every_penalty_on_the_same_seeds():
         "L1": set(params().l1_penalties), "L2": set(params().l2_penalties),
     }
     assert np.isfinite(runs[["interference", "recovery", "auc", "val_mse", "l0"]].to_numpy()).all()
+
+
+@pytest.mark.parametrize("more", [-1, 0, 2])
+def test_ends_take_the_seeds_of_the_factorial_and_train_the_others(more):
+    """Combinations 1 and 8 at both penalties: fewer seeds than the factorial has, as many, or some of their own."""
+    asked = params(pair_seeds=params().seeds + more)
+    own, there = study.ends(asked)["runs"], study.factorial(asked)["runs"]
+    assert own.groupby(["reg", "penalty"]).seed.apply(sorted).tolist() == [list(range(asked.pair_seeds))] * 4
+    assert set(own.act) == {"relu", "gelu"} and set(own.columns) == set(there.columns)
+    both = own.merge(there, on=[*"init noise reg act penalty seed".split()], suffixes=("", "_there"))
+    assert len(both) == 4 * min(asked.seeds, asked.pair_seeds)
+    assert both.interference.tolist() == both.interference_there.tolist()
 
 
 def test_levels_of_noise_share_everything_else_of_a_seed():
