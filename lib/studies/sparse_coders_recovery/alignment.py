@@ -33,7 +33,7 @@ def alignment(params: Aligned) -> dict[str, Any]:
         rows: DataFrame, one row per width, sparsity and seed: n_features, n_hidden, n_latents, sparsity, seed,
             n_stored; cka, procrustes, rsa of the stored features and the latents, recovery@.9, agreement (MMCS, both
             ways, of the decoder rows of two coders that ever fire; nan where one has none), fvu, alive (latents that
-            fire); copy_* of the hidden layer and its reconstruction; null_* of all, by random dictionaries of equal size.
+            fire); copy_* of the hidden layer and its reconstruction; null_* of all: random dictionaries of its size.
     """
     return _over_widths(params, aligned)
 
