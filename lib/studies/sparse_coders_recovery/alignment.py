@@ -30,10 +30,10 @@ def alignment(params: Aligned) -> dict[str, Any]:
     """Every model and its coders, trained until they are good.
 
     Returns:
-        rows: DataFrame, one row per width, sparsity and seed: n_features, n_hidden, sparsity, seed, n_stored; cka,
-            procrustes, rsa of the stored features and the latents, recovery@.9, agreement (MMCS, both ways, of the
-            decoder rows of two coders that ever fire; nan where one has none), fvu, alive (latents that fire); copy_*
-            of the hidden layer and its reconstruction; null_* of all, by random dictionaries of equal size.
+        rows: DataFrame, one row per width, sparsity and seed: n_features, n_hidden, n_latents, sparsity, seed,
+            n_stored; cka, procrustes, rsa of the stored features and the latents, recovery@.9, agreement (MMCS, both
+            ways, of the decoder rows of two coders that ever fire; nan where one has none), fvu, alive (latents that
+            fire); copy_* of the hidden layer and its reconstruction; null_* of all: random dictionaries of its size.
     """
     return _over_widths(params, aligned)
 
@@ -45,10 +45,11 @@ def alignment_alone(params: Alone) -> dict[str, Any]:
 
 def _over_widths(params: Common, train: Any) -> dict[str, Any]:
     frames = []
-    for n, m in WIDTHS:
-        rng = stream(params, "alignment", n, m)
-        rows = [_row(model, rng) for model in _models(reuse(train, params, (n, m)), params.align_sparsities, rng)]
-        frames.append(pd.DataFrame(rows).assign(n_features=n, n_hidden=m))
+    for width in WIDTHS:
+        rng = stream(params, "alignment", *width)
+        rows = [_row(model, rng) for model in _models(reuse(train, params, width), params.align_sparsities, rng)]
+        size = dict(zip(("n_features", "n_hidden", "n_latents"), width, strict=True))
+        frames.append(pd.DataFrame(rows).assign(**size))
     return {"rows": pd.concat(frames, ignore_index=True)}
 
 
@@ -117,31 +118,30 @@ def _means(rows: list[dict[str, float]]) -> dict[str, float]:
     return pd.DataFrame(rows).mean().to_dict()
 
 
-def declines(rows: pd.DataFrame, copied: bool = False) -> dict[str, tuple[pd.Series, list[pd.Series]]]:
-    """How the `SIMILARITIES` change where features are superposed, per seed (nan where a seed has no such contrast).
+def differences(rows: pd.DataFrame, copied: bool = False) -> dict[str, tuple[pd.Series, list[Any]]]:
+    """How the `SIMILARITIES` differ between models that superpose and one that does not, all else as equal as can be.
 
-    The mean over sparsities at which a width stores more features than dimensions, minus that over its others, averaged
-    over widths.
+    A model of n > m features minus the one with a hidden unit for every feature, at the same sparsity and with as many
+    latents; the mean over the sparsities at which n features are superposed (more stored than dimensions), then over
+    the widths of which any seed superposes. Nan in a seed in which one of these superposes at no sparsity.
 
     Args:
         rows: of `alignment`.
         copied: read cka, procrustes and rsa of the hidden layer and its reconstruction, as the source does.
     Returns:
-        Of each score the difference, and its nulls: that of random dictionaries, and that of the model with a dimension
-        for every feature, at the same sparsities.
+        Of each score the difference per seed, and its nulls: that of random dictionaries, and 0.
     """
     prefix = "copy_" if copied else ""
-    return {name: _decline(rows, name if name == "recovery" else prefix + name) for name in SIMILARITIES}
+    return {name: _difference(rows, name if name == "recovery" else prefix + name) for name in SIMILARITIES}
 
 
-def _decline(rows: pd.DataFrame, value: str) -> tuple[pd.Series, list[pd.Series]]:
-    single = rows[rows.n_features <= rows.n_hidden].set_index(["seed", "sparsity"])[value].rename("single")
-    wide = rows[rows.n_features > rows.n_hidden].join(single, on=["seed", "sparsity"])
-    read = [value, f"null_{value}", "single"]
-    means = wide.groupby(["seed", "n_features", wide.n_stored > wide.n_hidden])[read].mean()
-    parts = [means[means.index.get_level_values(2) == superposed].droplevel(2) for superposed in (True, False)]
-    change = (parts[0] - parts[1]).groupby("seed").mean()  # nan where a width has but one kind
-    return change[value], [change[f"null_{value}"], change["single"]]
+def _difference(rows: pd.DataFrame, value: str) -> tuple[pd.Series, list[Any]]:
+    at, read = ["seed", "sparsity", "n_latents"], [value, f"null_{value}"]
+    single = rows[rows.n_features <= rows.n_hidden].set_index(at)[read]
+    wide = rows[(rows.n_features > rows.n_hidden) & (rows.n_stored > rows.n_hidden)].set_index(at)[read]
+    each = (wide - single).loc[wide.index].groupby(["seed", "n_latents"]).mean()
+    found = [each[name].unstack("n_latents").reindex(rows.seed.unique()).mean(axis=1, skipna=False) for name in read]
+    return found[0], [found[1], 0.0]
 
 
 def agreement(rows: pd.DataFrame) -> pd.DataFrame:

@@ -19,10 +19,10 @@ ACTIVATIONS = {"relu": "ReLU", "shifted": "ReLU,\nshifted", "topk 5": "TopK,\nk 
 def frontiers(
     runs: pd.DataFrame, worlds: pd.DataFrame, titles: Mapping[str, str], names: Sequence[str], value: str, label: str
 ) -> Figure:
-    """One panel per arm, two in a row: `value` over active latents, a line per seed, a colour per world, nulls grey.
+    """One panel per arm, two in a row: `value` over active latents, a line per seed, a colour per world, nulls bands.
 
     Args:
-        runs: columns world, arm, seed, l0 and `value`.
+        runs: columns world, arm, seed, l0, fvu and `value`; coders with fvu at most 0.05 are filled dots.
         worlds: columns world, seed, true_l0 and null_`value`; l0 is drawn in units of true_l0.
         titles: arm -> title of its panel, in the order of the panels.
         names: worlds to show, at most three.
@@ -34,16 +34,19 @@ def frontiers(
     for ax, (arm, title) in zip(axes.flat, titles.items(), strict=False):
         for world, colour in zip(names, COLOURS, strict=False):
             null = worlds.loc[worlds.world == world, f"null_{value}"]
-            ax.axhspan(null.min(), null.max(), color=style.NULL, alpha=0.3, linewidth=1.5, zorder=0)
+            ax.axhspan(null.min(), null.max(), color=colour, alpha=0.25, linewidth=1.5, zorder=0)
             own = runs[(runs.world == world) & (runs.arm == arm)]
             for seed, sweep in own.groupby("seed"):
                 line = sweep.sort_values("l0")
-                ax.plot(line.l0 / true[world, seed], line[value], "o-", color=colour, linewidth=0.9, markersize=2.8)
+                look = {"color": colour, "markersize": 3.2, "markeredgewidth": 0.8}
+                x, good = line.l0 / true[world, seed], line.fvu <= 0.05
+                ax.plot(x, line[value], "o-", linewidth=0.9, markerfacecolor=style.PAPER, **look)
+                ax.plot(x[good], line[value][good], "o", **look)
         ax.axvline(1, color=style.GRID, linewidth=0.9, zorder=0)
         ax.set_title(title, pad=3)
     _frontier_axes(axes, [x for ax in axes.flat for x in _reach(ax)])
     lines = {f"●— {name}": colour for name, colour in zip(names, COLOURS, strict=False)}
-    style.corner_key(axes.flat[0], 0.03, 0.97, 0.1, lines | {"grey: random dictionary": style.NULL})
+    style.corner_key(axes.flat[0], 0.03, 0.97, 0.1, lines | {"bands: random dictionary": style.NULL})
     fig.supylabel(label, fontsize=9.5)
     fig.supxlabel("active latents per sample / active features per sample", fontsize=9.5)
     return fig
@@ -63,34 +66,37 @@ def _frontier_axes(axes: np.ndarray, reach: Sequence[float]) -> None:
 
 
 def alignment(rows: pd.DataFrame, measures: Mapping[str, str]) -> Figure:
-    """Four scores of coders over the toy models' sparsity: a colour per width, a dot per seed, random ones dashed.
+    """Four scores of coders over the toy models' sparsity: a colour per number of latents, random ones dotted.
+
+    Solid, with a dot per seed: as many features as latents. Dashed: a feature for every dimension.
 
     Args:
         rows: of `lib.studies.sparse_coders_recovery.alignment.alignment`.
         measures: column -> title, at most four.
     """
     fig, axes = style.figure(aspect=0.74, rows=2, cols=2, sharex=True, sharey=True)
-    widths = rows[["n_features", "n_hidden"]].drop_duplicates().sort_values("n_features").to_numpy()
-    colours = {tuple(width): colour for width, colour in zip(widths, (style.INK, *COLOURS), strict=False)}
+    colours = dict(zip(sorted(rows.n_latents.unique()), COLOURS, strict=False))
     ticks = sorted(rows.sparsity.unique())
     for ax, (column, title) in zip(axes.flat, measures.items(), strict=False):
-        for (n, m), colour in colours.items():
-            own = rows[(rows.n_features == n) & (rows.n_hidden == m)]
-            place = own.sparsity.map(ticks.index)
+        for latents, colour in colours.items():
+            same = rows[rows.n_latents == latents]
+            own, single = same[same.n_features > same.n_hidden], same[same.n_features <= same.n_hidden]
             means = own.groupby("sparsity")[[column, f"null_{column}"]].mean()
-            ax.plot(place, own[column], "o", color=colour, alpha=0.35, markersize=3, markeredgewidth=0)
+            style.dots(ax, own.sparsity.map(ticks.index), own[column], colour, size=3)
             ax.plot(range(len(means)), means[column], "-", color=colour)
+            ax.plot(range(len(ticks)), single.groupby("sparsity")[column].mean(), "--", color=colour, linewidth=1.1)
             ax.plot(range(len(means)), means[f"null_{column}"], ":", color=colour, linewidth=0.9)
         ax.set(title=title, ylim=(-0.03, 1.05))
         ax.set_xticks(range(len(ticks)), [f"{s:g}" for s in ticks])
-    key = {f"{n} features in {m}": colour for (n, m), colour in colours.items()}
-    style.corner_key(axes.flat[0], 0.03, 0.46, 0.09, key | {"dotted: random dictionary": style.NULL})
+    key = {f"{latents} features, {latents} latents": colour for latents, colour in colours.items()}
+    key |= {"dashed: a feature per dimension": style.INK, "dotted: random dictionary": style.NULL}
+    style.corner_key(axes.flat[0], 0.03, 0.46, 0.09, key)
     fig.supxlabel("sparsity S of the toy model", fontsize=9.5)
     return fig
 
 
 def matched_scores(table: pd.DataFrame, null: Mapping[str, Sequence[float]], label: str) -> Figure:
-    """Arms from best to worst in each world: every seed a dot, the mean a bar, the null grey.
+    """Arms from best to worst in each world: every seed a dot, the mean a bar where no seed is missing, the null grey.
 
     Args:
         table: index (world, arm, seed), one column; nan where the arm has no coder to show.
@@ -101,11 +107,11 @@ def matched_scores(table: pd.DataFrame, null: Mapping[str, Sequence[float]], lab
     fig, axes = style.figure(aspect=0.5, cols=len(names), squeeze=False)
     for ax, world, colour in zip(axes[0], names, COLOURS, strict=False):
         values = table.loc[world].iloc[:, 0].unstack("seed")
-        values = values.loc[values.mean(axis=1).sort_values(na_position="first").index]
+        values = values.loc[values.mean(axis=1, skipna=False).sort_values(na_position="first").index]
         ax.axvspan(*null[world], color=style.NULL, alpha=0.3, linewidth=1.5, zorder=0)
         for place, row in enumerate(values.to_numpy()):
             ax.plot(row, np.full(len(row), place), "o", color=colour, alpha=0.55, markeredgewidth=0)
-            ax.plot(np.nanmean(row) if np.isfinite(row).any() else np.nan, place, "|", color=style.INK, markersize=13)
+            ax.plot(row.mean(), place, "|", color=style.INK, markersize=13)
             if not np.isfinite(row).any():
                 ax.text(0.02, place, "no such coder", color=style.NULL, fontsize=8, va="center")
         ax.set(yticks=range(len(values)), yticklabels=values.index, xlim=(-0.04, 1.05), title=world, xlabel=label)

@@ -50,6 +50,11 @@ def sparsest(runs: pd.DataFrame, seeds: int, most: float = 0.05) -> pd.DataFrame
     return table.reindex(index=runs.arm.unique(), columns=range(seeds))
 
 
+def span(means: pd.Series) -> str:
+    """The least and the largest of rules' means in words, over those that are there."""
+    return f"{means.min():.0%} to {means.max():.0%}" if means.notna().any() else "nothing (no rule in every seed)"
+
+
 def above_chance(runs: pd.DataFrame, worlds: pd.DataFrame, names: Sequence[str], seeds: int) -> pd.DataFrame:
     """`sparsest` minus the random dictionary of its seed: rules by worlds, means; nan where a seed has none."""
     chance = worlds.set_index(["world", "seed"]).null_recovery

@@ -16,12 +16,14 @@ from lib.data.sparse_features import sparse_features
 from lib.ensembles import Layout, by_autograd, train_ensemble
 from lib.models.published_toy import legacy_toy_data, train_published_toy
 from lib.models.toy_training import train_grid
+from lib.rng import stream_seed
 from lib.studies.sparse_coders_recovery import published_alone
-from lib.studies.sparse_coders_recovery.worlds import Common, stream
+from lib.studies.sparse_coders_recovery.worlds import SLUG, Common, stream
 from lib.tensors import as_array, device_named
 
-WIDTHS = ((10, 5), (20, 5), (30, 5), (5, 5))
-"""Features and dimensions of the toy models: those of the source, and one that has a dimension for every feature."""
+WIDTHS = ((10, 5, 10), (20, 5, 20), (30, 5, 30), (5, 5, 10), (5, 5, 20), (5, 5, 30))
+"""Features, dimensions and latents: those of the source, and one model that has a dimension for every feature, with a
+coder of each size."""
 RUNS = 2
 """Coders of each model; they differ in initial weights and in the order of samples."""
 POOL = 8192
@@ -52,16 +54,16 @@ class Alone(Grid):
     alone_passes: int = Field(ge=0, le=10, description="passes over them, 0: not run (theirs 10)")
 
 
-def aligned(params: Aligned, width: tuple[int, int]) -> dict[str, Weights]:
+def aligned(params: Aligned, width: tuple[int, int, int]) -> dict[str, Weights]:
     """Toy models and their coders, one pair of coders per model: at the largest weight that still reconstructs.
 
     Args:
-        width: features n and dimensions m.
+        width: features n, dimensions m and latents; the models of one n and m are the same for every number of latents.
     Returns:
-        toy: W [S, seeds, m, n]; coder: W_enc and W_dec [S, seeds, RUNS, n, m], b_enc [.., n], b_dec [.., m]; scale
-        [S, seeds], by which the coder's input is multiplied.
+        toy: W [S, seeds, m, n]; coder: W_enc and W_dec [S, seeds, RUNS, latents, m], b_enc [.., latents],
+        b_dec [.., m]; scale [S, seeds], by which the coder's input is multiplied.
     """
-    (n, m), device = width, device_named(params.device)
+    (n, m, latents), device = width, device_named(params.device)
     rng = stream(params, "aligned", n, m, device=device)
     density = 1 - torch.tensor(params.align_sparsities, device=device)
     importance = torch.tensor(0.7 ** (20 / n * np.arange(n)), dtype=torch.float32, device=device)
@@ -71,7 +73,7 @@ def aligned(params: Aligned, width: tuple[int, int]) -> dict[str, Weights]:
     h = torch.stack([sparse_features((POOL, n), float(each), rng) @ own.T for each, own in zip(p, models, strict=True)])
     scale = (m / h.square().sum(2).mean(1)).sqrt()
     weights = [weight * m**0.5 for weight in sorted(params.align_l1)]
-    found = _coders(h * scale[:, None, None], n, weights, params.align_steps, rng)
+    found = _coders(h * scale[:, None, None], latents, weights, params.align_steps, rng)
     shape = (*W.shape[:2], RUNS)
     coder = {name: as_array(value.unflatten(0, shape)) for name, value in found.items()}
     return {"toy": {"W": as_array(W)}, "coder": coder | {"scale": as_array(scale.unflatten(0, shape[:2]))}}
@@ -118,12 +120,12 @@ def encoded(x: Tensor, W_enc: Tensor, b_enc: Tensor, b_dec: Tensor) -> Tensor:
     return torch.relu((x - b_dec.unsqueeze(-2)) @ W_enc.mT + b_enc.unsqueeze(-2))
 
 
-def alone(params: Alone, width: tuple[int, int]) -> dict[str, Weights]:
+def alone(params: Alone, width: tuple[int, int, int]) -> dict[str, Weights]:
     """As `aligned`, by the published recipe: batch-1 Adam over one data set in its order, coders without constraints.
 
     Source: Ilube, branch master, simple_comprehensive_experiment.py (lambda .01, rates .01 and .001, 10 epochs each).
     """
-    (n, m), device = width, device_named(params.device)
+    (n, m, latents), device = width, device_named(params.device)
     first = 1000 * params.seed  # root 0 has the source's way of seeding from 0 on
     cells = list(product(params.align_sparsities, range(first, first + params.seeds)))
     data = params.alone_samples, params.alone_passes
@@ -132,8 +134,13 @@ def alone(params: Alone, width: tuple[int, int]) -> dict[str, Weights]:
     for i, (sparsity, seed) in enumerate(cells):
         features = torch.from_numpy(legacy_toy_data(seed, n, sparsity, params.alone_samples)).to(W)
         x[:, :, i] = (features @ W[i].T).unsqueeze(2)
-    starts = [seed + 1000 * run for _, seed in cells for run in range(RUNS)]
-    found = published_alone.train_coders(x.flatten(2), starts, n, params.alone_passes)
+    starts = [start_of(seed, run) for _, seed in cells for run in range(RUNS)]
+    found = published_alone.train_coders(x.flatten(2), starts, latents, params.alone_passes)
     shape = (len(params.align_sparsities), params.seeds)
     coder = {name: as_array(value.unflatten(0, (*shape, RUNS))) for name, value in found.items()}
     return {"toy": {"W": as_array(W.unflatten(0, shape))}, "coder": coder | {"scale": np.ones(shape)}}
+
+
+def start_of(seed: int, run: int) -> int:
+    """Legacy NumPy seed of a coder's initial weights: for run 0 the model's, as published; for others no model's."""
+    return seed if run == 0 else stream_seed(seed, SLUG, "another start", run) % 2**32

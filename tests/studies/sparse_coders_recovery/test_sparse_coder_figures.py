@@ -29,27 +29,33 @@ def test_frontiers_draw_a_line_per_seed_and_world_over_relative_l0(tables):
     lines = [line for line in panel.lines if len(line.get_xdata()) == 3]
     assert len(lines) == 4 and list(lines[0].get_xdata()) == [0.5, 1, 2]
     assert [ax.get_title(loc="left") or ax.get_title() for ax in fig.axes] == ["ReLU", "TopK"]
-    assert "●— planted" in texts(fig) and "grey: random dictionary" in texts(fig)
+    assert "●— planted" in texts(fig) and "bands: random dictionary" in texts(fig)
+    filled = [list(line.get_xdata()) for line in panel.lines if line.get_linestyle() == "None"]
+    assert filled == [[1, 2]] * 4  # fvu .05 and .025; .1 is too much
 
 
 def test_alignment_draws_a_line_and_its_null_per_width():
-    cells = [(n, 5, s, seed) for n in (5, 10) for s in (0.1, 0.9) for seed in range(3)]
-    rows = pd.DataFrame(cells, columns=["n_features", "n_hidden", "sparsity", "seed"])
-    rows["cka"], rows["null_cka"] = rows.sparsity + 0.01 * rows.seed, 0.2
+    cells = [(n, 5, 10, s, seed) for n in (5, 10) for s in (0.1, 0.9) for seed in range(3)]
+    rows = pd.DataFrame(cells, columns=["n_features", "n_hidden", "n_latents", "sparsity", "seed"])
+    rows["cka"], rows["null_cka"] = rows.sparsity + 0.01 * rows.seed + 0.05 * (rows.n_features == 5), 0.2
     panel = sparse_coders.alignment(rows, {"cka": "CKA"}).axes[0]
     means = [list(line.get_ydata()) for line in panel.lines if line.get_linestyle() == "-"]
     nulls = [list(line.get_ydata()) for line in panel.lines if line.get_linestyle() == ":"]
-    assert means == [pytest.approx([0.11, 0.91])] * 2 and nulls == [pytest.approx([0.2, 0.2])] * 2
+    single = [list(line.get_ydata()) for line in panel.lines if line.get_linestyle() == "--"]
+    assert means == [pytest.approx([0.11, 0.91])] and nulls == [pytest.approx([0.2, 0.2])]
+    assert single == [pytest.approx([0.16, 0.96])]
 
 
 def test_matched_scores_rank_arms_and_name_those_that_do_not_reach(tables):
-    index = pd.MultiIndex.from_product([["toy"], ["a", "b", "c"], [0, 1]], names=["world", "arm", "seed"])
-    table = pd.DataFrame({"recovery": [0.1, 0.3, 0.8, 0.6, np.nan, np.nan]}, index=index)
+    index = pd.MultiIndex.from_product([["toy"], ["a", "b", "c", "d"], [0, 1]], names=["world", "arm", "seed"])
+    table = pd.DataFrame({"recovery": [0.1, 0.3, 0.8, 0.6, np.nan, np.nan, 1.0, np.nan]}, index=index)
     [ax] = sparse_coders.matched_scores(table, {"toy": (0.0, 0.1)}, "recovered").axes
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["c", "a", "b"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["c", "d", "a", "b"]
     assert [t.get_text() for t in ax.texts] == ["no such coder"]
     dots = [line.get_xdata() for line in ax.lines if line.get_marker() == "o"]
-    assert list(dots[1]) == [0.1, 0.3] and list(dots[2]) == [0.8, 0.6]
+    assert list(dots[2]) == [0.1, 0.3] and list(dots[3]) == [0.8, 0.6]
+    bars = [float(line.get_xdata()[0]) for line in ax.lines if line.get_marker() == "|"]
+    assert np.isnan(bars[:2]).all() and bars[2:] == [pytest.approx(0.2), pytest.approx(0.7)]  # d misses a seed
 
 
 def test_matchings_share_signed_limits():
