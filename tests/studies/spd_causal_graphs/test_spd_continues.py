@@ -29,8 +29,6 @@ STAGES = {
     "transcoders": (train_coders.transcoded, 0),
     "toy": (train_toy.decomposed_toy, "uniform"),
 }
-AT_ONCE = {"transcoders": 5}
-"""Optimisers that take a step together: one for the TopK coders, one for each coder of another rule."""
 
 
 def run(stage: str) -> dict[str, Any]:
@@ -85,14 +83,13 @@ def same(a: Any, b: Any) -> bool:
 )
 def test_a_killed_stage_repeats_few_steps_and_ends_as_undisturbed(stage, before_the_end, made, tmp_path):
     undisturbed, steps = made(stage, tmp_path / "undisturbed")
-    at_once = AT_ONCE.get(stage, 1)
-    killed_at = steps - before_the_end * at_once
+    killed_at = steps - before_the_end
     environment = os.environ | {"BOOK_BUILD": str(tmp_path / "killed"), "PYTHONPATH": str(CHECKOUT),
                                 "OMP_NUM_THREADS": str(torch.get_num_threads())}
     killed = subprocess.run([sys.executable, __file__, stage, str(killed_at)], env=environment)
     assert killed.returncode == -signal.SIGKILL and len(list(tmp_path.rglob("*.checkpoints"))) == 1
     continued, left = made(stage, tmp_path / "killed")
-    assert 0 < killed_at + left - steps < EVERY * at_once
+    assert 0 < killed_at + left - steps < EVERY
     assert same(continued, undisturbed) and not list(tmp_path.rglob("*.checkpoints"))
 
 
