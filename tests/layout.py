@@ -244,7 +244,7 @@ def chapter_problems(root: Path, slug: str) -> list[str]:
         "lines in the median code cell": statistics.median(sum(map(bool, map(str.strip, c.splitlines()))) for c in own),
         "columns of code": max(len(line) for source in own for line in source.splitlines()),
         "figures": len(re.findall(r"^ +figure:$|\{glue:figure\}", text, re.MULTILINE)),
-        "intervals in a paragraph": max(len(re.findall(r"\{ci\}`|_low[:`]", paragraph)) for paragraph in paragraphs),
+        "intervals in a paragraph": max(paragraph.count("{ci}`") for paragraph in paragraphs),
     }
     problems = [f"{found[what]} {what}, at most {most}" for what, most in CHAPTER.items() if found[what] > most]
     if not re.search(r"^# .*\n\n(?![#:`$(]).*\n?(?:.+\n)*?.*\{(?:ci|glue:text|verdict)\}`", text, re.MULTILINE):

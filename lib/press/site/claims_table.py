@@ -63,8 +63,12 @@ def words(label: str) -> dict[str, str]:
 def moved(told: Mapping[str, str], label: str) -> dict[str, str]:
     """Words that the kept `long` changes, by claim; what was judged at `label`, the default profile, as `told`."""
     long = _standing("long") if label == DEFAULT_PROFILE else {}
-    return {id: long[id] for id, word in told.items() if id in long and word != NO_RUN
-            and UNTESTED not in (word, long[id]) and word != long[id]}
+    return {id: long[id] for id, word in told.items() if id in long and _differ(word, long[id])}
+
+
+def _differ(word: str, other: str) -> bool:
+    """Whether two runs that both judged a claim say different words."""
+    return word != other and not {UNTESTED, NO_RUN} & {word, other}
 
 
 def _standing(label: str) -> dict[str, str]:
@@ -188,7 +192,8 @@ class _Row:
         for name, record in self.kept.items():
             decides = record is self.shown[1]
             differs = ", another word than here" * (not decides and self.word not in (NO_RUN, record.word))
-            differs += ": open" * (name == "long" and self.claim.id in moved({self.claim.id: self.word}, self.label))
+            moves = name == "long" and self.label == DEFAULT_PROFILE and not self._stale(record)
+            differs += ": open" * (moves and _differ(self.word, record.word))
             told = badge(record.word) if decides else f"{record.word}{differs}"
             lines.append(_quiet(f"{KEPT[name]}: {told}{', stale' * self._stale(record)}"))
         fresh = self.kept.get("fresh_seeds")
