@@ -76,9 +76,8 @@ def _library_imports(path: Path) -> set[str]:
 
 
 FOR_STRANGERS = (
-    "activations.patching", "metrics.monosemanticity", "metrics.polytopes", "metrics.selectivity",
-    "metrics.superposition_theory", "models.image_models", "models.motifs", "models.published_toy", "models.robustness",
-    "models.toy_exact", "sparse_coders.interchange", "sparse_coders.report",
+    "activations.patching", "metrics.monosemanticity", "metrics.selectivity", "models.image_models",
+    "sparse_coders.interchange", "sparse_coders.report",
 )
 """Modules of the library that one study at most uses today and that stay, because anybody might: at most twelve. A
 recipe of the README imports each; every other module has two studies, an instrument page, or one of these to serve."""

@@ -106,7 +106,7 @@ def _trained_too_little(root: Path, slug: str) -> list[str]:
     if not (quick.is_file() and long.is_file()):
         return []
     once, more = params.read_yaml(quick), params.read_yaml(long)
-    lengths = [name for name in once if re.search(r"(^|_)(steps|epochs)$", name) and not name.startswith("published_")]
+    lengths = [name for name in once if re.fullmatch(r"(?!published_|recipe_).*(steps|epochs)", name)]
     return [f"{long.relative_to(root)}: {name} is {more.get(name)}, expected at least twice quick's {once[name]}"
             for name in lengths if more.get(name, 0) < 2 * once[name]]
 
@@ -244,7 +244,7 @@ def chapter_problems(root: Path, slug: str) -> list[str]:
         "lines in the median code cell": statistics.median(sum(map(bool, map(str.strip, c.splitlines()))) for c in own),
         "columns of code": max(len(line) for source in own for line in source.splitlines()),
         "figures": len(re.findall(r"^ +figure:$|\{glue:figure\}", text, re.MULTILINE)),
-        "intervals in a paragraph": max(len(re.findall(r"\{ci\}`|_low[:`]", paragraph)) for paragraph in paragraphs),
+        "intervals in a paragraph": max(paragraph.count("{ci}`") for paragraph in paragraphs),
     }
     problems = [f"{found[what]} {what}, at most {most}" for what, most in CHAPTER.items() if found[what] > most]
     if not re.search(r"^# .*\n\n(?![#:`$(]).*\n?(?:.+\n)*?.*\{(?:ci|glue:text|verdict)\}`", text, re.MULTILINE):

@@ -71,14 +71,16 @@ class Step:
 
     def subset(self) -> Tensor:
         """D with masks at k sites, k uniform in 1..L, drawn for each sample."""
+        routes = self._routes()
+        return self._reconstruction({name: self._stochastic(g, routes[name]) for name, g in self.importances.items()})
+
+    def _routes(self) -> dict[str, Tensor]:
+        """A draw of `subset_routes`, by site [(S,) B, 1, ...]."""
         rows = next(iter(self.importances.values()))
         rows = rows.detach().flatten(self.lead + 1)[..., 0].contiguous()  # [(S,) B]
         routes = subset_routes(list(self.importances), self.noise, rows)
-        masks = {}
-        for name, g in self.importances.items():
-            route = routes[name].view(*rows.shape, *[1] * (g.ndim - 1 - rows.ndim))
-            masks[name] = self._stochastic(g, route)
-        return self._reconstruction(masks)
+        return {name: routes[name].view(*rows.shape, *[1] * (g.ndim - 1 - rows.ndim))
+                for name, g in self.importances.items()}
 
     def unmasked(self) -> Tensor:
         """D with every component on and no delta: the sum of the components alone."""
@@ -99,15 +101,22 @@ class Step:
 
     def adversarial(self) -> Tensor:
         """D at the worst noise that signed ascent finds in [0, 1], for components and deltas."""
+        return self._worst(dict.fromkeys(self.importances))
+
+    def adversarial_subset(self) -> Tensor:
+        """The same with masks at k sites as in `subset`, drawn before the ascent."""
+        return self._worst(self._routes())
+
+    def _worst(self, routes: dict[str, Tensor | None]) -> Tensor:
         fixed = {name: g.detach() for name, g in self.importances.items()}
         sources = [self._source(g) for g in fixed.values()] + [self._source(g[..., 0]) for g in fixed.values()]
         for _ in range(self.config.attack_steps):
             sources = [source.requires_grad_() for source in sources]
-            found = torch.autograd.grad(self._attacked(fixed, sources).sum(), sources)
+            found = torch.autograd.grad(self._attacked(fixed, sources, routes).sum(), sources)
             with torch.no_grad():
                 ascent = zip(sources, found, strict=True)
                 sources = [(s + self.config.attack_size * d.sign()).clamp_(0, 1) for s, d in ascent]
-        return self._attacked(self.importances, sources)
+        return self._attacked(self.importances, sources, routes)
 
     def _source(self, like: Tensor) -> Tensor:
         """Noise to start from: per position, or the same for all of a batch."""
@@ -115,11 +124,13 @@ class Step:
             like = like[:, :1] if self.lead else like[:1]
         return self.noise.uniform(like.contiguous())
 
-    def _attacked(self, importances: dict[str, Tensor], sources: list[Tensor]) -> Tensor:
+    def _attacked(
+        self, importances: dict[str, Tensor], sources: list[Tensor], routes: dict[str, Tensor | None]
+    ) -> Tensor:
         noises, deltas = sources[: len(importances)], sources[len(importances) :]
         masks = {}
         for (name, g), r, delta in zip(importances.items(), noises, deltas, strict=True):
-            masks[name] = Mask(g, r.expand_as(g), delta.expand(g.shape[:-1]))
+            masks[name] = Mask(g, r.expand_as(g), delta.expand(g.shape[:-1]), routes[name])
         return self._reconstruction(masks)
 
     def importance(self) -> Tensor:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 from lib.spd.gates import GATES
 from lib.spd.masks import KINDS
 
-TERMS = ("faithfulness", "recon", "layerwise", "subset", "unmasked", "ci_masked", "adversarial", "hidden",
-         "importance", "l1", "l2")
+TERMS = ("faithfulness", "recon", "layerwise", "subset", "unmasked", "ci_masked", "adversarial",
+         "adversarial_subset", "hidden", "importance", "l1", "l2")
 """Terms of the loss; `lib.spd.losses.Step` has a method of each name."""
 
 
@@ -22,8 +22,8 @@ class SPDConfig:
         steps, batch_size, lr: AdamW without decay, cosine from lr to 0 (or schedule "constant").
         warmup_steps, warmup_lr: steps on the faithfulness loss alone, V and U only, before everything else.
         faithfulness ... l2: coefficients of the terms, see `lib.spd.losses.Step`.
-        p, p_final, p_from: exponent of the importance term, p until the share p_from of training, then linearly to
-            p_final at the end (None: p throughout).
+        p, p_final, p_from, p_to: exponent of the importance term, p until the share p_from of training, then linearly
+            to p_final, reached at the share p_to (None: p throughout).
         mask: "uniform", "binary" or "bernoulli" (which does not train the gates).
         divergence: "mse", or "kl" for networks whose output are logits.
         leak: of the two sigmoids.
@@ -50,6 +50,7 @@ class SPDConfig:
     unmasked: float = 0.0
     ci_masked: float = 0.0
     adversarial: float = 0.0
+    adversarial_subset: float = 0.0
     hidden: float = 0.0
     importance: float = 3e-3
     l1: float = 0.0
@@ -57,6 +58,7 @@ class SPDConfig:
     p: float = 1.0
     p_final: float | None = None
     p_from: float = 0.0
+    p_to: float = 1.0
     eps: float = 1e-12
     mask: str = "uniform"
     divergence: str = "mse"
@@ -82,8 +84,8 @@ class SPDConfig:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)!r}")
         if not any(self.coefficients().values()):
             raise ValueError("every coefficient is 0: there is nothing to train")
-        if not 0 <= self.p_from < 1:
-            raise ValueError(f"p_from must lie in [0, 1), got {self.p_from!r}")
+        if not 0 <= self.p_from < self.p_to <= 1:
+            raise ValueError(f"p_from and p_to must lie in [0, 1] in this order, got {self.p_from!r}, {self.p_to!r}")
 
     def coefficients(self) -> dict[str, float]:
         """The terms that count, with their coefficients."""
@@ -93,7 +95,9 @@ class SPDConfig:
         """p after the share `progress` of training."""
         if self.p_final is None or progress <= self.p_from:
             return self.p
-        return self.p + (self.p_final - self.p) * (progress - self.p_from) / (1 - self.p_from)
+        if progress >= self.p_to:
+            return self.p_final
+        return self.p + (self.p_final - self.p) * (progress - self.p_from) / (self.p_to - self.p_from)
 
     def identity(self) -> dict[str, object]:
         """Every option as a plain value, by name."""

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from lib.files import ROOT
 from lib.models import published_toy as published
-from lib.params import load
-from lib.studies.superposition_phases import protocol as study
+from lib.models import toy_exact
+from lib.rng import generator
 
 plain_train = runpy.run_path(str(Path(__file__).parents[1] / "models" / "plain_numpy_loop.py"))["train"]
 SAMPLES = 1500
@@ -57,9 +56,12 @@ def test_replica_against_the_plain_loop(benchmark, models, wanted):
 
 
 def test_phase_diagram_fits_ten_cpu_seconds(benchmark):
-    params = load(study.Params, ROOT / "params" / "superposition_phases" / "quick.yaml")
-    assert (params.phase_grid, params.phase_restarts) == (24, 8)
-    seconds = []
-    benchmark.pedantic(lambda: seconds.append(cpu_seconds(lambda: study.phase_diagram(params))), rounds=1)
+    density, extra = torch.logspace(-2, 0, 24), torch.logspace(-1, 1, 24)
+    rng, seconds = generator(0, "phase 2"), []
+
+    def run():
+        seconds.append(cpu_seconds(lambda: toy_exact.phase_grid(density, extra, 2, 8, 800, rng)))
+
+    benchmark.pedantic(run, rounds=1)
     benchmark.extra_info["cpu_seconds"] = round(seconds[0], 2)
     assert seconds[0] <= 10

@@ -77,6 +77,8 @@ def test_exponent_is_annealed():
     config = SPDConfig(n_components=1, p=2.0, p_final=1.0, p_from=0.5)
     assert [config.exponent(t) for t in (0, 0.5, 0.75, 1)] == [2.0, 2.0, 1.5, 1.0]
     assert SPDConfig(n_components=1, p=2.0).exponent(0.9) == 2.0
+    halfway = SPDConfig(n_components=1, p=2.0, p_final=0.5, p_to=0.5)
+    assert [halfway.exponent(t) for t in (0, 0.25, 0.5, 1)] == [2.0, 1.25, 0.5, 0.5]
 
 
 def test_reconstructions_are_the_masked_passes(small):
@@ -113,6 +115,27 @@ def test_subset_of_all_layers_is_recon(small, monkeypatch):
     for routes, expected in ((everywhere, step(dec, x).recon()), (nowhere, torch.tensor(0.0))):
         monkeypatch.setattr("lib.spd.losses.subset_routes", lambda *_, routes=routes: routes)
         assert torch.allclose(step(dec, x).subset(), expected, atol=1e-12)
+
+
+def test_adversary_on_all_layers_is_the_adversary_and_on_none_finds_nothing(small, monkeypatch):
+    dec, x = small
+    given = {"attack_steps": 1, "attack_size": 1.0}
+    everywhere = {name: torch.ones(6, dtype=torch.bool) for name in dec.sites}
+    nowhere = {name: ~route for name, route in everywhere.items()}
+    for routes, expected in ((everywhere, step(dec, x, **given).adversarial()), (nowhere, torch.tensor(0.0))):
+        monkeypatch.setattr("lib.spd.losses.subset_routes", lambda *_, routes=routes: routes)
+        assert torch.allclose(step(dec, x, **given).adversarial_subset(), expected, atol=1e-12)
+
+
+def test_one_step_of_the_adversary_by_hand(monkeypatch):
+    """One component a = x v on x = 1, W = 1 and V U = 1: no mask below 1 is better, so the noise goes to 0."""
+    dec = Decomposition(MLP((1, 1), 0), torch.zeros(1, 1), 1, gate="linear")
+    dec.sites["fc1"].module.weight.data.fill_(1.0)
+    one = torch.ones(1, 1)
+    dec.load({"fc1.V": one, "fc1.U": one, "fc1.gate.w": torch.zeros(1), "fc1.gate.b": torch.full((1,), 0.25)})
+    monkeypatch.setattr("lib.spd.losses.subset_routes", lambda *_: {"fc1": torch.ones(1, dtype=torch.bool)})
+    worst = step(dec, one, attack_steps=1, attack_size=1.0).adversarial_subset()
+    assert float(worst.detach()) == pytest.approx((1 - 0.25) ** 2)  # the mask is the importance
 
 
 def test_subset_of_a_convolutional_net_has_a_gradient():
@@ -178,8 +201,8 @@ def test_dropping_zero_rows_is_exact(monkeypatch, dtype, within):
 
 
 def test_options_are_refused():
-    for wrong in ({"gate": "deep"}, {"mask": "gaussian"}, {"steps": 0}, {"p_from": 1.0}, {"p_final": -1.0},
-                  {"warmup_steps": 2.5}, {"attack_steps": -1}, {"attack_size": -0.1}, {"importance": -1.0},
-                  {"divergence": "l1"}, {"recon": 0.0, "layerwise": 0.0, "importance": 0.0}):
+    for wrong in ({"gate": "deep"}, {"mask": "gaussian"}, {"steps": 0}, {"p_from": 1.0}, {"p_to": 0.0},
+                  {"p_final": -1.0}, {"warmup_steps": 2.5}, {"attack_steps": -1}, {"attack_size": -0.1},
+                  {"importance": -1.0}, {"divergence": "l1"}, {"recon": 0.0, "layerwise": 0.0, "importance": 0.0}):
         with pytest.raises(ValueError):
             SPDConfig(n_components=3, **wrong)

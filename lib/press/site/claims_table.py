@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from lib.press import claims, kept, ledger
 from lib.press.claims import Claim, Part
 from lib.press.ledger import Record, number
-from lib.press.pages import Page
+from lib.press.pages import DEFAULT_PROFILE, Page
 from lib.press.verdicts import UNTESTED
 
 NO_RUN = "no run yet"
@@ -18,7 +18,7 @@ GROUPS = {
     "survived": ("the effect is there, in the claimed size or another", ("reproduced", "in part")),
     "fell": ("nothing is there, the opposite is, or something else makes the number",
              ("artefact", "absent", "contradicted")),
-    "open": ("what was run cannot say, or says something else with more training", ("inconclusive", UNTESTED, NO_RUN)),
+    "open": ("what was run cannot say, or the longer profile says something else", ("inconclusive", UNTESTED, NO_RUN)),
 }
 ANSWERS = {"reproduced": "yes", "in part": "in part", "artefact": "no", "absent": "no", "contradicted": "no"}
 """What a verdict answers to a question; the other words answer nothing."""
@@ -61,10 +61,14 @@ def words(label: str) -> dict[str, str]:
 
 
 def moved(told: Mapping[str, str], label: str) -> dict[str, str]:
-    """Words that more training changes, by claim: judged under `label` as `told`, and otherwise in the kept `long`."""
-    long = {} if label == "long" else _standing("long")
-    return {id: long[id] for id, word in told.items() if id in long and word != NO_RUN
-            and UNTESTED not in (word, long[id]) and word != long[id]}
+    """Words that the kept `long` changes, by claim; what was judged at `label`, the default profile, as `told`."""
+    long = _standing("long") if label == DEFAULT_PROFILE else {}
+    return {id: long[id] for id, word in told.items() if id in long and _differ(word, long[id])}
+
+
+def _differ(word: str, other: str) -> bool:
+    """Whether two runs that both judged a claim say different words."""
+    return word != other and not {UNTESTED, NO_RUN} & {word, other}
 
 
 def _standing(label: str) -> dict[str, str]:
@@ -75,7 +79,7 @@ def _standing(label: str) -> dict[str, str]:
 def summary(label: str) -> str:
     """What became of the claims, for the front page: survived, fell, open; questions apart; what chance would do."""
     known, told = claims.load(), words(label)
-    other = {id: f"{told[id]} here, {word} with more training" for id, word in moved(told, label).items()}
+    other = {id: f"{told[id]} here, {word} at *long*" for id, word in moved(told, label).items()}
     asked = {id: other.get(id, ANSWERS.get(word, word)) for id, word in told.items() if known[id].origin == "question"}
     stated = {id: other.get(id, word) for id, word in told.items() if id not in asked}
     lines = [_group(name, *GROUPS[name], stated) for name in GROUPS]
@@ -188,7 +192,8 @@ class _Row:
         for name, record in self.kept.items():
             decides = record is self.shown[1]
             differs = ", another word than here" * (not decides and self.word not in (NO_RUN, record.word))
-            differs += ": open" * (name == "long" and self.claim.id in moved({self.claim.id: self.word}, self.label))
+            moves = name == "long" and self.label == DEFAULT_PROFILE and not self._stale(record)
+            differs += ": open" * (moves and _differ(self.word, record.word))
             told = badge(record.word) if decides else f"{record.word}{differs}"
             lines.append(_quiet(f"{KEPT[name]}: {told}{', stale' * self._stale(record)}"))
         fresh = self.kept.get("fresh_seeds")

@@ -1,17 +1,13 @@
 """The one-layer tied model of incidental polysemanticity, y = ReLU(W Wᵀ x), many instances at once.
 
-n features in m units, x the n basis vectors. A penalty on sum|W|, or noise of negative excess kurtosis on the units,
-leaves each feature one unit; features that choose the same unit collide, although there is room for all.
+n features in m units, x the n basis vectors. Noise of negative excess kurtosis on the units leaves each feature one
+unit; features that choose the same unit collide, although there is room for all.
 """
 from __future__ import annotations
-
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from lib.ensembles import Layout, train_ensemble
 from lib.rng import generator
 from lib.studies.incidental_polysemanticity.noise import unit_noise
 from lib.tensors import as_array, denormals_flushed, device_named
@@ -20,78 +16,38 @@ SIGMA = 0.15
 """Standard deviation of the noise."""
 
 
-class Ensemble(NamedTuple):
-    """Trained instances W [I, n, m], one row per feature, and their start; history: W at the T logged steps."""
-
-    W: Tensor
-    start: Tensor
-    steps: list[int]
-    history: Tensor
-
-
-def train(
-    n: int, m: int, instances: int, steps: int, seed: int = 0, penalty: float = 0.0, noise: str = "none",
-    sgd: float | None = None, log_at: Iterable[int] = (), device: str | torch.device = "cpu",
-) -> Ensemble:
-    """Train from W ~ N(0, 1/m) on all n basis vectors at once: sum of squared errors + penalty * sum|W|.
+@torch.no_grad()
+def tied(n: int, m: int, instances: int, steps: int, seed: int, device: str, noise: str, lr: float = 0.02) -> dict:
+    """Train from W ~ N(0, 1/m) on all n basis vectors at once by plain gradient descent on the sum of squared errors.
 
     Starts come from the stream (seed, "collisions", "init") whatever the noise, so that laws of noise are paired.
 
     Args:
         noise: a law of `noise`, or none; one draw [m] of size SIGMA per step and instance, shared by the n inputs.
-        sgd: rate of plain gradient descent; None: AdamW at rate .001 with decay .01.
-        log_at: steps whose W is kept; the last is always.
+    Returns:
+        step: 12 steps from the first to the last; W: [12, I, n, m] after each of them, one row per feature.
     Source: Lecomte et al. 2023, arXiv 2312.03096.
     """
-    start = torch.randn(instances, n, m, generator=generator(seed, "collisions", "init")).div(m**0.5).to(device)
-    rng = generator(seed, "collisions", "noise", noise, device=device)
+    on = device_named(device)
+    W = torch.randn(instances, n, m, generator=generator(seed, "collisions", "init")).div(m**0.5).to(on)
+    rng = generator(seed, "collisions", "noise", noise, device=on)
+    at = sorted({1 + round(i * (steps - 1) / 11) for i in range(12)})
+    kept = []
+    with denormals_flushed():
+        for step in range(1, steps + 1):
+            hidden = W if noise == "none" else W + SIGMA * unit_noise(noise, (instances, 1, m), rng)
+            W = W.sub(gradient(W, hidden), alpha=lr)
+            if step in at:
+                kept.append(W)
+    if not W.isfinite().all():
+        raise ValueError(f"{int((~W.isfinite()).any((1, 2)).sum())} of {len(W)} instances diverged: lower lr")
+    return {"step": at, "W": as_array(torch.stack(kept))}
 
-    def hidden(W: Tensor) -> Tensor:
-        return W if noise == "none" else W + SIGMA * unit_noise(noise, (instances, 1, m), rng)
 
-    if sgd is not None:
-        return _descend(start, steps, sgd, hidden, penalty, {*log_at, steps})
-    return _adamw(start, steps, hidden, penalty, log_at)
-
-
-def tied(n: int, m: int, instances: int, steps: int, seed: int, device: str, penalty: float = 0.0, **own) -> dict:
-    """What `train` finds: history [T, I, n, m], W at the logged steps, the last of them the end."""
-    done = train(n, m, instances, steps, seed, penalty, **own, device=device_named(device))
-    return {"history": as_array(done.history)}
-
-
-def loss_and_gradient(W: Tensor, hidden: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
-    """Sum of squared errors plus penalty [I], and its gradient [I, n, m]; hidden: W or W plus noise, [I, n, m]."""
+def gradient(W: Tensor, hidden: Tensor) -> Tensor:
+    """Gradient [I, n, m] of the sum of squared errors of ReLU(hidden Wᵀ); hidden: W or W plus noise, [I, n, m]."""
     pre = torch.bmm(hidden, W.mT)  # [I, n, n]
     error = pre.clamp_min(0)
     error.diagonal(dim1=1, dim2=2).sub_(1)
-    loss = error.square().sum((1, 2)) + penalty * W.abs().sum((1, 2))
     d = torch.ops.aten.threshold_backward(error, pre, 0).mul_(2)
-    return loss, torch.bmm(d, W).baddbmm_(d.mT, hidden).add_(W.sign(), alpha=penalty)
-
-
-def _adamw(start: Tensor, steps: int, hidden: Callable, penalty: float, log_at: Iterable[int]) -> Ensemble:
-    names, lr = Layout(W=tuple(start.shape[1:])), 1e-3
-
-    def step(theta: Tensor, grad: Tensor) -> Tensor:
-        W = names.views(theta)["W"]
-        loss, gradient = loss_and_gradient(W, hidden(W), penalty)
-        names.views(grad)["W"].copy_(gradient)
-        theta.mul_(1 - lr * 0.01)  # AdamW decays before it steps
-        return loss
-
-    done = train_ensemble(step, names.pack(W=start), steps, lr, log_at=log_at, snapshots=True)
-    return Ensemble(names.views(done.theta)["W"], start, done.steps, names.views(done.tables)["W"])
-
-
-@torch.no_grad()
-def _descend(start: Tensor, steps: int, lr: float, hidden: Callable, penalty: float, keep: set[int]) -> Ensemble:
-    W, history = start.clone(), []
-    with denormals_flushed():
-        for step in range(1, steps + 1):
-            W.sub_(loss_and_gradient(W, hidden(W), penalty)[1], alpha=lr)
-            if step in keep:
-                history.append(W.clone())
-    if not W.isfinite().all():
-        raise ValueError(f"{int((~W.isfinite()).any((1, 2)).sum())} of {len(W)} instances diverged: lower lr")
-    return Ensemble(W, start, sorted(keep), torch.stack(history))
+    return torch.bmm(d, W).baddbmm_(d.mT, hidden)

@@ -50,11 +50,6 @@ def _weighted(D: Tensor, base: float) -> Tensor:
     return (squared @ importance * importance).sum(-1) / 2
 
 
-def aligned_pairs(D: Tensor, above: float = 0.6) -> Tensor:
-    """Number of pairs of columns whose |cosine| exceeds `above`; int64 [...]."""
-    return (column_cosines(D).abs() > above).triu(1).sum((-2, -1))
-
-
 def permuted_macs(D: Tensor, draws: int, rng: torch.Generator) -> Tensor:
     """The published null: MACS after permuting the columns, `draws` times; [draws, ...].
 

@@ -14,23 +14,40 @@ import pandas as pd
 from pydantic import Field
 
 from lib.metrics import recovery
+from lib.press.runs import reuse
 from lib.rng import numpy_generator
 from lib.studies.incidental_polysemanticity import decoder_overlap as geometry
-from lib.studies.incidental_polysemanticity.groups import Autoencoders, Draws, Pair, Penalised, Positive, Seeds
+from lib.studies.incidental_polysemanticity.groups import Autoencoders, Draws, Penalised, Positive, Seeds, Several
 from lib.studies.incidental_polysemanticity.leaky_sae import autoencoded, initial, sae_layout, scaled
 from lib.studies.incidental_polysemanticity.network import PUBLISHED, Cell, trained
 from lib.studies.incidental_polysemanticity.report import judged, matched_cosine, table, z_scored
-from lib.studies.incidental_polysemanticity.units import polysemantic_units
 
-INITS, NOISES, ACTS = ("random", "orthogonal"), ("none", "bipolar", "positive_kurtosis"), ("relu", "gelu")
+INITS, NOISES = ("random", "orthogonal"), ("none", "bipolar", "positive_kurtosis")
+REGS, ACTS = ("L1", "L2"), ("relu", "gelu")
 
 
-class Factorial(Penalised):
+class Swept(Penalised):
+    """The penalties at which every network is trained."""
+
+    l1_penalties: Several = Field(description="weights of L1 swept; equal validation error needs two or more")
+    l2_penalties: Several = Field(description="weights of L2 swept; equal validation error needs two or more")
+
+    def sweep(self, cell: Cell) -> list[Cell]:
+        """A cell at every penalty of its regularisation."""
+        levels = self.l1_penalties if cell.reg == "L1" else self.l2_penalties
+        return [replace(cell, penalty=level) for level in levels]
+
+
+class Factorial(Swept):
     """What the factorial takes."""
 
     seeds: Seeds
-    l1_penalties: Pair = Field(description="weights of L1 swept, the published 1e-4 among them")
-    l2_penalties: Pair = Field(description="weights of L2 swept, the published 1e-4 among them")
+
+
+class Ends(Factorial):
+    """What combinations 1 and 8 take."""
+
+    pair_seeds: int = Field(ge=2, le=1000, description="seeds of combinations 1 and 8, compared with each other")
 
 
 class Nothing(Penalised):
@@ -44,14 +61,15 @@ class Strengths(Autoencoders):
     """What the sweep of the autoencoders' penalty takes."""
 
     seeds: Seeds
-    sae_penalties: Pair = Field(description="rising penalties for dead latents and for fidelity at matched l0")
+    sae_penalties: Several = Field(description="rising penalties for dead latents and for fidelity at matched l0")
 
 
 class Widths(Penalised):
     """What the networks of other widths take."""
 
     null_draws: Draws
-    widths: tuple[Annotated[int, Field(ge=2, le=64)], ...] = Field(min_length=4, description="hidden units")
+    widths: tuple[Annotated[int, Field(ge=2, le=64)], ...] = Field(
+        min_length=1, description="hidden units; IP-7 needs 8, 9 and another")
     width_seeds: int = Field(ge=2, description="networks per width")
 
 
@@ -59,19 +77,30 @@ class Clipping(Penalised):
     """What the clipped networks take."""
 
     seeds: Seeds
-    clips: tuple[Positive, ...] = Field(description="largest gradient norms, the source's 1 among them")
+    clips: tuple[Positive, ...] = Field(description="largest gradient norms; IP-7 needs the source's 1")
 
 
 def factorial(params: Factorial) -> dict:
     """The full factorial init x noise x reg x act, each cell at every penalty of its regularisation.
 
     runs: DataFrame, one row per (cell, seed): init, noise, reg, act, penalty, seed, train_mse, val_mse, what `judged`
-    measures, and polysemantic: share of first-layer units with two weights or more in [.8, 1.2].
+    measures.
     """
-    sweeps = {"L1": params.l1_penalties, "L2": params.l2_penalties}
-    factors = product(INITS, NOISES, sweeps.items(), ACTS)
-    cells = [Cell(init, noise, reg, act, level) for init, noise, (reg, levels), act in factors for level in levels]
+    cells = [cell for levels in product(INITS, NOISES, REGS, ACTS) for cell in params.sweep(Cell(*levels))]
     return {"runs": _runs(params, cells, params.first(params.seeds))}
+
+
+def ends(params: Ends) -> dict:
+    """Combinations 1 and 8, which differ in all four factors, at every penalty on seeds of their own number.
+
+    runs: DataFrame as `factorial` has it, whose seeds are not trained again.
+    """
+    ends, chosen = [PUBLISHED[0], PUBLISHED[7]], params.first(params.pair_seeds)
+    there = reuse(factorial, params)["runs"].merge(pd.DataFrame(ends)[["init", "noise", "reg", "act"]])
+    more = range(params.first(params.seeds).stop, chosen.stop)
+    cells = [cell for end in ends for cell in params.sweep(end)]
+    frames = [there[there.seed.isin(chosen)], *([_runs(params, cells, more)] if more else [])]
+    return {"runs": pd.concat(frames, ignore_index=True)}
 
 
 def nothing(params: Nothing) -> dict:
@@ -97,8 +126,8 @@ def nothing(params: Nothing) -> dict:
 def strengths(params: Strengths) -> dict:
     """Autoencoders of combination 8 at every sae_penalty: leaky or ReLU, biases started at U(0, .1) or at 0.
 
-    runs: DataFrame, one row per (slope, bias, penalty, seed) as `judged` has it, and dead_before: share of latents that
-    never exceed 0 before training.
+    runs: DataFrame, one row per (slope, bias, penalty, seed) as `judged` has it, variant (slope and bias in words), and
+    dead_before: share of latents that never exceed 0 before training.
     """
     seeds, frames = params.first(params.seeds), []
     network = trained(params, [PUBLISHED[7]], seeds)
@@ -106,7 +135,9 @@ def strengths(params: Strengths) -> dict:
         sae = autoencoded(params, [PUBLISHED[7]], seeds, penalty, slope=slope, bias=bias)
         before = sae._replace(**sae_layout(12).views(initial(12, seeds, bias).to(sae.W_dec)))
         found = judged(sae, network) | {"dead_before": judged(before, network)["dead"]}
-        frames.append(table([PUBLISHED[7]], seeds, found).assign(slope=slope, bias=bias, sae_penalty=penalty))
+        variant = f"{'leaky' if slope else 'ReLU'}, bias {'> 0' if bias else 0}"
+        rows = table([PUBLISHED[7]], seeds, found)
+        frames.append(rows.assign(variant=variant, slope=slope, bias=bias, sae_penalty=penalty))
     return {"runs": pd.concat(frames, ignore_index=True)}
 
 
@@ -118,7 +149,7 @@ def widths(params: Widths) -> dict:
         null: interference of random directions, [widths, draws].
     """
     rng, frames, null = numpy_generator(params.seed, "random directions of each width"), [], []
-    for width in params.widths:
+    for width in sorted(set(params.widths)):
         runs = _runs(params, [replace(PUBLISHED[7], hidden_dim=width)], params.first(params.width_seeds))
         frames.append(runs.assign(width=width))
         null.append(geometry.random_direction_null(geometry.weighted_overlap, params.null_draws, width, rng=rng))
@@ -146,7 +177,5 @@ def clipping(params: Clipping) -> dict:
 def _runs(params: Penalised, cells: list[Cell], seeds: range, untrained: bool = False) -> pd.DataFrame:
     network = trained(params, cells, seeds, untrained)
     sae = autoencoded(params, cells, seeds, params.sae_penalty, of="untrained" if untrained else "trained")
-    units = polysemantic_units(network.weights["W0"].mT).flatten()  # a row per feature, a column per unit
     own = {"train_mse": network.train_mse.flatten(), "val_mse": network.val_mse.flatten()}
-    own["polysemantic"] = units / cells[0].hidden_dim
     return table(cells, seeds, own | judged(sae, network))

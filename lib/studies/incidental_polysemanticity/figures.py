@@ -10,55 +10,70 @@ from matplotlib.figure import Figure
 from scipy.stats import gaussian_kde
 
 from lib.figures import style
-from lib.metrics.statistics import Interval
+from lib.studies.incidental_polysemanticity.comparisons import interval
 
 REGS = {"L1": style.BLUE, "L2": style.ORANGE}
-Effects = Mapping[str, tuple[Sequence[float], Interval]]
-"""Label -> one value per seed, and the interval of their mean."""
+Effects = Mapping[str, Sequence[float]]
+"""Label -> one value per seed."""
 
 
-def matched_fit(paths: pd.DataFrame, at: float, null: tuple[float, float], effects: Effects, claimed: float) -> Figure:
-    """Left: interference over validation error as each penalty grows. Right: L2 against L1, compared in three ways.
+def factors(same: Effects, equal: Effects, claimed: Mapping[str, float]) -> Figure:
+    """Interference with one level of a factor relative to the other: at the same penalty, and at equal error.
 
     Args:
-        paths: one row per (reg, penalty, seed), columns val_mse and interference, averaged over the other factors.
-        at: validation error at which the two are compared; null: 95 % of random directions.
-        effects: relative changes, drawn from the top; claimed: the printed one.
+        same, equal: relative changes by the same labels, drawn from the top; a label may lack values.
+        claimed: label -> the printed change, drawn where the source compares: at the same penalty.
     """
-    fig, (left, right) = style.figure(aspect=0.46, cols=2, width_ratios=[1, 1.12])
-    for reg, rows in paths.groupby("reg"):
-        style.dots(left, rows.val_mse, rows.interference, REGS[reg], 0.25, 3)
-        mean = rows.groupby("penalty")[["val_mse", "interference"]].mean()
-        left.plot(mean.val_mse, mean.interference, "-o", color=REGS[reg])
-        for penalty, row in mean.iterrows():
-            side, text = "below" if reg == "L1" else "above", f"{reg} {penalty:.0e}".replace("e-0", "e-")
-            label = style.direct_label(left, row.val_mse, row.interference, text, REGS[reg], side)
-            label.set_ha("left" if reg == "L1" else "right")  # clear of both paths, which rise
-    left.axvline(at, color=style.INK, linewidth=0.8, linestyle=":", zorder=0)
-    style.null_band(left, *null, label="random directions")
-    left.set(xscale="log", xlabel="validation error (log scale)", ylabel="interference of the decoder")
-    style.direct_label(left, at, left.get_ylim()[1], "equal\nfit", style.INK, "right").set_va("top")
-    style.plain_ticks(left.xaxis, within=30)
-    right.axvline(claimed, **style.PUBLISHED)
-    effect_rows(right, effects)
-    right.annotate(f"claimed\n{claimed:+.0%}", (claimed, 1), (-3, -2), xycoords=("data", "axes fraction"), ha="right",
-                   va="top", textcoords="offset points", fontsize=8.5)
-    right.xaxis.set_major_formatter(lambda x, _: f"{x:+.0%}" if abs(x) > 1e-9 else "0")
-    right.set_xlabel("interference, L2 relative to L1")
+    fig, axes = style.figure(aspect=0.62, cols=2, sharex=True, sharey=True)
+    titles = "same penalty", "equal validation error"
+    for ax, effects, title in zip(axes, (same, equal), titles, strict=True):
+        ax.axvline(0, color=style.NULL, zorder=0)
+        for place, values in enumerate(effects.values()):
+            mean = interval(values)
+            style.dots(ax, values, np.full(len(values), -place))
+            ax.plot(mean[1:], [-place - 0.22] * 2, color=style.INK, linewidth=2.2)
+            ax.plot(mean.estimate, -place - 0.22, "o", color=style.INK)
+        ax.set(title=title, ylim=(-len(effects) + 0.5, 0.5), xlabel="change of interference")
+        ax.locator_params(axis="x", nbins=4)
+        ax.xaxis.set_major_formatter(lambda x, _: f"{x:+.0%}" if abs(x) > 1e-9 else "0")
+    for label, change in claimed.items():
+        place = list(same).index(label)
+        axes[0].plot([change] * 2, [-place - 0.4, -place + 0.25], **style.PUBLISHED)
+        style.direct_label(axes[0], change, -place + 0.22, f"printed {change:+.0%}", style.BLACK, "above")
+    axes[0].set_yticks([-place for place in range(len(same))], [label.replace(", ", ",\n") for label in same])
     return fig
 
 
-def effect_rows(ax: Axes, effects: Effects) -> None:
-    """One line per effect: every seed a dot, the interval of the mean a bar, its label above, 0 in grey."""
-    ax.axvline(0, color=style.NULL, zorder=0)
-    for place, (values, interval) in enumerate(effects.values()):
-        style.dots(ax, values, np.full(len(values), -place))
-        ax.plot(interval[1:], [-place - 0.17] * 2, color=style.INK, linewidth=2.2)
-        ax.plot(interval.estimate, -place - 0.17, "o", color=style.INK)
-    for place, label in enumerate(effects):
-        style.direct_label(ax, ax.get_xlim()[0], -place + 0.24, label, style.INK, "right")
-    ax.set(ylim=(-len(effects) + 0.6, 0.75), yticks=[])
-    ax.spines["left"].set_visible(False)
+def fit_and_overlap(cells: pd.DataFrame, paths: pd.DataFrame, null: tuple[float, float]) -> Figure:
+    """Interference over validation error: left of all cells at one penalty, right as each penalty grows.
+
+    Args:
+        cells: one row per (cell, seed) at the published penalty, columns init, noise, reg, act, val_mse, interference.
+        paths: one row per (reg, penalty, seed), the same averaged over all other factors; null: 95 % of random
+            directions.
+    """
+    fig, (left, right) = style.figure(aspect=0.46, cols=2, sharey=True)
+    means = cells.groupby(["init", "noise", "act", "reg"])[["val_mse", "interference"]].mean()
+    for reg, color in REGS.items():
+        own = means.xs(reg, level="reg")
+        style.dots(left, *cells[cells.reg == reg][["val_mse", "interference"]].to_numpy().T, color, 0.12, 2.5)
+        left.plot(own.val_mse, own.interference, "o", color=color)
+        rows = paths[paths.reg == reg]
+        style.dots(right, rows.val_mse, rows.interference, color, 0.25, 3)
+        mean = rows.groupby("penalty")[["val_mse", "interference"]].mean()
+        right.plot(mean.val_mse, mean.interference, "-o", color=color)
+        for penalty, row in mean.iterrows():
+            side, text = "below" if reg == "L1" else "above", f"{reg} {penalty:.0e}".replace("e-0", "e-")
+            label = style.direct_label(right, row.val_mse, row.interference, text, color, side)
+            label.set_ha("left" if reg == "L1" else "right")  # clear of both paths, which rise
+    style.corner_key(left, 0.98, 0.99, 0.075, {reg: color for reg, color in REGS.items()})
+    for ax in (left, right):
+        style.null_band(ax, *null, label="random directions" if ax is right else None)
+        ax.set(xscale="log", xlabel="validation error (log scale)")
+        style.plain_ticks(ax.xaxis, within=30)
+    low, high = np.quantile(cells.interference, [0.005, 0.995])
+    left.set(ylabel="interference of the decoder", ylim=(0.9 * low, 1.1 * high))
+    return fig
 
 
 def readings_of_nothing(
@@ -99,72 +114,34 @@ def _density(ax: Axes, values: np.ndarray) -> float:
 
 
 def published_combinations(
-    runs: pd.DataFrame, labels: Sequence[str], printed: Sequence[tuple[float, float]], exact: tuple[int, float],
-    null: tuple[float, float],
+    runs: pd.DataFrame, labels: Mapping[int, str], printed: Mapping[int, tuple[float, float]],
+    exact: Mapping[int, float], null: tuple[float, float],
 ) -> Figure:
     """Each published combination: untied and tied autoencoders, every seed a dot, beside what the source prints.
 
     Args:
         runs: columns storage (untied, tied), combination, reg, seed, interference.
-        labels, printed: of each combination, its name and the range printed.
-        exact: the combination whose own value is printed, and that value; null: 95 % of random directions.
+        labels, printed, exact: combination -> its name, the range printed, its own printed value where there is one.
+        null: 95 % of random directions.
     """
     fig, ax = style.figure(aspect=0.55)
     style.null_band(ax, *null, label=None)
-    for place, (low, high) in enumerate(printed):
-        edge = {"facecolor": "none", "edgecolor": style.BLACK, "linewidth": 0.9, "linestyle": (0, (4, 2.5))}
-        ax.fill_between([place - 0.42, place + 0.42], low, high, **edge)
-    for (storage, combination), rows in runs.groupby(["storage", "combination"]):
+    numbers = list(labels)
+    for (storage, number), rows in runs.groupby(["storage", "combination"]):
         shift, fill = (-0.17, "full") if storage == "untied" else (0.2, "none")
-        at, look = combination - 1 + shift, {"fillstyle": fill, "markersize": 3.8, "alpha": 0.75}
+        at, look = numbers.index(number) + shift, {"fillstyle": fill, "markersize": 3.8, "alpha": 0.75}
         ax.plot(np.full(len(rows), at), rows.interference, "o", color=REGS[rows.reg.iloc[0]], **look)
         ax.hlines(rows.interference.mean(), at - 0.16, at + 0.16, color=style.INK, linewidth=2)
-    ax.plot(exact[0] - 1.17, exact[1], "D", color=style.BLACK, fillstyle="none", markersize=8)
-    ax.set_xticks(range(len(labels)), labels)
+    for place, number in enumerate(numbers):
+        edge = {"facecolor": "none", "edgecolor": style.BLACK, "linewidth": 0.9, "linestyle": (0, (4, 2.5))}
+        ax.fill_between([place - 0.42, place + 0.42], *printed[number], **edge)
+        if number in exact:
+            ax.plot(place - 0.17, exact[number], "D", color=style.BLACK, fillstyle="none", markersize=8)
+    ax.set_xticks(range(len(labels)), labels.values())
     ax.set(ylabel="interference", ylim=(0, None), xlim=(-0.6, len(labels) - 0.4))
     notes = ("● untied   ○ tied (shared storage)", "dashed: printed ranges   ◇ printed value   grey: random directions")
     for row, text in enumerate(notes):
         ax.text(0.01, 0.1 - 0.07 * row, text, transform=ax.transAxes, fontsize=8.5, color=style.INK)
-    return fig
-
-
-def ablation_forest(runs: pd.DataFrame, null: tuple[float, float]) -> Figure:
-    """Every cell of the factorial: interference and validation error, seeds as dots, median and its interval.
-
-    Args:
-        runs: columns init, noise, reg, act, seed, interference, low, high (interval of the cell's median), val_mse.
-        null: 95 % of random directions.
-    """
-    fig, (left, right) = style.figure(aspect=1.0, cols=2, sharey=True, width_ratios=[1.5, 1])
-    left.axvspan(*null, color=style.NULL, alpha=0.22, linewidth=0, zorder=0)
-    left.annotate("random directions", (null[0], 1), (2, 2), xycoords=("data", "axes fraction"), color=style.NULL,
-                  textcoords="offset points", fontsize=8.5)
-    cells = list(runs.groupby(["act", "reg", "init", "noise"], sort=False))
-    for place, (_, rows) in enumerate(cells):
-        colour = REGS[rows.reg.iloc[0]]
-        for ax, column in ((left, "interference"), (right, "val_mse")):
-            style.dots(ax, rows[column], np.full(len(rows), -place), colour, 0.3, 3)
-            ax.plot(rows[column].median(), -place, "|", color=style.INK, markersize=9, markeredgewidth=1.8)
-        left.plot([rows.low.iloc[0], rows.high.iloc[0]], [-place] * 2, color=style.INK)
-    said = {"none": "no noise", "positive_kurtosis": "heavy-tailed", "relu": "ReLU", "gelu": "GELU"}
-    names = [" · ".join(said.get(word, word) for word in cell) for cell, _ in cells]
-    left.set_yticks([-place for place in range(len(cells))], names)
-    left.set(xlabel="interference", ylim=(-len(cells) + 0.4, 0.6))
-    right.set(xlabel="validation error (log scale)", xscale="log")
-    style.plain_ticks(right.xaxis, within=30)
-    return fig
-
-
-def overlaps(cosines: Mapping[str, np.ndarray]) -> Figure:
-    """Signed cosines of all pairs of decoder directions, one panel per decoder, label -> [n_latents, n_latents]."""
-    fig, axes = style.figure(aspect=0.4, cols=len(cosines), sharey=True, squeeze=False)
-    for ax, (label, values) in zip(axes[0], cosines.items(), strict=True):
-        image = ax.imshow(values - np.diag(values.diagonal()), cmap=style.DIVERGING, vmin=-1, vmax=1)
-        ax.set(title=label, xlabel="latent")
-        ax.set_xticks([0, len(values) - 1], ["1", str(len(values))])
-        ax.set_yticks([0, len(values) - 1], ["1", str(len(values))])
-    axes[0, 0].set_ylabel("latent")
-    fig.colorbar(image, ax=list(axes[0]), label="cosine of two directions", ticks=[-1, 0, 1], pad=0.01, shrink=0.7)
     return fig
 
 
@@ -243,44 +220,14 @@ def _fidelity(ax: Axes, coders: pd.DataFrame) -> None:
     ax.set(yscale="log", xlabel="active latents (l0)", ylabel="unexplained variance (fvu)")
 
 
-def one_layer(
-    counts: pd.DataFrame, step: np.ndarray, courses: Mapping[str, np.ndarray], turned: Mapping[str, np.ndarray],
-    laws: Sequence[str],
-) -> Figure:
-    """The one-layer model: collisions against theory, sparsification under noise, and which model feels a noise's law.
-
-    Args:
-        counts: columns n, polysemantic, expected (n^2/4m), expected_units (at finite n and m), one row per instance.
-        courses: law -> concentration [T, I] at the steps.
-        turned: model -> relative change of the noise's cost when units are turned, [laws, I]; laws by rising kurtosis.
-    """
-    fig, (left, middle, right) = style.figure(aspect=0.48, cols=3, width_ratios=[1, 1.1, 1.15])
-    means = counts.groupby("n")[["polysemantic", "expected", "expected_units"]].mean()
-    jitter = np.resize(np.linspace(-0.08, 0.08, 9), len(counts))
-    style.dots(left, counts.expected + jitter, counts.polysemantic, style.BLUE, 0.2, 3.2)
-    left.plot(means.expected, means.polysemantic, "o", color=style.INK)
-    line = np.array([0, means.expected.max()])
-    left.plot(line, line, color=style.GREEN, linewidth=1.2, zorder=0)
-    left.plot(line, 2 * line, color=style.NULL, linewidth=1.2, zorder=0)
-    style.direct_label(left, line[1], line[1], " $n^2/4m$", style.GREEN)
-    style.direct_label(left, line[1], 2 * line[1], r"$n^2/2m$, all pairs", style.NULL, "above").set_ha("right")
-    left.plot(means.expected, means.expected_units, "_", color=style.ORANGE, markersize=13, markeredgewidth=2)
-    style.direct_label(left, line[1], means.expected_units.iloc[-1], "  finite\n  n, m", style.ORANGE).set_va("top")
-    left.set(xlabel=r"expected, $n^2/4m$", ylabel="polysemantic units", xlim=(None, 1.5 * line[1]))
+def one_layer(step: np.ndarray, courses: Mapping[str, np.ndarray]) -> Figure:
+    """How noise of each law concentrates the features of the one-layer model; law -> concentration [T, I] at steps."""
+    fig, ax = style.figure(aspect=0.42)
     colours = dict(zip(courses, (style.NULL, style.BLUE, style.GREEN, style.BLACK, style.ORANGE), strict=False))
     for law, course in courses.items():
-        middle.plot(step, course, color=colours[law], alpha=0.12, linewidth=0.6)
-        middle.plot(step, course.mean(1), color=colours[law])
+        ax.plot(step, course, color=colours[law], alpha=0.12, linewidth=0.6)
+        ax.plot(step, course.mean(1), color=colours[law])
         side = "above" if law in ("none", "gaussian") else "below" if law == "laplace" else "left"
-        style.direct_label(middle, step[-1], course[-1].mean(), law, colours[law], side).set_ha("right")
-    middle.set(xlabel="step", ylabel=r"concentration $\|W_i\|_4^4 / \|W_i\|_2^4$", ylim=(0, None))
-    for values, colour in zip(turned.values(), (style.BLUE, style.ORANGE), strict=True):
-        across = np.arange(len(laws))[:, None] + np.linspace(-0.15, 0.15, values.shape[1])
-        style.dots(right, across, values, colour, 0.3, 2.8)
-        right.plot(range(len(laws)), values.mean(1), "-o", color=colour)
-    right.axhline(0, color=style.NULL, zorder=0)
-    right.set_xticks(range(len(laws)), laws, rotation=40, ha="right")
-    right.yaxis.set_major_formatter(lambda y, _: f"{y:+.0%}" if abs(y) > 1e-9 else "0")
-    right.set_ylabel("change of the noise's cost\nwhen units are turned")
-    style.corner_key(right, 0.98, 0.99, 0.16, dict(zip(turned, (style.BLUE, style.ORANGE), strict=True)))
+        style.direct_label(ax, step[-1], course[-1].mean(), law, colours[law], side).set_ha("right")
+    ax.set(xlabel="step", ylabel=r"concentration $\|W_i\|_4^4 / \|W_i\|_2^4$", ylim=(0, None))
     return fig

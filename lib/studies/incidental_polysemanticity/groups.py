@@ -8,7 +8,7 @@ from pydantic import Field
 from lib.params import Params as Base
 
 Positive = Annotated[float, Field(gt=0)]
-Pair = Annotated[tuple[Positive, ...], Field(min_length=2)]
+Several = Annotated[tuple[Positive, ...], Field(min_length=1)]
 Rate = Annotated[float, Field(gt=0, le=0.1, description="their learning rate")]
 Seeds = Annotated[int, Field(ge=2, le=1000, description="paired seeds of the factorial")]
 Draws = Annotated[int, Field(ge=20, description="sets of random directions")]

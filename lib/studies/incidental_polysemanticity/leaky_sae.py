@@ -1,7 +1,7 @@
 """The published 12 -> 16 -> 12 autoencoder with a leaky ReLU, one per network and all of them at once.
 
 As published encoder and decoder are one storage on a CPU: the encoder is a transposed view of the decoder, and two
-Adam updates land on it. Moving or casting the module copies both and unties them. `tied` says which is meant.
+Adam updates land on it. Moving or casting the module copies both and unties them.
 """
 from __future__ import annotations
 
@@ -29,14 +29,13 @@ class LeakySAE(NamedTuple):
 
     Attributes:
         W_enc, W_dec: one row per latent, [I, n_latents, d]; b_enc: [I, n_latents].
-        slope: of the leaky ReLU below 0; 0 is a ReLU. loss: of each row in its last step of training, [I].
+        slope: of the leaky ReLU below 0; 0 is a ReLU.
     """
 
     W_enc: Tensor
     b_enc: Tensor
     W_dec: Tensor
     slope: float
-    loss: Tensor
 
     def encode(self, acts: Tensor) -> Tensor:
         """Latents [I, n, n_latents] of activations [I, n, d]."""
@@ -101,9 +100,8 @@ def autoencoders(
     if of == "shuffled":
         order = torch.rand(acts.shape, generator=generator(params.seed, "shuffle")).argsort(2).to(acts.device)
         acts = acts.gather(2, order)
-    start, own = initial(acts.shape[-1], list(seeds) * len(acts), bias), {"per": "sample", "unit_decoder": True}
-    done = train_sae(acts.flatten(0, 1), start, params.sae_steps, "none", penalty, slope=slope, lr=params.sae_lr, **own)
-    return done.plain()
+    start = initial(acts.shape[-1], list(seeds) * len(acts), bias)
+    return train_sae(acts.flatten(0, 1), start, params.sae_steps, "unit", penalty, slope, params.sae_lr).plain()
 
 
 def scaled(acts: Tensor, others: Tensor | None = None) -> Tensor:
@@ -113,49 +111,38 @@ def scaled(acts: Tensor, others: Tensor | None = None) -> Tensor:
 
 
 def train_sae(
-    acts: Tensor, start: Tensor, steps: int = 1000, tied: Literal["storage", "none"] = "none",
-    penalty: float | Tensor = 1e-4, per: Literal["batch", "sample"] = "batch", unit_decoder: bool = False,
-    slope: float = 0.01, lr: float = 1e-3,
+    acts: Tensor, start: Tensor, steps: int = 1000, rule: Literal["none", "storage", "unit"] = "none",
+    penalty: float = 1e-4, slope: float = 0.01, lr: float = 1e-3,
 ) -> LeakySAE:
     """Train one autoencoder per row by full-batch Adam.
 
-    per="batch", as published: mean over all entries of (a - â)^2, plus penalty * sum over samples and latents of |f|,
-    so that the penalty grows with the batch. per="sample": mean over samples of |a - â|^2 + penalty * sum |f|.
-
     Args:
         acts: one set of activations per row, [I, n, d]; start: as `initial` gives them, [I, P].
-        tied: `storage` keeps one matrix, on which both Adam updates land; `none` trains both.
-        penalty: one number, or one per row [I].
-        unit_decoder: bring each latent's decoder row back to unit length after every step.
+        rule: `none` and `storage` as published, mean over all entries of (a - â)^2 plus penalty * sum over samples and
+            latents of |f|, so that the penalty grows with the batch; `storage` keeps one matrix, on which both Adam
+            updates land. `unit`: mean over samples of |a - â|^2 + penalty * sum|f|, decoder rows of unit length.
     Source: ngugi_taming, models.py and main.py.
     """
     rows, n, d = acts.shape
-    if tied not in ("storage", "none") or per not in ("batch", "sample"):
-        raise ValueError(f"tied {tied!r} and per {per!r}: tied is storage or none, per is batch or sample")
+    if rule not in ("none", "storage", "unit"):
+        raise ValueError(f"rule {rule!r} is not none, storage or unit")
     if len(start) != rows:
         raise ValueError(f"{len(start)} starts for {rows} rows of activations")
-    table, names, done, losses = start.to(acts), sae_layout(d), [], []
-    weight = torch.as_tensor(penalty, dtype=acts.dtype, device=acts.device).expand(rows)
+    table, names, done = start.to(acts), sae_layout(d), []
     for part in torch.arange(rows).split(16 if acts.device.type == "cpu" else rows):  # what fits a CPU's cache
-        scale = (1 / (n * d), 1.0) if per == "batch" else (1 / n, 1 / n)
-        step = _Step(names, acts[part].mT.contiguous(), weight[part], scale, slope, tied, unit_decoder)
-        result = train_ensemble(step, table[part], steps, lr)
-        done.append(step.settled(result.theta))
-        losses.append(result.losses[-1])
+        step = _Step(names, acts[part].mT.contiguous(), penalty, slope, rule)
+        done.append(step.settled(train_ensemble(step, table[part], steps, lr).theta))
     at = names.views(torch.cat(done))
-    return LeakySAE(at["W_enc"], at["b_enc"], at["W_dec"], slope, torch.cat(losses))
+    return LeakySAE(at["W_enc"], at["b_enc"], at["W_dec"], slope)
 
 
 class _Step:
-    """Loss and gradient of a table, ties and unit lengths settled first; scale: weights of error and |f|."""
+    """Loss and gradient of a table, ties and unit lengths settled first; `scale` is the weight of the error."""
 
-    def __init__(
-        self, names: Layout, acts: Tensor, penalty: Tensor, scale: tuple[float, float], slope: float, tied: str,
-        unit_decoder: bool,
-    ):
-        self.names, self.acts, self.slope, self.scale = names, acts, slope, scale
-        self.tied, self.unit_decoder, self.seen = tied == "storage", unit_decoder, None
-        self.sign_weight = (penalty * scale[1])[:, None, None]  # [I, 1, 1]
+    def __init__(self, names: Layout, acts: Tensor, penalty: float, slope: float, rule: str):
+        (d, n), self.names, self.acts, self.slope = acts.shape[1:], names, acts, slope
+        self.tied, self.unit_decoder, self.seen = rule == "storage", rule == "unit", None
+        self.scale, self.penalty = (1 / n, penalty / n) if self.unit_decoder else (1 / (n * d), penalty)
 
     def settled(self, theta: Tensor) -> Tensor:
         """The table after the constraints: both updates on the shared storage, decoder rows of unit length."""
@@ -179,10 +166,10 @@ class _Step:
         d = torch.bmm(at["W_dec"].mT, latents).sub_(self.acts)  # [I, d, n]
         error = torch.linalg.vector_norm(d, dim=(1, 2)).square_()
         size = torch.linalg.vector_norm(latents, ord=1, dim=(1, 2))
-        d.mul_(2 * self.scale[0])
+        d.mul_(2 * self.scale)
         into["W_dec"].copy_(torch.bmm(latents, d.mT))
-        back = torch.bmm(at["W_dec"], d).addcmul_(latents.sign_(), self.sign_weight)
+        back = torch.bmm(at["W_dec"], d).add_(latents.sign_(), alpha=self.penalty)
         back = torch.ops.aten.leaky_relu_backward(back, pre, self.slope, False)
         into["W_enc"].copy_(torch.bmm(back, self.acts.mT))
         torch.sum(back, 2, out=into["b_enc"])
-        return self.scale[0] * error + self.sign_weight[:, 0, 0] * size
+        return self.scale * error + self.penalty * size

@@ -19,9 +19,10 @@ from lib.studies.incidental_polysemanticity.network import PUBLISHED, Cell, Trai
 from lib.tensors import as_array, device_named
 
 
-def programme(seeds: range, steps: int, sae_steps: int, device: str) -> dict:
-    """Train the eight combinations on every seed: theta [8, S, P], untied and tied as `LeakySAE.plain` gives."""
-    replica = train_published_networks(PUBLISHED, seeds, steps, device_named(device))
+def programme(combinations: tuple[int, ...], seeds: range, steps: int, sae_steps: int, device: str) -> dict:
+    """Train combinations (1 to 8) on every seed: theta [C, S, P], untied and tied as `LeakySAE.plain` gives."""
+    cells = [PUBLISHED[number - 1] for number in combinations]
+    replica = train_published_networks(cells, seeds, steps, device_named(device))
     saes = {"untied": replica.autoencoders("none", sae_steps), "tied": replica.autoencoders("storage", sae_steps)}
     return {"theta": as_array(replica.networks.theta)} | {name: sae.plain() for name, sae in saes.items()}
 

@@ -19,17 +19,16 @@ def published_metrics(sae: LeakySAE, acts: Tensor, rng: torch.Generator) -> dict
     """The source's metrics of one autoencoder per row, each [I]; acts: what they were trained on, [I, n, d].
 
     Returns:
-        interference, macs, calibrated (see `decoder_overlap`); null_sd: standard deviation of permuted MACS; l0
-        (share of latents > 0) and sae_mse, both on z-scored activations, which no autoencoder has seen in training;
-        fvu on acts.
+        interference, macs, calibrated (see `decoder_overlap`); null_sd: standard deviation of permuted MACS; sae_mse:
+        error on z-scored activations, which no autoencoder has seen in training.
     Source: ngugi_taming, utils.py and main.py.
     """
     D, z = sae.directions().cpu(), z_scored(acts)
-    latents, null = sae.encode(z), geometry.permuted_macs(D, 200, rng).double()
+    null = geometry.permuted_macs(D, 200, rng).double()
     return {
         "interference": geometry.weighted_overlap(D), "macs": geometry.macs(D), "null_sd": null.std(0, correction=0),
-        "calibrated": geometry.calibrated_macs(D, rng), "l0": (latents > 0).float().mean((1, 2)),
-        "sae_mse": (sae.decode(latents) - z).square().mean((1, 2)), "fvu": fvu_rows(acts, sae.decode(sae.encode(acts))),
+        "calibrated": geometry.calibrated_macs(D, rng),
+        "sae_mse": (sae.decode(sae.encode(z)) - z).square().mean((1, 2)),
     }
 
 
@@ -43,8 +42,8 @@ def judged(sae: LeakySAE, network: Trained) -> dict[str, Tensor | np.ndarray]:
 
     Returns:
         interference, unweighted, macs of the decoder. On held-out samples: l0 (latents > 0), fvu, dead (share of them
-        never > 0) and silent (never different from 0). recovery: mean cosine of the features' directions in the layer
-        with latents matched one to one. auc: how well a matched latent tells whether its feature is active.
+        never > 0). recovery: mean cosine of the features' directions in the layer with latents matched one to one.
+        auc: how well a matched latent tells whether its feature is active.
     """
     acts, val = scaled(network.acts), scaled(network.acts, network.val_acts).flatten(0, 1)
     D = sae.directions().cpu()
@@ -56,8 +55,8 @@ def judged(sae: LeakySAE, network: Trained) -> dict[str, Tensor | np.ndarray]:
     auc = [np.nanmean(recovery.detection(recovery.matched_scores(f, m), a).auc) for f, m, a in told]
     return {
         "interference": geometry.weighted_overlap(D), "unweighted": geometry.unweighted_overlap(D),
-        "macs": geometry.macs(D), "l0": (latents > 0).float().sum(2).mean(1), "fvu": fvu_rows(val, sae.decode(latents)),
-        "dead": (~(latents > 0).any(1)).float().mean(1), "silent": (~(latents != 0).any(1)).float().mean(1),
+        "macs": geometry.macs(D), "l0": (latents > 0).float().sum(2).mean(1),
+        "fvu": fvu_rows(val, sae.decode(latents)), "dead": (~(latents > 0).any(1)).float().mean(1),
         "recovery": np.array([matching.similarity.mean() for matching in matchings]), "auc": np.array(auc),
     }
 

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from lib.sparse_coders import SparseCoder, fit
-from lib.studies.incidental_polysemanticity.groups import Networks, Pair, Rate
+from lib.studies.incidental_polysemanticity.groups import Networks, Rate, Several
 from lib.studies.incidental_polysemanticity.leaky_sae import scaled
 from lib.studies.incidental_polysemanticity.network import PUBLISHED, trained
 from lib.tensors import as_array, device_named
@@ -18,8 +18,8 @@ class Coders(Networks):
     sae_lr: Rate
     coder_seeds: int = Field(ge=2, description="networks on which library coders are trained")
     coder_steps: int = Field(ge=10, description="steps of each coder")
-    jump_penalties: Pair = Field(description="l0 penalties of JumpReLU")
-    relu_penalties: Pair = Field(description="l1 penalties of the library's ReLU")
+    jump_penalties: Several = Field(description="l0 penalties of JumpReLU")
+    relu_penalties: Several = Field(description="l1 penalties of the library's ReLU")
     ks: tuple[Annotated[int, Field(ge=1, le=16)], ...] = Field(min_length=1, description="active latents of TopK")
 
 

@@ -1,4 +1,4 @@
-"""Figures of sparse coders against known features: frontiers, heat tables, matchings, differences."""
+"""Figures of sparse coders against known features: frontiers, alignments, matchings, differences."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -7,48 +7,48 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from lib.figures import style
 from lib.metrics.statistics import Interval
 
 COLOURS = (style.BLUE, style.ORANGE, style.GREEN)
+ACTIVATIONS = {"relu": "ReLU", "shifted": "ReLU,\nshifted", "topk 5": "TopK,\nk = 5"}
 
 
 def frontiers(
-    runs: pd.DataFrame, worlds: pd.DataFrame, arms: Sequence[str], names: Sequence[str], value: str, label: str,
-    log: bool = False,
+    runs: pd.DataFrame, worlds: pd.DataFrame, titles: Mapping[str, str], names: Sequence[str], value: str, label: str
 ) -> Figure:
-    """One small panel per arm: `value` over active latents, a line per seed, a colour per world, nulls in grey.
+    """One panel per arm, two in a row: `value` over active latents, a line per seed, a colour per world, nulls bands.
 
     Args:
-        runs: columns world, arm, seed, l0 and `value`.
+        runs: columns world, arm, seed, l0, fvu and `value`; coders with fvu at most 0.05 are filled dots.
         worlds: columns world, seed, true_l0 and null_`value`; l0 is drawn in units of true_l0.
-        arms: panels, at most eleven; the twelfth holds the key.
+        titles: arm -> title of its panel, in the order of the panels.
         names: worlds to show, at most three.
         label: of the vertical axis.
-        log: logarithmic vertical axis.
     """
-    fig, axes = style.figure(aspect=0.92, rows=4, cols=3, sharex=True, sharey=True)
+    rows = (len(titles) + 1) // 2
+    fig, axes = style.figure(aspect=0.32 * rows + 0.1, rows=rows, cols=2, sharex=True, sharey=True, squeeze=False)
     true = worlds.set_index(["world", "seed"]).true_l0
-    for ax, arm in zip(axes.flat, arms, strict=False):
+    for ax, (arm, title) in zip(axes.flat, titles.items(), strict=False):
         for world, colour in zip(names, COLOURS, strict=False):
             null = worlds.loc[worlds.world == world, f"null_{value}"]
-            ax.axhspan(null.min(), null.max(), color=style.NULL, alpha=0.3, linewidth=1.5, zorder=0)
+            ax.axhspan(null.min(), null.max(), color=colour, alpha=0.25, linewidth=1.5, zorder=0)
             own = runs[(runs.world == world) & (runs.arm == arm)]
             for seed, sweep in own.groupby("seed"):
-                rows = sweep.sort_values("l0")
-                ax.plot(rows.l0 / true[world, seed], rows[value], "o-", color=colour, linewidth=0.9, markersize=2.8)
+                line = sweep.sort_values("l0")
+                look = {"color": colour, "markersize": 3.2, "markeredgewidth": 0.8}
+                x, good = line.l0 / true[world, seed], line.fvu <= 0.05
+                ax.plot(x, line[value], "o-", linewidth=0.9, markerfacecolor=style.PAPER, **look)
+                ax.plot(x[good], line[value][good], "o", **look)
         ax.axvline(1, color=style.GRID, linewidth=0.9, zorder=0)
-        ax.set_title(arm, pad=3)
-    _frontier_axes(axes, log, [x for ax in axes.flat for x in _reach(ax)])
-    _key(axes.flat[len(arms)], names)
-    for ax in axes.flat[len(arms) + 1 :]:
-        ax.set_axis_off()
-    for ax in axes.flat[max(0, len(arms) - 3) : len(arms)]:  # the lowest panel of each column
-        ax.tick_params(labelbottom=True)
+        ax.set_title(title, pad=3)
+    _frontier_axes(axes, [x for ax in axes.flat for x in _reach(ax)])
+    lines = {f"●— {name}": colour for name, colour in zip(names, COLOURS, strict=False)}
+    style.corner_key(axes.flat[0], 0.03, 0.97, 0.1, lines | {"bands: random dictionary": style.NULL})
     fig.supylabel(label, fontsize=9.5)
-    fig.supxlabel("active latents per sample / active features per sample (l0 / true l0)", fontsize=9.5)
+    fig.supxlabel("active latents per sample / active features per sample", fontsize=9.5)
     return fig
 
 
@@ -56,32 +56,50 @@ def _reach(ax: Axes) -> list[float]:
     return [float(x) for line in ax.lines if line.get_marker() == "o" for x in line.get_xdata() if x > 0]
 
 
-def _frontier_axes(axes: np.ndarray, log: bool, reach: Sequence[float]) -> None:
+def _frontier_axes(axes: np.ndarray, reach: Sequence[float]) -> None:
     ax = axes.flat[0]
     ax.set(xscale="log", xlim=(0.8 * max(0.1, min(reach, default=0.5)), 1.25 * max(reach, default=2.0)))
     ax.xaxis.set_major_locator(FixedLocator([0.25, 0.5, 1, 2, 4, 8]))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
-    if log:
-        ax.set_yscale("log")
-        ax.yaxis.set_minor_formatter(NullFormatter())
-    else:
-        ax.set_ylim(-0.04, 1.05)
+    ax.set_ylim(-0.04, 1.05)
 
 
-def _key(ax: Axes, names: Sequence[str]) -> None:
-    ax.set_axis_off()
-    lines = [(f"●— {name}", colour) for name, colour in zip(names, COLOURS, strict=False)]
-    lines += [("grey: random dictionary", style.NULL), ("thin upright line: l0 = true l0", style.INK)]
-    for place, (text, colour) in enumerate(lines):
-        ax.text(0.02, 0.85 - 0.19 * place, text, color=colour, fontsize=8.5, transform=ax.transAxes)
+def alignment(rows: pd.DataFrame, measures: Mapping[str, str]) -> Figure:
+    """Four scores of coders over the toy models' sparsity: a colour per number of latents, random ones dotted.
+
+    Solid, with a dot per seed: as many features as latents. Dashed: a feature for every dimension.
+
+    Args:
+        rows: of `lib.studies.sparse_coders_recovery.alignment.alignment`.
+        measures: column -> title, at most four.
+    """
+    fig, axes = style.figure(aspect=0.74, rows=2, cols=2, sharex=True, sharey=True)
+    colours = dict(zip(sorted(rows.n_latents.unique()), COLOURS, strict=False))
+    ticks = sorted(rows.sparsity.unique())
+    for ax, (column, title) in zip(axes.flat, measures.items(), strict=False):
+        for latents, colour in colours.items():
+            same = rows[rows.n_latents == latents]
+            own, single = same[same.n_features > same.n_hidden], same[same.n_features <= same.n_hidden]
+            means = own.groupby("sparsity")[[column, f"null_{column}"]].mean()
+            style.dots(ax, own.sparsity.map(ticks.index), own[column], colour, size=3)
+            ax.plot(range(len(means)), means[column], "-", color=colour)
+            ax.plot(range(len(ticks)), single.groupby("sparsity")[column].mean(), "--", color=colour, linewidth=1.1)
+            ax.plot(range(len(means)), means[f"null_{column}"], ":", color=colour, linewidth=0.9)
+        ax.set(title=title, ylim=(-0.03, 1.05))
+        ax.set_xticks(range(len(ticks)), [f"{s:g}" for s in ticks])
+    key = {f"{latents} features, {latents} latents": colour for latents, colour in colours.items()}
+    key |= {"dashed: a feature per dimension": style.INK, "dotted: random dictionary": style.NULL}
+    style.corner_key(axes.flat[0], 0.03, 0.46, 0.09, key)
+    fig.supxlabel("sparsity S of the toy model", fontsize=9.5)
+    return fig
 
 
 def matched_scores(table: pd.DataFrame, null: Mapping[str, Sequence[float]], label: str) -> Figure:
-    """Arms from best to worst in each world at matched cost: every seed a dot, the mean a bar, the null grey.
+    """Arms from best to worst in each world: every seed a dot, the mean a bar where no seed is missing, the null grey.
 
     Args:
-        table: index (world, arm, seed), one column; nan where the arm does not reach the cost.
+        table: index (world, arm, seed), one column; nan where the arm has no coder to show.
         null: world -> lowest and highest seed of the null.
         label: of the horizontal axis.
     """
@@ -89,43 +107,15 @@ def matched_scores(table: pd.DataFrame, null: Mapping[str, Sequence[float]], lab
     fig, axes = style.figure(aspect=0.5, cols=len(names), squeeze=False)
     for ax, world, colour in zip(axes[0], names, COLOURS, strict=False):
         values = table.loc[world].iloc[:, 0].unstack("seed")
-        values = values.loc[values.mean(axis=1).sort_values(na_position="first").index]
+        values = values.loc[values.mean(axis=1, skipna=False).sort_values(na_position="first").index]
         ax.axvspan(*null[world], color=style.NULL, alpha=0.3, linewidth=1.5, zorder=0)
         for place, row in enumerate(values.to_numpy()):
             ax.plot(row, np.full(len(row), place), "o", color=colour, alpha=0.55, markeredgewidth=0)
-            ax.plot(np.nanmean(row) if np.isfinite(row).any() else np.nan, place, "|", color=style.INK, markersize=13)
+            ax.plot(row.mean(), place, "|", color=style.INK, markersize=13)
             if not np.isfinite(row).any():
-                ax.text(0.02, place, "does not reach this l0", color=style.NULL, fontsize=8, va="center")
+                ax.text(0.02, place, "no such coder", color=style.NULL, fontsize=8, va="center")
         ax.set(yticks=range(len(values)), yticklabels=values.index, xlim=(-0.04, 1.05), title=world, xlabel=label)
         ax.grid(axis="y")
-    return fig
-
-
-def heat_table(tables: Mapping[str, pd.DataFrame]) -> Figure:
-    """Arms x metrics as coloured numbers, one block per world; each column has a scale of its own, dark is better.
-
-    Args:
-        tables: world -> DataFrame, index arm, columns metrics; larger is better unless the column ends with "↓".
-    """
-    rows = sum(len(table) for table in tables.values())
-    fig, axes = style.figure(aspect=0.046 * rows + 0.12, rows=len(tables), squeeze=False)
-    for ax, (world, table) in zip(axes[:, 0], tables.items(), strict=True):
-        values = table.to_numpy(dtype=float)
-        sign = np.array([-1 if str(name).endswith("↓") else 1 for name in table.columns])
-        signed = values * sign
-        known = np.where(np.isnan(signed).all(0), 0, signed)
-        low, high = np.nanmin(known, axis=0), np.nanmax(known, axis=0)
-        shade = 1 - (high - signed) / np.maximum(high - low, 0.05)  # differences below .05 are not worth a shade
-        ax.imshow(shade, cmap="Blues", vmin=0, vmax=1.6, aspect="auto")
-        for (row, column), number in np.ndenumerate(values):
-            text = "–" if np.isnan(number) else f"{number:.2f}"
-            ax.text(column, row, text, ha="center", va="center", fontsize=8, color=style.INK)
-        ax.set_yticks(range(len(table)), table.index)
-        ax.set_xticks(range(len(table.columns)), table.columns)
-        ax.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
-        ax.set_title(world, pad=22, fontweight="bold")
-        for spine in ax.spines.values():
-            spine.set_visible(False)
     return fig
 
 
@@ -143,31 +133,6 @@ def matchings(cosines: Mapping[str, np.ndarray]) -> Figure:
         ax.set_yticks([0, len(values) - 1], ["1", str(len(values))])
     axes[0, 0].set_ylabel("feature")
     fig.colorbar(image, ax=list(axes[0]), label="signed cosine", ticks=[-1, 0, 1], pad=0.01, shrink=0.6)
-    return fig
-
-
-def similarity_against_recovery(runs: pd.DataFrame, null: pd.Series, measures: Mapping[str, str]) -> Figure:
-    """Every coder a dot: how like its input the reconstruction is, over the share of features it recovered.
-
-    Args:
-        runs: columns recovery, fvu and the measures.
-        null: of the random dictionary, the same columns.
-        measures: column -> label, one panel each.
-    """
-    fig, axes = style.figure(aspect=0.38, cols=len(measures), sharey=True, sharex=True)
-    for ax, (column, label) in zip(axes, measures.items(), strict=True):
-        good = runs.fvu <= 0.05
-        for rows, colour in ((runs[~good], style.ORANGE), (runs[good], style.BLUE)):
-            ax.plot(rows.recovery, rows[column], "o", color=colour, alpha=0.5, markeredgewidth=0)
-        ax.plot(null.recovery, null[column], "s", color=style.NULL, markersize=6)
-        ax.set(title=label, xlim=(-0.05, 1.05), ylim=(-0.03, 1.05))
-    axes[0].set_ylabel("similarity of input\nand reconstruction")
-    axes[1].set_xlabel("features recovered at cosine 0.9")
-    for place, (text, colour) in enumerate(
-        (("fvu ≤ 0.05", style.BLUE), ("fvu > 0.05", style.ORANGE), ("random dictionary", style.NULL))
-    ):
-        axes[0].text(0.98, 0.24 - 0.09 * place, text, color=colour, fontsize=8.5, ha="right",
-                     transform=axes[0].transAxes)
     return fig
 
 
@@ -190,7 +155,7 @@ def published_arms(runs: pd.DataFrame, printed: Mapping[str, tuple[float, float]
         middle.plot(np.full(len(own), place), own.loss, "o", color=style.BLUE)
         middle.hlines(loss, place - 0.35, place + 0.35, **style.PUBLISHED)
     for ax in (left, middle):
-        ax.set_xticks(range(len(printed)), [name.replace(" ", "\n") for name in printed])
+        ax.set_xticks(range(len(printed)), [ACTIVATIONS.get(name, name) for name in printed])
         ax.set_xlim(-0.6, len(printed) - 0.4)
     left.set(ylim=(0, 1.04), ylabel="share of inactive latents")
     style.direct_label(left, -0.55, 0.12, "○ untrained  ● trained", style.BLUE).set_ha("left")

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lib.metrics import recovery
+from lib.metrics import recovery, sparsity
 from lib.press.runs import reuse
 from lib.rng import stream_seed
 from lib.sparse_coders import SparseCoder
@@ -33,9 +33,13 @@ def sweep(params: OneWorld, world: str, arm: str, seed: int, plan: dict[str, Any
     coders = train.untrained(params, world, arm, seed, plan["settings"], held.shape[1])
     for coder, state in zip(coders, reuse(train.coders, params, world, arm, seed, plan)["coders"], strict=True):
         coder.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
-    knob = train.ARMS[arm].knob
-    rows = [{"setting": getattr(coder.rule, knob)} | _judged(coder, truth, held, data.held[1], world)
+    spec = train.ARMS[arm]
+    if spec.context == "target":  # its decoder writes the directions of the other site
+        truth = truth._replace(dictionary=truth.view)
+    rows = [{"setting": getattr(coder.rule, spec.option)} | _judged(coder, truth, held, data.held[1], world)
             for coder in coders]
+    if spec.context == "target":
+        rows = [row | {"fvu": _unexplained(coder, held, data.held[2])} for row, coder in zip(rows, coders, strict=True)]
     found: dict[str, Any] = {"rows": pd.DataFrame(rows)}
     if world == "toy":
         found["decoders"] = np.stack([oriented(coder, held)[0] for coder in coders])
@@ -99,6 +103,12 @@ def _prepare(coder: SparseCoder, x: Tensor) -> None:
     coder.scale.fill_((x.shape[1] / x.square().sum(1).mean()).sqrt())
     coder.target_scale.copy_(coder.scale)
     coder.b_dec.copy_(x.mean(0) * coder.scale)
+
+
+@torch.no_grad()
+def _unexplained(coder: SparseCoder, x: Tensor, y: Tensor) -> float:
+    """Share of a transcoder's target that its prediction leaves unexplained."""
+    return sparsity.fvu(y, coder(x))
 
 
 @torch.no_grad()

@@ -12,25 +12,30 @@ from typing import Any
 import pandas as pd
 from pydantic import Field
 
-from lib.press.runs import collect
+from lib.press.runs import collect, reuse
+from lib.studies.sparse_coders_recovery.alignment import alignment, alignment_alone
 from lib.studies.sparse_coders_recovery.measure import facts, gate_gradients, sweep
 from lib.studies.sparse_coders_recovery.published import Published, published_arm
 from lib.studies.sparse_coders_recovery.samples import TOYS, ground_truth, of_world
 from lib.studies.sparse_coders_recovery.train import Training, plan_of
+from lib.studies.sparse_coders_recovery.train_aligned import Aligned, Alone
 
-__all__ = ["RULES", "TOYS", "Params", "example", "gate_gradients", "published_runs", "runs"]
+__all__ = ["RULES", "TOYS", "Params", "alignment_runs", "example", "gate_gradients", "published_runs", "runs"]
 RULES = ("relu", "p_anneal", "gated", "jumprelu", "stochastic", "topk", "batch_topk", "matryoshka", "abs_topk",
          "multi_input", "matching_pursuit")
-"""The arms of the main comparison."""
-CELLS = [(world, arm) for world in ("toy", "planted") for arm in RULES]
-CELLS += [("large toy", arm) for arm in ("relu", "jumprelu", "topk")]
+"""The arms of the comparison on toy models."""
+AT_SCALE = ("relu", "gated", "jumprelu", "topk", "multi_input", "matching_pursuit")
+"""Those that are trained on the planted dictionary too."""
+CELLS = [("toy", arm) for arm in RULES] + [("planted", arm) for arm in AT_SCALE]
+CELLS += [("large toy", arm) for arm in ("relu", "topk")]
 CELLS += [(world, arm) for world in ("independent", "signed") for arm in ("topk", "abs_topk")]
 CELLS += [("independent", arm) for arm in ("noise", "bernoulli", "multi_input", "shuffled_input")]
-CELLS += [(world, arm) for world in ("hierarchy", "flat") for arm in ("unablated", "stochastic")]
+CELLS += [("hierarchy", arm) for arm in ("unablated_transcoder", "transcoder", "unablated", "stochastic")]
+CELLS += [("flat", "transcoder")]
 """Every world with every arm that is trained in it."""
 
 
-class Params(Training, Published):
+class Params(Training, Published, Aligned, Alone):
     """Every knob of the study; the values per profile stand in params/sparse_coders_recovery."""
 
     profile: str = Field(pattern="^[a-z][a-z0-9_]*$", description="which parameter file these values come from")
@@ -71,6 +76,12 @@ def published_runs(params: Params) -> pd.DataFrame:
     return pd.concat([row.rows.assign(seed=row.seed) for row in done.itertuples()], ignore_index=True)
 
 
+def alignment_runs(params: Params) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """Rows of `alignment`, and those by the published recipe, None where the parameters leave it out."""
+    good = reuse(alignment, params)["rows"]
+    return good, reuse(alignment_alone, params)["rows"] if params.alone_passes else None
+
+
 def example(params: Params, arms: tuple[str, ...], seed: int = 0) -> dict[str, Any]:
     """Directions of one toy model and what some arms made of them.
 
@@ -85,5 +96,5 @@ def example(params: Params, arms: tuple[str, ...], seed: int = 0) -> dict[str, A
 
 def _collected(function: Any, configs: list[dict[str, Any]], label: str, params: Params) -> pd.DataFrame:
     """`collect` with worker processes only where the runs take longer than starting them."""
-    pooled = params.profile == "full" or (params.profile == "quick" and label == "coders")
+    pooled = params.profile == "full" or (params.profile in ("quick", "long") and label == "coders")
     return collect(function, configs, None if pooled else 1, label)

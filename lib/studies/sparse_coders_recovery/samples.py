@@ -33,7 +33,7 @@ TOYS = ("toy", "large toy")
 class ToyModels(Common):
     """What trains a toy model."""
 
-    seeds: int = Field(ge=2, le=100, description="ground truths per world, each with its own coders")
+    seeds: int = Field(ge=1, le=100, description="ground truths per world, each with its own coders")
     toy_sparsity: float = Field(ge=0, lt=1, description="S of the features of both toy models")
     toy_steps: int = Field(ge=50, le=20000, description="steps that train a toy model (batch 256, cosine)")
 

@@ -23,25 +23,18 @@ _BLOCK = 2**22
 class TwoLayers(NamedTuple):
     """Two decomposed layers with a ReLU between them, x -> relu(layer 1) -> layer 2, with every part kept.
 
-    layer(x) = (x V) U + x deltaᵀ + b, which is the target's layer when delta = W - (V U)ᵀ.
+    layer(x) = (x V) U + x deltaᵀ + b, which is the target's layer when delta = W - (V U)ᵀ; of a layer from d to D
+    V is [d, C], U [C, D], delta [D, d] and b [D].
     """
 
     V1: Tensor
-    """[d_in, C1]"""
     U1: Tensor
-    """[C1, d_hidden]"""
     delta1: Tensor
-    """[d_hidden, d_in]"""
     b1: Tensor
-    """[d_hidden]"""
     V2: Tensor
-    """[d_hidden, C2]"""
     U2: Tensor
-    """[C2, d_out]"""
     delta2: Tensor
-    """[d_out, d_hidden]"""
     b2: Tensor
-    """[d_out]"""
 
     def pre(self, x: Tensor, form: str = "exact") -> Tensor:
         """What enters the ReLU with every component on, [n, d_hidden].
@@ -60,6 +53,7 @@ class TwoLayers(NamedTuple):
     def activations(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Component activations of both layers in the whole network, [n, C1] and [n, C2]."""
         return x @ self.V1, self.pre(x).relu() @ self.V2
+
 
 def random_components(net: TwoLayers, rng: torch.Generator) -> TwoLayers:
     """The same network with layer 1 split otherwise: random directions V_c and U_c of the lengths they have now.
@@ -80,15 +74,12 @@ class Edges(NamedTuple):
     """Effects of input components (rows) on output components (columns) over the images where the output matters."""
 
     mean: np.ndarray
-    """Mean effect, [I, J]; nan, like median and interval, where the output matters on fewer than two images."""
-    median: np.ndarray
+    """Mean effect, [I, J]; nan, like its interval, where the output matters on fewer than two images."""
     low: np.ndarray
     """Percentile bootstrap interval of the mean over images, [I, J] each."""
     high: np.ndarray
-    p_value: np.ndarray
-    """Two-sided one-sample t-test of the effects of single images, [I, J]; 1 where there is no spread."""
     significant: np.ndarray
-    """Whether it passes Benjamini and Hochberg's false discovery rate over all edges, bool [I, J]."""
+    """Whether a t-test over single images passes Benjamini and Hochberg's rate over all edges, bool [I, J]."""
     n: np.ndarray
     """Images where the output matters, [J]."""
 
@@ -141,14 +132,6 @@ def mean_effects(
 
 
 @torch.no_grad()
-def alone_effects(net: TwoLayers, x: Tensor, inputs: Sequence[int], outputs: Sequence[int]) -> Tensor:
-    """The dual of ablation: a2_j with only i minus a2_j with no component (bias kept, delta off), [n, I, J]."""
-    a, V2 = x @ net.V1, net.V2[:, list(outputs)]
-    parts = [(net.b1 + a[:, i, None] * net.U1[i]).relu() - net.b1.relu() for i in inputs]  # each [n, d_hidden]
-    return torch.stack(parts, dim=1) @ V2
-
-
-@torch.no_grad()
 def shapley_effects(
     net: TwoLayers, x: Tensor, inputs: Sequence[int], outputs: Sequence[int], orders: int, rng: torch.Generator
 ) -> Tensor:
@@ -173,28 +156,6 @@ def shapley_effects(
             total[:, player] += after.relu() - pre.relu()
             pre = after
     return total[:, :-1] @ V2 / orders
-
-
-@torch.no_grad()
-def interactions(net: TwoLayers, x: Tensor, inputs: Sequence[int], outputs: Sequence[int], on: Tensor) -> Tensor:
-    """How far two input components do not add up: mean of a2_j - a2_j(-i) - a2_j(-k) + a2_j(-i, -k), [I, I, J].
-
-    Args:
-        on: bool, [n, J]: the images each output is averaged over; the others as in `ablation_effects`.
-    """
-    a, U1, V2 = (x @ net.V1)[:, list(inputs)], net.U1[list(inputs)], net.V2[:, list(outputs)]
-    pre, weights = net.pre(x), on.to(x.dtype) / on.sum(0)
-    parts = a[:, :, None] * U1  # [n, I, d_hidden]
-    single = (pre[:, None] - parts).relu()  # [n, I, d_hidden]
-    found = []
-    for i in range(len(U1)):
-        both = (pre[:, None] - parts[:, i, None] - parts).relu()
-        mixed = pre.relu()[:, None] - single[:, i, None] - single + both  # [n, I, d_hidden]
-        sums = mixed.permute(1, 2, 0) @ weights  # [I, d_hidden, J]
-        row = (sums * V2).sum(1)
-        row[i] = 0  # a component does not interact with itself
-        found.append(row)
-    return torch.stack(found)
 
 
 @torch.no_grad()
@@ -223,7 +184,7 @@ def edges(
     values: Tensor, on: Tensor, rng: np.random.Generator, level: float = 0.95, n_resamples: int = 2000,
     fdr: float = 0.05,
 ) -> Edges:
-    """Mean, median, interval and significance of each effect over the images where its output matters.
+    """Mean, interval and significance of each effect over the images where its output matters.
 
     Args:
         values: effects of single images, [n, I, J]; on: bool, [n, J].
@@ -232,18 +193,18 @@ def edges(
     """
     values, on = values.cpu().numpy().astype(float), on.cpu().numpy().astype(bool)
     shape = values.shape[1:]
-    mean, median, low, high = (np.full(shape, np.nan) for _ in range(4))
+    mean, low, high = (np.full(shape, np.nan) for _ in range(3))
     p = np.ones(shape)
     for j in range(shape[1]):
         own = values[on[:, j], :, j]  # [n_j, I]
         if len(own) < 2:
             continue
-        mean[:, j], median[:, j] = own.mean(0), np.median(own, axis=0)
+        mean[:, j] = own.mean(0)
         counts = rng.multinomial(len(own), np.full(len(own), 1 / len(own)), size=n_resamples)  # [B, n_j]
         low[:, j], high[:, j] = np.quantile(counts @ own / len(own), [(1 - level) / 2, (1 + level) / 2], axis=0)
         spread = own.std(0) > 0
         p[spread, j] = stats.ttest_1samp(own[:, spread], 0.0).pvalue
-    return Edges(mean, median, low, high, p, false_discoveries(p, fdr), on.sum(0))
+    return Edges(mean, low, high, false_discoveries(p, fdr), on.sum(0))
 
 
 def false_discoveries(p_values: np.ndarray, rate: float = 0.05) -> np.ndarray:

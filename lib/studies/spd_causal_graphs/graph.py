@@ -13,7 +13,7 @@ from lib.studies.spd_causal_graphs.effects import Edges, TwoLayers
 
 
 class Ribbon(NamedTuple):
-    """Mean and central 95 % of what random effects give."""
+    """Mean, and low and high ends of the central 95 %, of what random effects give."""
 
     mean: np.ndarray
     low: np.ndarray
@@ -101,9 +101,8 @@ def sparsity(
     Args:
         on: bool, [n, J]; values: effects of single images, [n, I, J]; draws: random edges; the others as `joint_share`.
     Returns:
-        needed and needed_squares [J]; chance_needed and chance_needed_squares [200], means over outputs; resampled
-        [200], mean needed for images resampled; joint [J], share of the joint effect the rule's edges keep, and
-        joint_chance [J], that of as many random edges.
+        needed and needed_squares [J]; chance_needed and chance_needed_squares [200], means over outputs; joint [J],
+        share of the joint effect the rule's edges keep, and joint_chance [J], that of as many random edges.
     """
     values, own = values.cpu().numpy(), on.cpu().numpy()
     mean = np.stack([values[own[:, j], :, j].mean(0) for j in range(len(outputs))], axis=1)  # [I, J]
@@ -111,10 +110,7 @@ def sparsity(
     for name, power in (("needed", 1), ("needed_squares", 2)):
         found[name] = inputs_needed(mean, power=power)
         found[f"chance_{name}"] = random_needed(len(inputs), len(outputs), rng, power=power, draws=200)
-    counts = rng.multinomial(len(x), np.full(len(x), 1 / len(x)), size=200)  # how often each image is drawn
-    weighed = [(counts * own[:, j]) @ values[:, :, j] for j in range(len(outputs))]  # [200, I] each
     drawn = [joint_share(net, x, on, inputs, outputs, rng.permuted(keep, axis=0)) for _ in range(draws)]
-    found["resampled"] = np.nanmean([inputs_needed(each.T) for each in weighed], axis=0)
     found["joint"], found["joint_chance"] = joint_share(net, x, on, inputs, outputs, keep), np.mean(drawn, axis=0)
     return found
 

@@ -12,24 +12,46 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
 from lib.figures import style
-from lib.studies.spd_causal_graphs.crossings import order_sides
 
 Node = tuple[str, int]
 POSITIVE, NEGATIVE = style.BLUE, style.ORANGE
 
 
+def busiest(graph: nx.DiGraph, n: int = 3) -> nx.DiGraph:
+    """The part of a graph that leads to the `n` outputs of the largest effects, with all their inputs."""
+    largest = {b: 0.0 for _, b in graph.edges}
+    for _, b, effect in graph.edges(data="effect"):
+        largest[b] = max(largest[b], abs(effect))
+    outputs = sorted(largest, key=largest.get, reverse=True)[:n]
+    return graph.edge_subgraph([(a, b) for a, b in graph.edges if b in outputs])
+
+
+def order_sides(weights: np.ndarray, sweeps: int = 12) -> tuple[np.ndarray, np.ndarray]:
+    """Ranks of both sides, int [I] and [J], by which few edges cross: each side by the mean rank of its neighbours.
+
+    Args:
+        weights: [I, J], non-zero where there is an edge; |weight| weighs the mean.
+        sweeps: passes over both sides.
+    Source: Sugiyama, Tagawa & Toda 1981.
+    """
+    weights = np.abs(weights)
+    left, right = (np.arange(n) for n in weights.shape)
+    for _ in range(sweeps):
+        right = _ranks(left @ weights / np.maximum(weights.sum(0), 1e-12))
+        left = _ranks(weights @ right / np.maximum(weights.sum(1), 1e-12))
+    return left, right
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    return np.argsort(np.argsort(values, kind="stable"))
+
+
 def node_positions(graph: nx.DiGraph) -> dict[Node, tuple[float, float]]:
     """x = 0 for inputs and 1 for outputs, y from 1 (top) to 0 in an order with few crossings; node -> (x, y)."""
-    sides = [[node for node, layer in graph.nodes(data="layer") if layer == side] for side in (0, 1)]
-    weights = np.zeros([len(side) for side in sides])
-    for a, b, effect in graph.edges(data="effect"):
-        weights[sides[0].index(a), sides[1].index(b)] = effect
-    orders = order_sides(weights)
-    found = {}
-    for x, (side, order) in enumerate(zip(sides, orders, strict=True)):
-        for rank, index in enumerate(order):
-            found[side[index]] = (float(x), 1 - (rank + 0.5) / len(side))
-    return found
+    sides = [sorted(node for node, layer in graph.nodes(data="layer") if layer == side) for side in (0, 1)]
+    weights = nx.bipartite.biadjacency_matrix(graph, *sides, weight="effect").toarray()
+    return {node: (float(x), 1 - (rank + 0.5) / len(side)) for x, (side, ranks) in
+            enumerate(zip(sides, order_sides(weights), strict=True)) for node, rank in zip(side, ranks, strict=True)}
 
 
 def bipartite(
@@ -52,20 +74,19 @@ def bipartite(
     for a, b, edge in sorted(graph.edges(data=True), key=_size):
         _curve(ax, at[a], at[b], edge, largest)
     width, height = fig.get_size_inches()
-    tall = [min(0.92 / max(1, n), 0.085) for n in counts]  # of the axes' height
+    tall = [min(0.92 / max(1, n), limit) for n, limit in zip(counts, (0.085, 0.16), strict=True)]  # of the axes' height
     for node, (x, y) in at.items():
         side = int(x)
-        wide = tall[side] * 1.07 * height * 1.52 / (1.0 * width)
-        left = x - wide if side == 0 else x
-        low = y - tall[side] / 2
+        wide = tall[side] * 1.07 * height * 1.52 / width
+        left, low = x - wide * (side == 0), y - tall[side] / 2
         ax.imshow(images[node], cmap=style.DIVERGING, **style.symmetric_limits(images[node]), aspect="auto", zorder=3,
                   extent=(left, left + wide, low, low + tall[side]))
         beside = left - 0.015 if side == 0 else left + wide + 0.015
-        ax.text(beside, y, labels[node], ha="right" if side == 0 else "left", va="center", fontsize=7.5)
+        ax.text(beside, y, labels[node], ha="right" if side == 0 else "left", va="center", fontsize=8.5)
     for x, title in enumerate(titles):
         ax.text(x, 1.02, title, ha="right" if x == 0 else "left", va="bottom", fontsize=9.5)
-    ax.text(0.5, 1.02, "raises", color=POSITIVE, ha="right", va="bottom", fontsize=9.5)
-    ax.text(0.53, 1.02, "lowers", color=NEGATIVE, ha="left", va="bottom", fontsize=9.5)
+    for x, text, color, ha in ((0.5, "raises", POSITIVE, "right"), (0.53, "lowers", NEGATIVE, "left")):
+        ax.text(x, 1.02, text, color=color, ha=ha, va="bottom", fontsize=9.5)
     return fig
 
 

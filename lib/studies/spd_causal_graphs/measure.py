@@ -9,7 +9,6 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from lib.metrics.recovery import uniqueness
 from lib.press.runs import reuse
 from lib.rng import generator, numpy_generator, stream_seed
 from lib.sparse_coders import SparseCoder
@@ -19,16 +18,24 @@ from lib.spd.masks import Noise
 from lib.spd.metrics import identity_error, one_hot_importance
 from lib.studies.spd_causal_graphs import effects as causal
 from lib.studies.spd_causal_graphs import graph, predictors, regression
-from lib.studies.spd_causal_graphs.agreement import agreement, best_pairs, rotation_null
+from lib.studies.spd_causal_graphs.agreement import agreement, rotation_null
 from lib.studies.spd_causal_graphs.common import SLUG, Common
-from lib.studies.spd_causal_graphs.joint import joined
 from lib.studies.spd_causal_graphs.mlp import MLP
+from lib.studies.spd_causal_graphs.together import MaskedNetwork, joined, whole
 from lib.studies.spd_causal_graphs.train import Data, data, network
 from lib.studies.spd_causal_graphs.train_coders import Coding, restored_coders
-from lib.studies.spd_causal_graphs.train_spd import ARMS, Decomposing, config, decomposed
+from lib.studies.spd_causal_graphs.train_spd import (
+    ARMS,
+    JOINT,
+    WHOLE,
+    ByRecipe,
+    Decomposing,
+    by_recipe,
+    config,
+    decomposed,
+)
 from lib.studies.spd_causal_graphs.train_toy import FEATURES, Toy, restored_toys
 from lib.studies.spd_causal_graphs.variants import variants
-from lib.training import evaluate
 
 TAU, LEAST = 0.1, 1e-3
 """A component is active above this importance, and alive if active on more than this share of images."""
@@ -36,10 +43,14 @@ LARGE, PUBLISHED_LEAST = 0.1, 10
 """The report calls a component alive above this mean |activation|, and averages over no fewer images than these."""
 
 
-class Nulls(Decomposing):
+class Drawing(Common):
     """Of every null."""
 
     null_draws: int = Field(ge=2, description="draws of each null")
+
+
+class Nulls(Decomposing, Drawing):
+    """Of what decompositions are compared with."""
 
 
 class Analysing(Nulls):
@@ -50,59 +61,82 @@ class Analysing(Nulls):
     most: int = Field(ge=3, description="largest number of predictors in stepwise regression")
 
 
+class Reporting(ByRecipe, Drawing):
+    """Of the report's own recipe."""
+
+
 class Comparing(Coding, Nulls):
     """Of components beside transcoders."""
 
 
 def restored(params: Decomposing, seed: int, arm: str) -> tuple[MLP, Decomposition, causal.TwoLayers]:
     """A network, its decomposition and its two layers as tensors."""
-    found = reuse(joined if arm.startswith("joint") else decomposed, params, seed, arm)
-    frozen = network(params, found["network"])
+    made = {JOINT: joined, WHOLE: whole}.get(arm)
+    found = reuse(made, params, seed) if made else reuse(decomposed, params, seed, arm)
+    return _as_trained(params, found, MaskedNetwork if arm == WHOLE else Decomposition)
+
+
+def _as_trained(
+    params: Common, found: dict[str, Any], kind: type[Decomposition] = Decomposition, gate: str = "mlp"
+) -> tuple[MLP, Decomposition, causal.TwoLayers]:
+    frozen, values = network(params, found["network"]), found["decomposition"]
     example = torch.zeros(2, frozen.sizes[0], device=frozen.fc1.weight.device)
-    dec = Decomposition(frozen, example, params.components).load(found["decomposition"])
+    dec = kind(frozen, example, len(values["fc1.U"]), gate).load(values)
     layers = [part.detach() for name in ("fc1", "fc2") for part in
               (dec.parts[name].V, dec.parts[name].U, dec.delta(name), dec.sites[name].bias)]
     return frozen, dec, causal.TwoLayers(*layers)
 
 
 def readings(params: Decomposing, seed: int) -> dict[str, Any]:
-    """`reading` of every arm of one network: rows, DataFrame with columns seed and arm."""
-    own = data(params)
-    rows = [{"seed": seed, "arm": arm, **reading(*restored(params, seed, arm)[:2], own)} for arm in ARMS]
-    return {"rows": pd.DataFrame(rows)}
+    """`reading` of every arm of one network, and how alike the patterns are that its alive input components read.
+
+    Returns:
+        rows, DataFrame with columns seed and arm; alike, mean cosine of one-to-one pairs with the main arm's patterns
+            (of the main arm: with that of another network); nan where none is alive.
+    """
+    own, rows, reads = data(params), [], {}
+    for arm in ARMS:
+        frozen, dec, net = restored(params, seed, arm)
+        rows.append({"seed": seed, "arm": arm, **reading(frozen, dec, own)})
+        reads[arm] = _alive_parts(dec, net, own)[0]
+    other = _alive_parts(*restored(params, int(seed == 0), "noise")[1:], own)[0]
+    alike = [agreement(reads["noise"], other if arm == "noise" else own) for arm, own in reads.items()]
+    return {"rows": pd.DataFrame(rows).assign(alike=alike)}
 
 
 def reading(frozen: MLP, dec: Decomposition, own: Data) -> dict[str, float]:
     """What a decomposition is like on held-out images, by both rules of being alive.
 
     Returns:
-        accuracy; l0_1, l0_2, alive_1, alive_2 by importance; large_1, large_2 by the published rule (LARGE); kl of the
-        output with both layers masked by their importances, kl_1 with the first alone, without delta; leftover_1,
-        leftover_2, |W - Ŵ| / |W|.
+        accuracy of the whole network, masked of the network with both layers masked by their importances, without
+        delta; l0_1, l0_2, alive_1, alive_2 by importance; large_1, large_2 by the published rule (LARGE); kl, what
+        masking changes in the output, kl_1 with the first layer alone; leftover_1, leftover_2, |W - Ŵ| / |W|.
     """
     x = own.pixels(frozen.fc1.weight.device)[1]
     ci, capture = dec.causal_importance(x), dec.capture(x)
     masks = {name: Mask(g, delta=0.0) for name, g in ci.items()}
-    found = {"accuracy": evaluate(frozen, own.held, own.held_labels)}
+    found = {}
     for place, (name, g) in enumerate(ci.items(), start=1):
         found[f"l0_{place}"] = float((g > TAU).sum(1).float().mean())
         found[f"alive_{place}"] = int(_alive(g).sum())
         found[f"large_{place}"] = int((capture.acts[name].abs().mean(0) > LARGE).sum())
         found[f"leftover_{place}"] = float(dec.delta(name).detach().norm() / dec.sites[name].weight.norm())
     with torch.no_grad():
-        for name, used in (("kl", masks), ("kl_1", {"fc1": masks["fc1"]})):
-            found[name] = float(divergence(dec(x, used), capture.result, "kl"))
-    return found
+        outs = {name: dec(x, used) for name, used in (("kl", masks), ("kl_1", {"fc1": masks["fc1"]}))}
+        found |= {name: float(divergence(out, capture.result, "kl")) for name, out in outs.items()}
+        right = {"accuracy": frozen(x), "masked": outs["kl"]}
+    labels = torch.from_numpy(np.asarray(own.held_labels)).to(x.device)
+    return found | {name: float((out.argmax(1) == labels).double().mean()) for name, out in right.items()}
 
 
 def analysis(params: Analysing, seed: int) -> dict[str, Any]:
     """Effects between the alive components of one network, what predicts them, and what chance would give.
 
     Returns:
-        inputs, outputs, numbers of components; mean, median, low, high, p_value, significant [I, J]; n, unit and level
-        [J]; keep [I, J], the significant edges of the 80 % rule; on_edges, DataFrame with a row per kept edge and the
+        inputs, outputs, numbers of components; mean, low, high, significant [I, J]; n, unit and level [J];
+        keep [I, J], the significant edges of the 80 % rule; on_edges, DataFrame with a row per kept edge and the
         four predictors; the 80 % rule (`graph.sparsity`), variants, nulls of the signs and of the largest effects,
-        regressions (`regression.regress_all`); ci and directions for figures.
+        regressions (`regression.regress_all`); directions for figures.
     """
     _, dec, net = restored(params, seed, "noise")
     x = data(params).pixels(net.V1.device)[1]
@@ -133,62 +167,71 @@ def analysis(params: Analysing, seed: int) -> dict[str, Any]:
         **regression.regress_all(a1[:, ins].cpu().numpy(), a2[:, outs].cpu().numpy(), params.most, rng),
         "reads": (net.V1[:, ins] * signs[0]).T.cpu().numpy(), "where": torch.stack(means).cpu().numpy(),
         "writes": (net.U2[outs] * signs[1][:, None]).cpu().numpy(), "pixel_sd": x.std(0).cpu().numpy(),
-        "ci": torch.cat([ci1[:, ins], ci2[:, outs]], dim=1).cpu().numpy(),
     }
 
 
-def published_reading(params: Nulls, seed: int) -> dict[str, Any]:
-    """The published arm: alive by activation, bias after the ReLU, no delta, no orientation.
+def as_reported(params: Nulls, seed: int) -> dict[str, Any]:
+    """Our decomposition with a penalty on the size of V and U, read as the report reads its own: see `_reported`."""
+    return _reported(params, seed, *restored(params, seed, "sized")[1:])
+
+
+def recipe_reported(params: Reporting, seed: int) -> dict[str, Any]:
+    """The report's own recipe, read as the report does: see `_reported`."""
+    return _reported(params, seed, *_as_trained(params, reuse(by_recipe, params, seed), gate="linear")[1:])
+
+
+def _reported(params: Any, seed: int, dec: Decomposition, net: causal.TwoLayers) -> dict[str, Any]:
+    """The report's reading: alive by activation, bias after the ReLU, no delta, no orientation.
 
     Returns:
-        needed [J] and chance_needed [200], as in `graph.sparsity`; wrong, share of wrong signs by predictor, among the
-        80 % edges; largest [4], the `effects.extremes`, and large_null [draws, 4], those of random components.
+        ins and outs, alive by activation, counts; effects, outputs that matter on enough images; needed and
+        chance_needed, means over those; wrong, share of wrong signs by predictor, among the 80 % edges; largest [4],
+        the `effects.extremes`, and large_null [4] of random components, mean over draws; `regression.in_sample`.
     Source: report_components, causal effects: images where the output's importance is above .1, ten of them at least.
     """
-    _, dec, net = restored(params, seed, "published")
-    x, rng = data(params).pixels(net.V1.device)[1], numpy_generator(params.seed, SLUG, "published", seed)
+    x, rng = data(params).pixels(net.V1.device)[1], numpy_generator(params.seed, SLUG, "reported", seed)
     ci1, ci2 = (dec.causal_importance(x)[name] for name in ("fc1", "fc2"))
-    on, (large1, large2) = ci2 > TAU, ((a.abs().mean(0) > LARGE).cpu() for a in net.activations(x))
+    acts, on = net.activations(x), ci2 > TAU
+    large1, large2 = ((a.abs().mean(0) > LARGE).cpu() for a in acts)
     ins, outs = np.flatnonzero(large1), np.flatnonzero(large2 & (on.sum(0) >= PUBLISHED_LEAST).cpu())
+    told = {"ins": int(large1.sum()), "outs": int(large2.sum()), "effects": len(outs)}
+    if not len(outs) or len(ins) < 2:
+        return told
     mean = causal.mean_effects(net, x, on, form="published").cpu().numpy()[np.ix_(ins, outs)]
     on, keep = on[:, outs], graph.strongest(mean)
     guess = predictors.predictions(net, x, ci1, on, ins, outs, TAU)
-    chance = graph.random_needed(len(ins), len(outs), rng, draws=200)
-    return {"needed": graph.inputs_needed(mean), "chance_needed": chance,
-            "wrong": {step: predictors.flips(path, mean, keep).share for step, path in guess.items()},
-            "largest": causal.extremes(mean),
-            "large_null": causal.largest_at_random(net, x, on, ins, outs, np.ones(len(outs)), params.null_draws,
-                                                   _rng(params, "random components", seed, x))}
+    null = causal.largest_at_random(net, x, on, ins, outs, np.ones(len(outs)), params.null_draws,
+                                    _rng(params, "random components", seed, x))
+    X, Y = acts[0][:, ins].cpu().numpy(), acts[1][:, outs].cpu().numpy()
+    return {**told, "needed": float(graph.inputs_needed(mean).mean()),
+            "chance_needed": float(graph.random_needed(len(ins), len(outs), rng, draws=200).mean()),
+            "wrong": {step: float(predictors.flips(path, mean, keep).mean()) for step, path in guess.items()},
+            "largest": causal.extremes(mean), "large_null": null.mean(0), **regression.in_sample(X, Y, 10, rng)}
 
 
 def transcoders(params: Comparing, seed: int) -> dict[str, Any]:
     """Transcoders of the first layer beside its components: x -> x W1ᵀ + b1, the map that is decomposed.
 
     Returns:
-        rows, DataFrame: rule, setting, n_latents, l0, kl, alive, matched, forward, backward, encoder, distinct, null,
-            null_high; components, how the decomposition agrees with another seed's (matched); coders, the same for a
-            transcoder; reads [n, d_in] and component_reads of the best matched pairs, with their cosines.
+        rows, DataFrame: k, size, n_latents, l0, kl, alive, matched, encoder (what is read in place of written), null;
+        components, how the decomposition agrees with another seed's; coders, the same for a transcoder.
     """
     frozen, dec, net = restored(params, seed, "noise")
-    held = data(params).pixels(net.V1.device)[1]
-    ci1 = dec.causal_importance(held)["fc1"]
-    alive, own_sign = _alive(ci1), predictors.orientation(held @ net.V1, ci1, TAU)
-    U, V = ((part[alive] * own_sign[alive, None]).cpu().numpy() for part in (net.U1, net.V1.T))
-    coders = restored_coders(params, seed, frozen)
+    own = data(params)
+    held, (V, U) = own.pixels(net.V1.device)[1], _alive_parts(dec, net, own)
     rng, rows, kept = numpy_generator(params.seed, SLUG, "rotations", seed), [], {}
-    for (rule, setting, size, again), coder in coders.items():
+    for (k, size, again), coder in restored_coders(params, seed, frozen).items():
         told, read, write = _told(frozen, coder, held)
-        kept[rule, setting, size, again] = write
+        kept[k, size, again] = write
         if again or not len(write):
             continue
-        found, null = agreement(U, write), rotation_null(U, write, rng, params.null_draws)
-        rows.append({"rule": rule, "setting": setting, "size": size, **told, **found._asdict(),
-                     "encoder": agreement(V, read).matched, "distinct": uniqueness(write, U),
-                     "null": float(null.mean()), "null_high": float(np.quantile(null, 0.95))})
-    middle = ("topk", params.coder_k[len(params.coder_k) // 2], 1.0)
-    return {"rows": pd.DataFrame(rows), "components": _other_seed(params, seed, U),
-            "coders": agreement(kept[*middle, False], kept[*middle, True]).matched,
-            **best_pairs(V, U, *_told(frozen, coders[*middle, False], held)[1:])}
+        null = rotation_null(U, write, rng, params.null_draws)
+        rows.append({"k": k, "size": size, **told, "matched": agreement(U, write), "encoder": agreement(V, read),
+                     "null": float(null.mean())})
+    middle = params.coder_k[len(params.coder_k) // 2], 1.0
+    again = _alive_parts(*restored(params, seed, "again")[1:], own)[1]
+    return {"rows": pd.DataFrame(rows), "components": agreement(U, again),
+            "coders": agreement(kept[*middle, False], kept[*middle, True])}
 
 
 @torch.no_grad()
@@ -203,13 +246,12 @@ def _told(frozen: MLP, coder: SparseCoder, x: Tensor) -> tuple[dict[str, float],
     return told, *(part.detach().cpu().numpy()[alive.numpy()] for part in (coder.W_enc, coder.W_dec))
 
 
-def _other_seed(params: Decomposing, seed: int, U: np.ndarray) -> float:
-    """Agreement of the components' written directions with those of another decomposition of the same network."""
-    _, dec, net = restored(params, seed, "again")
-    held = data(params).pixels(net.V1.device)[1]
+def _alive_parts(dec: Decomposition, net: causal.TwoLayers, own: Data) -> tuple[np.ndarray, np.ndarray]:
+    """What the alive input components read and write, [n, d_in] and [n, d_hidden], each with a sign of its own."""
+    held = own.pixels(net.V1.device)[1]
     ci1 = dec.causal_importance(held)["fc1"]
-    sign, alive = predictors.orientation(held @ net.V1, ci1, TAU), _alive(ci1)
-    return agreement(U, (net.U1 * sign[:, None])[alive].cpu().numpy()).matched
+    alive, sign = _alive(ci1), predictors.orientation(held @ net.V1, ci1, TAU)
+    return tuple((part * sign[:, None])[alive].cpu().numpy() for part in (net.V1.T, net.U1))
 
 
 def toy(params: Toy, mask: str) -> dict[str, Any]:

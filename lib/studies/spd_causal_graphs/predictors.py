@@ -6,7 +6,6 @@ one, by asking that a component be positive where it matters; every later step i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,18 +15,6 @@ from lib.studies.spd_causal_graphs.effects import TwoLayers
 
 STEPS = ("raw path", "oriented path", "path x activation", "gate-aware path")
 """From what weights say to what they say once activations and the ReLU are known."""
-
-
-class Flips(NamedTuple):
-    """Edges whose predicted sign is not the sign of the exact effect."""
-
-    count: int
-    n: int
-
-    @property
-    def share(self) -> float:
-        """Share of the edges."""
-        return self.count / self.n
 
 
 def orientation(activations: Tensor, importances: Tensor, tau: float = 0.1) -> Tensor:
@@ -72,23 +59,16 @@ def predictions(
     return {name: value.cpu().numpy() for name, value in zip(STEPS, steps, strict=True)}
 
 
-def flips(predicted: np.ndarray, effects: np.ndarray, keep: np.ndarray | None = None) -> Flips:
-    """Kept edges whose predicted sign differs from the effect's.
+def flips(predicted: np.ndarray, effects: np.ndarray, keep: np.ndarray | None = None) -> np.ndarray:
+    """Whether the predicted sign differs from the effect's, of each kept edge, bool [edges].
 
     Args:
         predicted, effects: [I, J]; keep: bool, [I, J], all edges by default.
     """
     keep = np.isfinite(effects) if keep is None else keep & np.isfinite(effects)
-    n = int(keep.sum())
-    if n == 0:
+    if not keep.any():
         raise ValueError("flips: no edge is kept, so no sign can differ")
-    return Flips(int((np.sign(predicted) != np.sign(effects))[keep].sum()), n)
-
-
-def random_signs(n: int, rng: torch.Generator, like: Tensor) -> Tensor:
-    """±1 with equal chances, [n], of the dtype and device of `like`."""
-    drawn = torch.randint(0, 2, (n,), generator=rng, device=rng.device)
-    return (2 * drawn - 1).to(like)
+    return (np.sign(predicted) != np.sign(effects))[keep]
 
 
 @torch.no_grad()
@@ -101,8 +81,6 @@ def random_gauge_flips(
     Args:
         inputs, outputs: components, I and J of them; effects [I, J]; keep: bool, [I, J].
     """
-    path, shares = net.U1[list(inputs)] @ net.V2[:, list(outputs)], []
-    for _ in range(draws):
-        turned = random_signs(len(path), rng, path)[:, None] * path
-        shares.append(flips(turned.cpu().numpy(), effects, keep).share)
-    return np.array(shares)
+    path = net.U1[list(inputs)] @ net.V2[:, list(outputs)]
+    signs = [2 * torch.randint(0, 2, (len(path), 1), generator=rng, device=rng.device) - 1 for _ in range(draws)]
+    return np.array([flips((sign * path).cpu().numpy(), effects, keep).mean() for sign in signs])

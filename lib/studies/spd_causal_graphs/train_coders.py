@@ -19,7 +19,6 @@ class Coding(Pool):
     """Of the transcoders."""
 
     coder_k: tuple[int, ...] = Field(min_length=2, description="active latents of the transcoders")
-    coder_l1: tuple[float, ...] = Field(min_length=2, description="sparsity weights of the ReLU transcoder")
     coder_sizes: tuple[float, ...] = Field(min_length=2, description="latents per component in the size sweep")
     coder_steps: int = Field(ge=10, description="steps that train a transcoder")
 
@@ -42,7 +41,7 @@ def transcoded(params: Coding, seed: int, checkpoints: Path | None = None) -> di
 
 
 def restored_coders(params: Coding, seed: int, frozen: MLP) -> dict[tuple, SparseCoder]:
-    """Every trained transcoder by (rule, setting, latents per component, whether it is the second seed's)."""
+    """Every trained transcoder by (k, latents per component, whether it is the second seed's)."""
     stored = reuse(transcoded, params, seed)["coders"]
     pairs = zip(_coders(params, seed, frozen).items(), stored, strict=True)
     return {name: filled(coder, values) for (name, coder), values in pairs}
@@ -51,16 +50,12 @@ def restored_coders(params: Coding, seed: int, frozen: MLP) -> dict[tuple, Spars
 def _coders(params: Coding, seed: int, frozen: MLP) -> dict[tuple, SparseCoder]:
     """The same before training."""
     middle, (d_out, d_in) = params.coder_k[len(params.coder_k) // 2], frozen.fc1.weight.shape
-    wanted = [(rule, k, 1.0, False) for rule in ("topk", "batch_topk") for k in params.coder_k]
-    wanted += [("relu", weight, 1.0, False) for weight in params.coder_l1]
-    wanted += [("topk", middle, size, False) for size in params.coder_sizes if size != 1]
-    wanted += [("topk", middle, 1.0, True)]
+    wanted = [(k, 1.0, False) for k in params.coder_k]
+    wanted += [(middle, size, size == 1) for size in sorted({*params.coder_sizes, 1.0})]
     made = {}
-    for rule, setting, size, again in wanted:
+    for k, size, again in wanted:
         own = stream_seed(params.seed, SLUG, "transcoder", seed, str(again))
-        knob = {"l1" if rule == "relu" else "k": setting}
         n = max(int(size * params.components), *params.coder_k)
-        made[rule, setting, size, again] = SparseCoder(
-            d_in, n, rule, d_out=d_out, seed=own, device=frozen.fc1.weight.device, **knob
-        )
+        made[k, size, again] = SparseCoder(
+            d_in, n, "topk", d_out=d_out, seed=own, device=frozen.fc1.weight.device, k=k)
     return made

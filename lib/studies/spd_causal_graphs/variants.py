@@ -8,13 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lib.studies.spd_causal_graphs.effects import (
-    TwoLayers,
-    ablation_effects,
-    alone_effects,
-    interactions,
-    shapley_effects,
-)
+from lib.studies.spd_causal_graphs.effects import TwoLayers, ablation_effects, shapley_effects
 from lib.studies.spd_causal_graphs.graph import inputs_needed
 
 
@@ -22,7 +16,7 @@ def variants(
     net: TwoLayers, x: Tensor, ci1: Tensor, on: Tensor, inputs: Sequence[int], outputs: Sequence[int],
     effects: np.ndarray, keep: np.ndarray, orders: int, rng: torch.Generator,
 ) -> pd.DataFrame:
-    """Mean effects by five other definitions against those of ablation to zero.
+    """Mean effects by four other definitions against those of ablation to zero.
 
     Args:
         net, x, inputs, outputs: as in `ablation_effects`; ci1: importances of layer 1, [n, C1]; on: bool, [n, J].
@@ -30,12 +24,11 @@ def variants(
         orders, rng: of `shapley_effects`.
     Returns:
         A row per variant: same_sign, share of kept edges; correlation over them; needed, inputs for 80 %, mean over
-        outputs; and interaction, sum over pairs |interaction| over sum |effect|, mean over outputs, in every row.
+        outputs.
     """
     found = {
         "replaced by its mean": ablation_effects(net, x, inputs, outputs, "mean"),
         "in the masked network": ablation_effects(net, x, inputs, outputs, "ci", ci1=ci1),
-        "alone": alone_effects(net, x, inputs, outputs),
         "Shapley value": shapley_effects(net, x, inputs, outputs, orders, rng),
         "published form": ablation_effects(net, x, inputs, outputs, form="published"),
     }
@@ -45,5 +38,4 @@ def variants(
         rows.append({"variant": name, "same_sign": float((np.sign(own) == np.sign(effects))[keep].mean()),
                      "correlation": float(np.corrcoef(own[keep], effects[keep])[0, 1]) if keep.sum() > 2 else np.nan,
                      "needed": float(np.nanmean(inputs_needed(own)))})
-    mixed = interactions(net, x, inputs, outputs, on).abs().sum((0, 1)).cpu().numpy() / 2  # each pair once
-    return pd.DataFrame(rows).assign(interaction=float(np.mean(mixed / np.abs(effects).sum(0))))
+    return pd.DataFrame(rows)

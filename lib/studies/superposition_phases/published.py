@@ -10,29 +10,39 @@ from pydantic import Field
 from lib.models import published_toy as published
 from lib.press.runs import reuse
 from lib.studies.superposition_phases import train_published
-from lib.studies.superposition_phases.common import Root, Seeds, Sparsities, Swept, model_seeds, tensor
+from lib.studies.superposition_phases.common import (
+    Models,
+    Root,
+    Sparsities,
+    Sweep,
+    Swept,
+    falling_importance,
+    model_seeds,
+    tensor,
+)
 from lib.studies.superposition_phases.tables import described
 
 
-class Published(Root):
+class Published(Sweep):
     """What the published sweep takes."""
 
-    sparsities: Swept
-    seeds: Seeds
     published_samples: int = Field(ge=100, le=10000, description="samples of the published data set (theirs 10000)")
-    published_epochs: int = Field(ge=1, le=10, description="passes over them (theirs 10)")
+    published_epochs: int = Field(ge=1, le=100, description="passes over them (theirs 10)")
 
 
-class Variants(Root):
-    """What its other architectures and importances take."""
+class Variants(Swept):
+    """What its other architectures take."""
 
-    sparsities: Swept
     variant_samples: int = Field(ge=100, le=10000, description="samples for the other architectures and importances")
-    variant_epochs: int = Field(ge=1, le=10, description="passes in those")
+    variant_epochs: int = Field(ge=1, le=100, description="passes in those")
+
+
+class Patterns(Variants, Models):
+    """What its other importances take."""
 
 
 def published_sweep(params: Published, sparsities: Sparsities | None = None, seeds: range | None = None) -> dict:
-    """The published programme as it stands: batch-1 Adam at lr .01, n=20, k=5, I_i = .7^i; model and data seed equal.
+    """The published programme as it stands: batch-1 Adam at lr .01, I_i = .7^i; model and data seed are equal.
 
     Args:
         sparsities: default params.sparsities (the published single-seed sweeps are (.1, .3, .7) and (.82, .85, .87)).
@@ -40,11 +50,12 @@ def published_sweep(params: Published, sparsities: Sparsities | None = None, see
     Returns:
         runs: DataFrame, one row per (sparsity, seed) in that order, columns sparsity, seed, last_epoch_loss (training,
             as printed), heldout_loss (fresh data), zero_loss (sum(I)(1-S)/3), n_learned (features with |W_i| > .5),
-            n_missed (of the k most important, those not learned).
-        W [runs, k, n], b [runs, n]; importance [n]; epoch_loss [runs, epochs].
+            n_missed (of the m most important, those not learned).
+        W [runs, m, n], b [runs, n]; importance [n]; epoch_loss [runs, epochs].
     """
     cells = list(product(sparsities or params.sparsities, seeds or model_seeds(params, params.seeds)))
-    return _published(params, cells, 5, 0.7 ** np.arange(20), params.published_samples, params.published_epochs)
+    size = params.published_samples, params.published_epochs
+    return _published(params, cells, params.n_hidden, falling_importance(params), *size)
 
 
 def published_architectures(params: Variants, architectures: tuple = published.ARCHITECTURES) -> dict:
@@ -61,18 +72,19 @@ def published_architectures(params: Variants, architectures: tuple = published.A
     return {"runs": pd.concat(frames, ignore_index=True), "weights": weights}
 
 
-def published_importances(params: Variants, patterns: tuple[str, ...] = published.IMPORTANCES) -> dict:
-    """The published importance patterns, n=20, k=5, one seed, their training shortened to params.variant_*.
+def published_importances(params: Patterns, patterns: tuple[str, ...] = published.IMPORTANCES) -> dict:
+    """The published importance patterns, one seed, their training shortened to params.variant_*.
 
     Returns:
-        runs: DataFrame as in `published_sweep` plus pattern; W [patterns, S, k, n]; importance [patterns, n].
+        runs: DataFrame as in `published_sweep` plus pattern; W [patterns, S, m, n]; importance [patterns, n].
     """
     cells = list(product(params.sparsities, model_seeds(params, 1)))
-    importance = np.stack([published.importance(pattern, 20) for pattern in patterns])
+    importance = np.stack([published.importance(pattern, params.n_features) for pattern in patterns])
     rows = importance.repeat(len(cells), axis=0)
-    found = _published(params, cells * len(patterns), 5, rows, params.variant_samples, params.variant_epochs)
+    size = params.variant_samples, params.variant_epochs
+    found = _published(params, cells * len(patterns), params.n_hidden, rows, *size)
     runs = found["runs"].assign(pattern=np.repeat(patterns, len(cells)))
-    return {"runs": runs, "W": found["W"].reshape(len(patterns), -1, 5, 20), "importance": importance}
+    return {"runs": runs, "W": found["W"].reshape(len(patterns), -1, *found["W"].shape[1:]), "importance": importance}
 
 
 def _published(params: Root, cells: list, k: int, importance: np.ndarray, samples: int, epochs: int) -> dict:

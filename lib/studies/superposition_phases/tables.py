@@ -1,4 +1,4 @@
-"""Trained models as tables: the runs of an arm, and the best restarts of a grid."""
+"""Trained models as tables: the runs of an arm, one row per model."""
 from __future__ import annotations
 
 import numpy as np
@@ -9,8 +9,7 @@ from torch import Tensor
 from lib.data.sparse_features import sparse_features
 from lib.metrics import superposition as metric
 from lib.models import toy_superposition as toy
-from lib.models.toy_training import Grid
-from lib.studies.superposition_phases.common import Arrays, Root, Sparsities, arrays, stream, tensor
+from lib.studies.superposition_phases.common import Root, arrays, stream, tensor
 from lib.tensors import as_array
 
 
@@ -42,15 +41,3 @@ def describe(W: Tensor, b: Tensor, density: Tensor, importance: Tensor, rng: tor
         "n_learned": learned.sum(1),
         "n_missed": (~learned.gather(1, top)).sum(1),
     }
-
-
-def best(grid: Grid) -> Arrays:
-    """The best restart of each setting and what its features look like; loss [S, R] of all restarts."""
-    W, b = grid.best()
-    D, interference = metric.feature_dimensionality(W), metric.interference(W)
-    return arrays(W=W, b=b, loss=grid.loss, norm=metric.feature_norms(W), D=D, interference=interference)
-
-
-def stacked(parts: list[Arrays], axis: Sparsities) -> Arrays:
-    """Arrays of several kinds of model, which become the first axis, beside the sparsities [S]."""
-    return {"sparsity": np.array(axis)} | {name: np.stack([part[name] for part in parts]) for name in parts[0]}

@@ -11,7 +11,7 @@ from lib.activations.patching import contrast, patch_effects, top_sets
 from lib.activations.sites import Site, unit_activity
 from lib.metrics.selectivity import class_means
 from lib.metrics.topography import Sheet, mean_pairwise_distance, random_sets
-from lib.studies.topoloss_hypotheses.discs import NoMatch, matched_disc, share_reaching
+from lib.studies.topoloss_hypotheses.discs import NoMatch, matched_disc
 from lib.tensors import as_array
 
 
@@ -27,11 +27,7 @@ class UnitProfile(NamedTuple):
 
 
 def unit_profile(site: Site) -> UnitProfile:
-    """Activity, contrast and class means of every unit on the images of a site.
-
-    Args:
-        site: of `open_site`, with images of every class.
-    """
+    """Activity, contrast and class means of every unit on the images, of every class, of a site."""
     activity, labels = unit_activity(site), as_array(site.labels)
     return UnitProfile(activity, contrast(activity, labels, site.n_classes), class_means(activity, labels))
 
@@ -46,8 +42,7 @@ def published_patching(
         values: [n_classes, *acts.shape[1:]], of `other_class_means`.
         final: activations at the end of the model for the same images, [n, d']; where d' is not the site's number of
             units (a residual network's last stage) units are selected at the site.
-        k: units per class.
-        sheet: (h, w) of the site's units.
+        k: units per class; sheet: (h, w) of the site's units.
         rng: source of the one random set per class.
     Returns:
         Columns published_ratio, published_distance; one row per class.
@@ -74,21 +69,18 @@ def disc_effects(
     Args:
         site, values: as in `published_patching`.
         scores: selectivity of every unit for every class, on other images, [n_classes, d].
-        k: units in a disc.
-        sheet: (h, w).
-        n: scattered sets.
-        rng, tries, n_discs: as in `matched_disc`.
+        k, sheet, n, rng, tries, n_discs: as in `matched_disc`.
     Returns:
-        Columns disc, scattered (mean), log_disc (log of the ratio, geometric mean of the scattered) and disc_reached
-        (share of scattered sets that reach the disc); one row per class, nan where no disc has scattered equals.
+        Columns disc, scattered (mean) and log_disc (log of the ratio, geometric mean of the scattered); one row per
+        class, nan where no disc has scattered equals.
     """
     rows = []
     for c, own_scores in enumerate(scores):
         try:
             found = matched_disc(own_scores, k, sheet, n, rng=rng, tries=tries, n_discs=n_discs)
         except NoMatch:
-            rows.append([np.nan] * 4)
+            rows.append([np.nan] * 3)
             continue
         own, *null = patch_effects(site, np.stack([found.disc, *found.scattered]), values, c)
-        rows.append([own, np.mean(null), np.log(own) - np.log(null).mean(), share_reaching(own, null)])
-    return pd.DataFrame(rows, columns=["disc", "scattered", "log_disc", "disc_reached"])
+        rows.append([own, np.mean(null), np.log(own) - np.log(null).mean()])
+    return pd.DataFrame(rows, columns=["disc", "scattered", "log_disc"])

@@ -38,11 +38,7 @@ class Standard(NamedTuple):
 
 
 def standard(x: Tensor) -> Standard:
-    """Mean and standard deviation of each dimension of x; a dimension that never changes is only centred.
-
-    Args:
-        x: [n_samples, d], two samples or more.
-    """
+    """Of each dimension of x, [n_samples >= 2, d]; a dimension that never changes is only centred."""
     std = x.std(0)
     return Standard(x.mean(0), torch.where(std > 0, std, 1))
 
@@ -53,11 +49,8 @@ def topk_sweep(
     """TopK coders with unit-norm decoder rows, one per k, trained from one start on the same batches.
 
     Args:
-        x: standardised activations, [n_samples, d].
-        expansion: latents per dimension.
-        ks: active latents per sample.
-        steps, batch, lr: of training; the rate falls over its last quarter.
-        seed: of directions and batches.
+        x: standardised activations, [n_samples, d]; expansion: latents per dimension; ks: active latents per sample.
+        steps, batch, lr: of training; the rate falls over its last quarter. seed: of directions and batches.
     """
     d = x.shape[1]
     coders = [SparseCoder(d, expansion * d, "topk", k=k, seed=seed, device=x.device) for k in ks]
@@ -91,10 +84,8 @@ def published_coder(x: Tensor, expansion: int, epochs: int, seed: int) -> Publis
     """The published coder trained on raw activations: mean squared error + .001 mean latent, Adam at .001, no clipping.
 
     Args:
-        x: activations as they are, [n_samples, d].
-        expansion: latents per dimension.
-        epochs: passes over x in batches of 256.
-        seed: of weights and batches.
+        x: activations as they are, [n_samples, d]; expansion: latents per dimension.
+        epochs: passes over x in batches of 256. seed: of weights and batches.
     Source: TopoSAE, H2.
     """
     coder, order = PublishedCoder(x.shape[1], expansion * x.shape[1], seed).to(x.device), generator(seed, "batches")
@@ -126,8 +117,7 @@ def latent_selectivity(
     Rarely active latents look selective by chance: `peak` says nothing without `peak_null`, nor across different l0.
 
     Args:
-        labels: ints [n_samples].
-        n: permutations.
+        labels: ints [n_samples]; n: permutations.
     Source: TopoSAE, EXP_012b.
     """
     latents = coder.encode(x).cpu().numpy()
@@ -140,9 +130,7 @@ def latent_selectivity(
 def cross_entropy_added(site: Site, coder: SparseCoder, scale: Standard) -> float:
     """Cross-entropy with every token at the site replaced by its reconstruction, less the model's own.
 
-    Args:
-        site: of `open_site`; its labels are those of the images.
-        coder: of standardised activations; scale: of `standard`.
+    The site is of `open_site` with labelled images, the coder of activations standardised by `scale`.
     """
     tokens = site.acts.movedim(site.unit_dim, -1)  # [n, ..., d]
     flat = scale.apply(tokens.reshape(-1, site.n_units))

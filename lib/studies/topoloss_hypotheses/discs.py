@@ -4,12 +4,10 @@ Matching, for one class with a score per unit (its contrast on the selection spl
 
 1. Each place is the centre of one disc, the k places nearest to it. Discs are tried from the highest mean score down.
 2. A scattered set takes one unit from outside the disc for each unit in it, at the least total difference of scores
-   (an assignment). Many sets come of adding noise to the differences, from a little to `jitter` standard deviations.
+   (an assignment). Many sets come of adding noise to the differences, of up to one standard deviation.
 3. Kept are sets whose mean score is within `tolerance` standard deviations of the disc's and whose mean pairwise
-   distance is at least the median of random sets. The first disc with `n` different such sets is taken, its sets
-   those nearest in mean score.
-
-The best disc may have no equals elsewhere; then a less selective one is compared, on equal terms. `rank` says which.
+   distance is at least the median of random sets. The first disc with `n` different such sets is taken (`rank` says
+   which), its sets those nearest in mean score.
 """
 from __future__ import annotations
 
@@ -19,7 +17,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
-from lib.metrics.statistics import _draws
 from lib.metrics.topography import Sheet, disc, mean_pairwise_distance, random_sets
 from lib.rng import checked_generator
 from lib.tensors import as_array
@@ -34,12 +31,8 @@ class MatchedDisc(NamedTuple):
     """Places of each scattered set, ints [n, k]; none in the disc."""
     rank: int
     """How many discs with a higher mean score had too few equals."""
-    score: float
-    """Mean score of the disc, in standard deviations of the score over units."""
     gaps: np.ndarray
-    """Mean score of each scattered set less the disc's, in the same unit, [n]."""
-    spread: np.ndarray
-    """Mean pairwise distance of each scattered set, [n]."""
+    """Mean score of each scattered set less the disc's, in standard deviations of the score over units, [n]."""
 
 
 class NoMatch(ValueError):
@@ -48,20 +41,15 @@ class NoMatch(ValueError):
 
 def matched_disc(
     scores: ArrayLike, k: int, sheet: Sheet, n: int = 20, *, rng: np.random.Generator, tolerance: float = 0.1,
-    jitter: float = 1.0, tries: int = 200, n_discs: int | None = None,
+    tries: int = 200, n_discs: int | None = None,
 ) -> MatchedDisc:
     """The most selective disc of k places that has n scattered sets as selective, and those sets.
 
     Args:
         scores: selectivity of the unit at each place for one class, [h w].
-        k: units in the disc; at most half the sheet.
-        sheet: (h, w).
-        n: scattered sets.
-        rng: source of the sets.
+        k: units in the disc, at most half the sheet (h, w); n: scattered sets, drawn from rng.
         tolerance: largest difference of mean scores, in standard deviations of the scores over units.
-        jitter: largest noise on the differences in the assignment, in the same unit.
-        tries: assignments per disc.
-        n_discs: discs tried, all by default.
+        tries: assignments per disc; n_discs: discs tried, all by default.
     Raises:
         NoMatch: no disc tried has n scattered sets; the message says what to loosen.
     """
@@ -70,26 +58,16 @@ def matched_disc(
     discs = disc(np.arange(len(scores)), k, sheet)  # [h w, k]
     order = np.argsort(-scores[discs].mean(1), kind="stable")[:n_discs]
     for rank, own in enumerate(discs[order]):
-        sets = _equals(scores, own, np.linspace(0, jitter, tries), rng)
+        sets = _equals(scores, own, np.linspace(0, 1, tries), rng)
         gaps, spreads = scores[sets].mean(1) - scores[own].mean(), mean_pairwise_distance(sets, sheet)
         kept = np.flatnonzero((np.abs(gaps) <= tolerance) & (spreads >= spread))
         if len(kept) >= n:
             kept = kept[np.argsort(np.abs(gaps[kept]), kind="stable")][:n]
-            return MatchedDisc(own, sets[kept], rank, float(scores[own].mean()), gaps[kept], spreads[kept])
+            return MatchedDisc(own, sets[kept], rank, gaps[kept])
     raise NoMatch(
         f"matched_disc: none of {len(order)} discs of {k} places has {n} scattered sets within {tolerance} sd of its "
         "mean score; take a smaller k or a larger tolerance"
     )
-
-
-def share_reaching(observed: float, others: ArrayLike) -> float:
-    """Share of scattered sets whose effect reaches the disc's, #{others >= observed} / n: a description, no p-value.
-
-    Scattered equals are taken from the few units as selective as the disc's, so they share units among themselves and
-    not with the disc. The disc therefore ranks first by chance up to four times as often as one in n + 1. What holds is
-    decided over seeds, on log ratios.
-    """
-    return float((_draws(others, "share_reaching") >= observed).mean())
 
 
 def _equals(scores: np.ndarray, own: np.ndarray, noise: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Figures of outcomes over arms: strips of seeds, and scores with their floor."""
+"""Figure of outcomes over arms, as strips of seeds."""
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
@@ -15,17 +15,15 @@ from lib.studies.topoloss_hypotheses.figures import Arms, arm_colours
 
 def dose_response(
     values: pd.DataFrame, arms: Arms, controls: Collection = (),
-    intervals: Mapping[tuple[str, object], Interval] | None = None, published: Mapping[str, Mapping] | None = None,
-    nulls: Mapping[str, float] | None = None, cols: int = 3,
+    intervals: Mapping[tuple[str, object], Interval] | None = None, nulls: Mapping[str, float] | None = None,
+    cols: int = 3,
 ) -> Figure:
     """Every outcome over the arms, a panel each: a dot per seed, a bar at their mean, its interval where given.
 
     Args:
-        values: columns outcome, arm, seed, value; panels in the order outcomes appear.
+        values: columns outcome, arm, seed, value; panels in the order outcomes appear, cols in a row.
         intervals: (outcome, arm) -> interval of the mean.
-        published: outcome -> arm -> printed value, dashed.
         nulls: outcome -> what it reads on nothing, a grey line.
-        cols: panels in a row.
     """
     names = list(dict.fromkeys(values.outcome))
     rows = -(-len(names) // cols)
@@ -33,8 +31,6 @@ def dose_response(
     for ax, name in zip(axes.flat, names, strict=False):
         own = values[values.outcome == name].dropna(subset="value")
         _strip(ax, own, arms, controls, {a: i for (o, a), i in (intervals or {}).items() if o == name})
-        printed = {a: v for a, v in (published or {}).get(name, {}).items() if a in arms}
-        ax.plot([list(arms).index(arm) for arm in printed], list(printed.values()), **style.PUBLISHED)
         if nulls and name in nulls:
             ax.axhline(nulls[name], color=style.NULL, linewidth=1, zorder=0)
         ax.set_title(name, fontsize=8.5)
@@ -59,28 +55,3 @@ def _strip(ax: Axes, own: pd.DataFrame, arms: Arms, controls: Collection, interv
             ax.vlines(x, intervals[arm].low, intervals[arm].high, color=colours[arm], linewidth=1)
     ax.set_xticks(range(len(arms)), list(arms.values()))
     ax.set_xlim(-0.5, len(arms) - 0.5)
-
-
-def floored_scores(scores: Mapping[str, np.ndarray], null: np.ndarray, floor: float, label: str) -> Figure:
-    """Share of units below each score, with what a floor hides shaded and the permuted labels' curve in grey.
-
-    Args:
-        scores: label -> score of every unit of all seeds, [n]; at most four, the baseline first.
-        null: the same with labels permuted, [n]; nan left out throughout.
-        floor: no score below it is reported where the floor is used.
-        label: name of the score.
-    """
-    fig, ax = style.figure(aspect=0.5)
-    colours = arm_colours({name: name for name in scores})
-    curves = {name: (values, colours[name]) for name, values in scores.items()}
-    curves["labels permuted"] = (null, style.NULL)
-    for place, (name, (values, colour)) in enumerate(curves.items()):
-        ordered = np.sort(np.asarray(values)[~np.isnan(values)])
-        ax.step(ordered, np.arange(1, len(ordered) + 1) / len(ordered), where="post", color=colour, linewidth=2)
-        ax.text(0.99, 0.06 + 0.08 * (len(curves) - 1 - place), name, color=colour, fontsize=8.5, ha="right",
-                transform=ax.transAxes)
-    ax.axvspan(0, floor, color=style.NULL, alpha=0.16, linewidth=0, zorder=0)
-    ax.annotate(f"under the\npublished\nfloor of {floor:g}", (0, 1), (4, -2), textcoords="offset points", va="top",
-                color=style.NULL, fontsize=8.5)
-    ax.set(xlim=(0, None), ylim=(0, 1.02), xlabel=label, ylabel="share of units at or below")
-    return fig

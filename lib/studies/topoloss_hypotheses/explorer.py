@@ -10,8 +10,7 @@ from plotly.subplots import make_subplots
 from lib.figures import style
 from lib.studies.topoloss_hypotheses.figures import preference_image
 
-_BAR = 14
-"""Blocks in the longest bar of a tuning curve."""
+_BAR = 14  # blocks in the longest bar of a tuning curve
 
 
 def sheet_explorer(
@@ -21,13 +20,9 @@ def sheet_explorer(
     """Sheets of one seed, two in a line; a unit's box shows its response to each class as bars.
 
     Args:
-        rows: label -> (preferred class, ints [h, w]; selectivity [h, w]).
+        rows: label -> (preferred class, ints [h, w]; selectivity [h, w]); classes, full: as in `cortical_sheets`.
         tuning: label -> mean response of each unit to each class, [n_classes, h, w].
-        classes: names.
-        full: selectivity drawn in full colour, as in `cortical_sheets`.
     """
-    if list(rows) != list(tuning):
-        raise ValueError(f"rows and tuning must have the same labels in order, got {list(rows)} and {list(tuning)}")
     height, width = next(iter(rows.values()))[0].shape
     lines = -(-len(rows) // 2)
     fig = make_subplots(lines, 2, subplot_titles=list(rows), vertical_spacing=0.16 / lines, horizontal_spacing=0.03)

@@ -33,8 +33,7 @@ def preference_image(preferred: np.ndarray, selectivity: np.ndarray, n_classes: 
     """Hue = preferred class, lightness = selectivity: white at 0, the class's own colour from `full` on.
 
     Args:
-        preferred: class of each unit, ints [h, w]; selectivity: [h, w], nan drawn white.
-        full: selectivity of the full colour.
+        preferred: class of each unit, ints [h, w]; selectivity: [h, w], nan drawn white; full: that of the full colour.
     Returns:
         RGB in 0..1, [h, w, 3].
     """
@@ -49,10 +48,8 @@ def cortical_sheets(
     """The sheet of every model: a row per arm, a column per seed, a cell per unit, coloured by the class it prefers.
 
     Args:
-        rows: label -> (preferred class, ints [seeds, h, w]; selectivity [seeds, h, w]); the null row last.
-        classes: names.
-        full: selectivity drawn in full colour.
-        note: what selectivity is, beneath the key.
+        rows: label -> (preferred class, ints [seeds, h, w]; selectivity [seeds, h, w]).
+        classes: names; full: selectivity drawn in full colour; note: what selectivity is, beneath the key.
     """
     preferred = next(iter(rows.values()))[0]
     n_seeds, height, width = preferred.shape
@@ -106,26 +103,20 @@ def arm_dashes(arms: Arms, controls: Collection = ()) -> dict[object, object]:
 
 
 def _key(ax: Axes, lines: Mapping[str, tuple[float, object, object]], loc: str) -> None:
-    """Names of lines in the order of their heights, each in its colour behind a piece of its line.
-
-    Args:
-        lines: label -> (height, colour, line style).
-        loc: corner, as matplotlib's legend takes it.
-    """
+    """Names of lines (label -> height, colour, line style) in the order of their heights, behind pieces of them."""
     ordered = sorted(lines.items(), key=lambda line: -line[1][0])
     pieces = [Line2D([], [], color=colour, linestyle=dash, linewidth=2.2) for _, (_, colour, dash) in ordered]
     ax.legend(pieces, [label for label, _ in ordered], loc=loc, labelcolor="linecolor", handlelength=2.6)
 
 
 def sparsity_frontier(
-    runs: pd.DataFrame, arms: Arms, controls: Collection = (), at: Sequence[float] = (0.8, 0.9, 0.95),
-    n_latents: int | None = None,
+    runs: pd.DataFrame, arms: Arms, controls: Collection = (), n_latents: int | None = None
 ) -> Figure:
-    """Active latents over explained variance, a thick line per arm (mean of seeds) and a thin one per seed.
+    """Active latents over explained variance, a thick line per arm (mean of seeds), named in its order at .9, and a
+    thin one per seed; upright lines where arms are compared.
 
     Args:
         runs: columns arm, seed, fve, l0; one row per coder of a sweep.
-        at: where arms are compared, marked by thin upright lines; the key has the order of the lines at the middle one.
         n_latents: of the coder; more than a tenth of them active is shaded as not sparse.
     """
     fig, ax = style.figure(aspect=0.58)
@@ -138,9 +129,8 @@ def sparsity_frontier(
             ax.plot(*curve.T, color=colours[arm], linewidth=0.6, alpha=0.35, zorder=behind)
         x, y = _mean_curve(curves)
         ax.plot(x, y, color=colours[arm], linewidth=2.2, linestyle=dashes[arm], zorder=4 - behind)
-        height = np.interp(at[len(at) // 2], x, y) if len(at) else y[-1]
-        lines[label] = (height, colours[arm], dashes[arm])
-    for fve in at:
+        lines[label] = (np.interp(0.9, x, y), colours[arm], dashes[arm])
+    for fve in (0.8, 0.9, 0.95):
         ax.axvline(fve, color=style.GRID, linewidth=0.9, zorder=0)
     ax.set(xlabel="explained variance of the activations", ylabel="active latents per image (l0)", yscale="log")
     style.plain_ticks(ax.yaxis)
@@ -162,57 +152,3 @@ def _mean_curve(curves: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         return tuple(points[np.argsort(points[:, 0])].T)
     x = np.linspace(low, high, 60)
     return x, np.exp(np.mean([np.interp(x, curve[:, 0], np.log(curve[:, 1])) for curve in curves], axis=0))
-
-
-def disc_or_scattered(effects: pd.DataFrame, arms: Arms) -> Figure:
-    """Effect of a contiguous disc over that of scattered units as selective, a panel per seed, a dot per class.
-
-    Args:
-        effects: columns arm, seed, disc, scattered; one row per class. The cross is the geometric mean of an arm.
-        arms: at most four.
-    """
-    seeds, colours = sorted(effects.seed.unique()), arm_colours(arms)
-    fig, axes = style.figure(aspect=0.88 / len(seeds) + 0.11, cols=len(seeds), squeeze=False, sharex=True, sharey=True)
-    values = effects[["disc", "scattered"]].to_numpy()
-    low, high = values[values > 0].min() / 1.3, values.max() * 1.3
-    for ax, seed in zip(axes[0], seeds, strict=True):
-        ax.plot([low, high], [low, high], color=style.NULL, linewidth=1, zorder=0)
-        for arm in arms:
-            own = effects[(effects.arm == arm) & (effects.seed == seed)]
-            ax.plot(own.scattered, own.disc, "o", color=colours[arm], markersize=3.6, alpha=0.55, markeredgewidth=0)
-            centre = np.exp(np.log(own[["scattered", "disc"]]).mean())
-            ax.plot(*centre, "+", color=colours[arm], markersize=11, markeredgewidth=2.2)
-        ax.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), aspect="equal")
-        ax.set_title(f"seed {seed}")
-        for axis in (ax.xaxis, ax.yaxis):
-            axis.set_major_formatter(lambda x, _: f"{x:g}")
-    for line, (arm, label) in enumerate(arms.items()):
-        axes[0, 0].text(0.04, 0.97 - 0.14 * line, label, color=colours[arm], fontsize=8.5, va="top",
-                        transform=axes[0, 0].transAxes)
-    style.direct_label(axes[0, -1], high, high, "equal", style.NULL, "left")
-    axes[0, 0].set_ylabel("|logit change|, disc")
-    fig.supxlabel("|logit change|, scattered units as selective", fontsize=9.5)
-    return fig
-
-
-def layerwise(
-    runs: pd.DataFrame, arms: Arms, controls: Collection = (), value: str = "l0", label: str = "l0"
-) -> Figure:
-    """`value` in every block: the arms side by side, each with its seeds, their range and a line through the means.
-
-    Args:
-        runs: columns arm, seed, block and `value`; the key is ordered as the arms are in the last block.
-    """
-    fig, ax = style.figure(aspect=0.5)
-    colours, dashes, lines = arm_colours(arms, controls), arm_dashes(arms, controls), {}
-    for place, (arm, name) in enumerate(arms.items()):
-        curves = runs[runs.arm == arm].pivot_table(index="block", columns="seed", values=value)
-        x, mean = curves.index + 0.11 * (place - (len(arms) - 1) / 2), curves.mean(axis=1)
-        ax.vlines(x, curves.min(axis=1), curves.max(axis=1), color=colours[arm], linewidth=1)
-        ax.plot(x, curves, "o", color=colours[arm], markersize=2.6, alpha=0.6, markeredgewidth=0)
-        ax.plot(x, mean, "_", color=colours[arm], markersize=9, markeredgewidth=2.4)
-        ax.plot(x, mean, color=colours[arm], linewidth=1.3, linestyle=dashes[arm])
-        lines[name] = (mean.iloc[-1], colours[arm], dashes[arm])
-    ax.set(xlabel="after block", ylabel=label, xticks=sorted(runs.block.unique()))
-    _key(ax, lines, "best")
-    return fig

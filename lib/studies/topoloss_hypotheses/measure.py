@@ -19,6 +19,7 @@ from lib.studies.topoloss_hypotheses import coders as coding
 from lib.studies.topoloss_hypotheses.class_units import UnitProfile, disc_effects, published_patching, unit_profile
 from lib.studies.topoloss_hypotheses.data import SLUG, Data, pool
 from lib.studies.topoloss_hypotheses.module_names import ModuleNames, module_names
+from lib.studies.topoloss_hypotheses.places import placed
 from lib.studies.topoloss_hypotheses.readings import readings
 from lib.studies.topoloss_hypotheses.sheet_weights import sheet_weights
 from lib.studies.topoloss_hypotheses.train import Arm, Training, restore, trained, untrained
@@ -37,7 +38,7 @@ class Measuring(Training):
     expansion: int = Field(ge=1, description="latents per unit (theirs 4)")
     k: tuple[int, ...] = Field(min_length=2, description="active latents per image of the swept TopK coders")
     fixed_k: int = Field(ge=1, description="the one at which dead latents and cross-entropy are compared")
-    coder_seeds: int = Field(ge=1, description="coders per model and k, after the middle block")
+    coder_seeds: int = Field(ge=1, description="coders per model and k")
     coder_steps: int = Field(ge=1, description="steps of each")
     coder_batch: int = Field(ge=2, description="activations per step")
     published_epochs: int = Field(ge=1, description="passes of the published L1 coder (theirs 50)")
@@ -91,30 +92,42 @@ def matching(params: Training, plain: Arm, seed: int) -> dict[str, Any]:
     return min([done | {"step": params.steps}, *done["snapshots"]], key=lambda own: abs(own["accuracy"] - goal))
 
 
-def measured(params: Measuring, arm: Arm, seed: int) -> dict[str, Any]:
+def measured(params: Measuring, arm: Arm, seed: int, is_main: bool = True) -> dict[str, Any]:
     """Everything the study asks of one trained model; keys as in `protocol.runs`.
 
-    Killed, it starts again and trains its coders anew: 8 of its 14 CPU-seconds at the quick profile, most of the 38 s
-    that are estimated for the full one.
+    Killed, it starts again and trains its coders anew: half of its 8 CPU-seconds at the quick profile.
+
+    Args:
+        is_main: whether the arm is of the main comparison; of others no coder is trained, no disc patched.
     """
     model, known = restored(params, arm, seed)
     parts, at, rng = splits(params), module_names(model), numpy_generator(params.seed, SLUG, "measured", seed)
     scored = parts.test.take(np.arange(min(params.scored_images, len(parts.test))))
     site = _opened(params, model, at.site, parts.patch)
-    learned, seen = (readings(model, part.images, at, params.image_size) for part in (parts.coder, scored))
-    coders, published = _coders(params, learned, seen, scored.labels, at, site, seed)
-    classes, maps = _classes(params, model, at, site, parts, rng)
-    scalars = {"accuracy": known["accuracy"], "step": known["step"]} | published
-    final, codes = (a.double().cpu().numpy() for a in (seen["last"], seen["codes"].relu()))
-    h1, by_unit = unit_scores(final, codes, scored.labels, params.null_draws, rng=rng)
-    scalars |= sheet_weights(model, at.layers, arm.factor) | {f"h1_{name}": value for name, value in h1.items()}
+    seen = readings(model, scored.images, at, params.image_size)
+    classes, maps = _classes(params, model, at, site, parts, is_main, rng)
+    scalars = {"accuracy": known["accuracy"], "step": known["step"]} | sheet_weights(model, at.layers, arm.factor)
     for name, layer in {"": at.site, "class_": "class"}.items():
         x = seen[layer].cpu().numpy()
         scalars[f"{name}participation"] = spectrum.participation_ratio(x)
         scalars[f"{name}d95"] = spectrum.principal_dimension(x)
-    scalars["morans_i"] = float(np.nanmean(topography.morans_i(maps["contrast"], sheet_shape(site.n_units))))
-    return {"scalars": scalars, "coders": coders, "classes": classes, "history": known["history"],
-            "maps": maps | {f"h1_{name}": values for name, values in by_unit.items()}}
+    found = {"classes": classes, "history": known["history"], "maps": maps}
+    if is_main:
+        found["coders"], published = _coders(params, readings(model, parts.coder.images, at, params.image_size), seen,
+                                             scored.labels, at, site, seed)
+        final, codes = (a.double().cpu().numpy() for a in (seen["last"], seen["codes"].relu()))
+        h1 = unit_scores(final, codes, scored.labels, params.null_draws, rng=rng)
+        scalars |= published | {f"h1_{name}": value for name, value in h1.items()}
+    scalars["d95_null"] = spectrum.principal_dimension(spectrum.unrelated(seen[at.site].cpu().numpy(), rng))
+    lie = {"stream": maps["contrast"]}
+    if hasattr(model, "blocks"):
+        pressed = profile(params, model, f"{at.site}.attn.proj")
+        maps |= {"pressed": pressed.contrast, "pressed_means": pressed.means}
+        lie["pressed"] = pressed.contrast
+    for where, contrast in lie.items():
+        read = placed(contrast, params.top_units, sheet_shape(site.n_units), params.location_draws, rng=rng)
+        scalars |= {f"{where}_{key}": value for key, value in read.items()}
+    return found | {"scalars": scalars}
 
 
 def profile(params: Data, model: nn.Module, module: str) -> UnitProfile:
@@ -125,27 +138,25 @@ def profile(params: Data, model: nn.Module, module: str) -> UnitProfile:
 def _coders(
     params: Measuring, learned: dict, seen: dict, labels: np.ndarray, at: ModuleNames, site: Site, seed: int
 ) -> tuple[pd.DataFrame, dict[str, float]]:
-    """Frontiers after every block, one row per coder; and the published coder after the middle one."""
-    rows = []
-    size = params.expansion, params.k, params.coder_steps, params.coder_batch
-    for layer, coder_seed in [(layer, 0) for layer in at.blocks] + [(at.site, s) for s in range(1, params.coder_seeds)]:
-        own, scale = stream_seed(params.seed, SLUG, "coder", seed, coder_seed), coding.standard(learned[layer])
-        held = scale.apply(seen[layer])
-        for coder in coding.topk_sweep(scale.apply(learned[layer]), *size, own):
-            row = {"layer": layer, "coder_seed": coder_seed, "k": coder.rule.k} | coding.cost(coder, held)
-            if layer == at.site:
-                row |= coding.latent_selectivity(coder, held, labels, np.random.default_rng(own))
-                if row["k"] == params.fixed_k:
-                    row["ce"] = coding.cross_entropy_added(site, coder, scale)
+    """Frontiers after the middle block, one row per coder; and the published coder of its class token."""
+    rows, scale = [], coding.standard(learned[at.site])
+    x, held = scale.apply(learned[at.site]), scale.apply(seen[at.site])
+    for coder_seed in range(params.coder_seeds):
+        own = stream_seed(params.seed, SLUG, "coder", seed, coder_seed)
+        for coder in coding.topk_sweep(x, params.expansion, params.k, params.coder_steps, params.coder_batch, own):
+            row = {"coder_seed": coder_seed, "k": coder.rule.k} | coding.cost(coder, held)
+            row |= coding.latent_selectivity(coder, held, labels, np.random.default_rng(own))
+            if row["k"] == params.fixed_k:
+                row["ce"] = coding.cross_entropy_added(site, coder, scale)
             rows.append(row)
     own = stream_seed(params.seed, SLUG, "published coder", seed)
     coder = coding.published_coder(learned["class"], params.expansion, params.published_epochs, own)
-    published = {f"published_{name}": value for name, value in coding.cost(coder, seen["class"]).items()}
-    return pd.DataFrame(rows).assign(middle=lambda table: table.layer == at.site), published
+    return pd.DataFrame(rows), {f"published_{name}": x for name, x in coding.cost(coder, seen["class"]).items()}
 
 
 def _classes(
-    params: Measuring, model: nn.Module, at: ModuleNames, site: Site, parts: Splits, rng: np.random.Generator
+    params: Measuring, model: nn.Module, at: ModuleNames, site: Site, parts: Splits, is_main: bool,
+    rng: np.random.Generator,
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """H3 and EXP_019, one row per class; and the maps of contrast and mean response, [classes, d]."""
     k, values, sheet = params.top_units, other_class_means(site), sheet_shape(site.n_units)
@@ -156,10 +167,9 @@ def _classes(
     table = table.assign(distance=near.distance, z=near.z, p_closer=near.p_closer, chance=near.null.mean())
     final = readings(model, parts.patch.images, at, params.image_size)["last"].double().cpu().numpy()
     table = table.join(published_patching(site, values, final, k, sheet, rng=rng))
-    table = table.join(disc_effects(site, values, units.contrast, k, sheet, params.random_sets, rng=rng))
-    near_alike = topography.correlation_profile(units.activity, sheet, 20, rng=rng)
-    maps = {"contrast": units.contrast, "means": units.means, "profile": near_alike.correlation}
-    return table.reset_index(), maps
+    if is_main:
+        table = table.join(disc_effects(site, values, units.contrast, k, sheet, params.random_sets, rng=rng))
+    return table.reset_index(), {"contrast": units.contrast, "means": units.means}
 
 
 def _opened(params: Data, model: nn.Module, module: str, data: Images) -> Site:

@@ -4,7 +4,10 @@ from __future__ import annotations
 import numpy as np
 
 from lib.activations.patching import top_sets
-from lib.metrics.topography import Sheet, colocation, morans_i
+from lib.metrics.topography import Sheet, colocation, morans_i, morans_i_null
+
+PERMUTED = 20
+"""Orders of the places in which Moran's I is read as its null."""
 
 
 def placed(contrast: np.ndarray, k: int, sheet: Sheet, draws: int, *, rng: np.random.Generator) -> dict[str, float]:
@@ -16,14 +19,15 @@ def placed(contrast: np.ndarray, k: int, sheet: Sheet, draws: int, *, rng: np.ra
         sheet: (h, w).
         draws: random sets that distances are compared with.
     Returns:
-        z of the mean pairwise distance of each class's k units, Moran's I of its map, and the effective number of
-        preferred classes, exp of the entropy of the shares of units whose highest contrast is for each class.
+        z of the mean pairwise distance of each class's k units; morans_i of its map and morans_i_null, the same with
+        the places permuted; preferred, the effective number of preferred classes: exp of the entropy of the shares of
+        units whose highest contrast is for each class.
     """
-    contrast = np.stack(contrast)
     share = np.bincount(contrast.argmax(0)) / contrast.shape[1]
     share = share[share > 0]
     return {
         "z": float(colocation(top_sets(contrast, k), sheet, draws, rng=rng).z.mean()),
-        "Moran's I": float(np.nanmean(morans_i(contrast, sheet))),
-        "preferred classes": float(np.exp(-(share * np.log(share)).sum())),
+        "morans_i": float(np.nanmean(morans_i(contrast, sheet))),
+        "morans_i_null": float(np.nanmean(morans_i_null(contrast, sheet, PERMUTED, rng))),
+        "preferred": float(np.exp(-(share * np.log(share)).sum())),
     }

@@ -5,36 +5,34 @@ arms and seeds. Comparisons and conclusions belong to the chapter.
 """
 from __future__ import annotations
 
-from typing import Any
-
+import numpy as np
 import pandas as pd
 from pydantic import Field, ValidationInfo, field_validator
 
 from lib.press.runs import collect
-from lib.studies.topoloss_hypotheses.measure import Measuring, matching, measured, profile, restored, splits
-from lib.studies.topoloss_hypotheses.module_names import module_names
+from lib.studies.topoloss_hypotheses.measure import Measuring, matching, measured, splits
 from lib.studies.topoloss_hypotheses.train import Arm, train_one
 
-__all__ = ["Arm", "Params", "arms", "other_arms", "pressed", "runs", "splits"]
+__all__ = ["Arm", "Params", "arms", "other_arms", "runs", "splits"]
 
 
 class Params(Measuring):
     """Every knob of the study; the values per profile stand in params/topoloss_hypotheses."""
 
     profile: str = Field(description="the file these values are from")
-    alphas: tuple[float, ...] = Field(min_length=2, description="topo_weight; 0 and 1 among them")
+    alphas: tuple[float, ...] = Field(min_length=1, description="topo_weight; claims compare 0 with 1")
     factor: float = Field(ge=1, description="by which the sheet shrinks (theirs 8)")
     other_factors: tuple[float, ...] = Field(description="further factors, at topo_weight 1")
     other_depths: tuple[int, ...] = Field(description="further depths, at topo_weight 0 and 1 and permuted")
     resnet: bool = Field(description="train ResNet-18 too, at topo_weight 0 and 1 and permuted, factor 4")
-    seeds: int = Field(ge=2, le=100, description="models per arm")
+    seeds: int = Field(ge=1, le=100, description="models per arm")
     other_seeds: int = Field(ge=2, le=100, description="models per arm of other factors, depths and ResNet-18")
 
     @field_validator("alphas")
     @classmethod
-    def _from_none_to_one(cls, alphas: tuple[float, ...]) -> tuple[float, ...]:
-        if 1.0 not in alphas or alphas[0] != 0 or list(alphas) != sorted(set(alphas)):
-            raise ValueError("alphas must rise from 0 and hold 1")
+    def _rising(cls, alphas: tuple[float, ...]) -> tuple[float, ...]:
+        if alphas[0] < 0 or list(alphas) != sorted(set(alphas)):
+            raise ValueError("alphas must rise, from 0 or more")
         return alphas
 
     @field_validator("fixed_k")
@@ -50,11 +48,11 @@ class Params(Measuring):
 
 
 def arms(params: Params) -> list[Arm]:
-    """Every kind of model of a profile; the first are those of the main comparison."""
+    """Every kind of model of the main comparison; the controls where topo_weight 0 and 1 are there to be compared."""
     main = [Arm(f"α = {a:g}", a, params.factor) for a in params.alphas]
-    main.append(Arm("permuted sheet", 1.0, params.factor, permuted=True))
-    main.append(Arm("earlier checkpoint", 0.0, params.factor, earlier=True))
-    return main
+    controls = [Arm("permuted sheet", 1.0, params.factor, permuted=True),
+                Arm("earlier checkpoint", 0.0, params.factor, earlier=True)]
+    return main + controls * ({0.0, 1.0} <= set(params.alphas))
 
 
 def other_arms(params: Params) -> list[Arm]:
@@ -73,46 +71,29 @@ def runs(params: Params) -> dict[str, pd.DataFrame]:
 
     Returns:
         scalars: one row per model; coders: one per coder; classes: one per class; history: one per logged step of
-        training; all with columns arm, alpha, seed. maps: one row per model, columns contrast and means [classes, d],
-        profile [distances], h1_units and h1_null_units [d].
+        training; all with columns arm, seed. maps: one row per model, columns contrast and means (of the residual
+        stream) and pressed and pressed_means (of the pressed layer) [classes, d].
     """
     splits(params)  # without its data nothing starts
-    todo = [(arm, seed) for arm in arms(params) for seed in params.model_seeds()]
-    todo += [(arm, seed) for arm in other_arms(params) for seed in params.model_seeds(params.other_seeds)]
+    main = [(arm, seed) for arm in arms(params) for seed in params.model_seeds()]
+    todo = main + [(arm, seed) for arm in other_arms(params) for seed in params.model_seeds(params.other_seeds)]
     jobs = 1 if params.profile == "smoke" else None
-    collect(train_one, [_config(params, arm, seed) for arm, seed in todo if not arm.earlier], jobs, "models")
+    configs = [{"params": params, "arm": arm, "seed": seed} for arm, seed in todo if not arm.earlier]
+    collect(train_one, configs, jobs, "models")
     judged = {(arm, seed): _same_as(params, arm, seed) for arm, seed in todo}
     once = dict.fromkeys((arm, seed) for (_, seed), arm in judged.items())
-    done = collect(measured, [_config(params, arm, seed) for arm, seed in once], jobs, "measurements")
+    configs = [{"params": params, "arm": arm, "seed": seed, "is_main": (arm, seed) in main} for arm, seed in once]
+    done = collect(measured, configs, jobs, "measurements")
     rows = dict(zip(once, done.itertuples(), strict=True))
     found: dict[str, pd.DataFrame] = {}
     for kind in ("scalars", "coders", "classes", "history", "maps"):
         tables = []
         for (arm, seed), other in judged.items():
-            own = getattr(rows[other, seed], kind)
-            table = own if isinstance(own, pd.DataFrame) else pd.DataFrame([dict(own)])
-            tables.append(table.assign(arm=arm.name, alpha=arm.alpha, seed=seed))
+            own = getattr(rows[other, seed], kind, np.nan)
+            table = own if isinstance(own, pd.DataFrame) else pd.DataFrame([own] if isinstance(own, dict) else [])
+            tables.append(table.assign(arm=arm.name, seed=seed))
         found[kind] = pd.concat(tables, ignore_index=True)
     return found
-
-
-def pressed(params: Params) -> pd.DataFrame:
-    """What units of the pressed layer of the middle block prefer on split A.
-
-    Returns:
-        Columns arm, seed, contrast and means [classes, d], one row per model of the main comparison's last checkpoints.
-    """
-    rows = []
-    for arm in arms(params):
-        for seed in params.model_seeds() if not arm.earlier else ():
-            model, _ = restored(params, arm, seed)
-            units = profile(params, model, f"{module_names(model).site}.attn.proj")
-            rows.append([arm.name, seed, units.contrast, units.means])
-    return pd.DataFrame(rows, columns=["arm", "seed", "contrast", "means"])
-
-
-def _config(params: Params, arm: Arm, seed: int) -> dict[str, Any]:
-    return {"params": params, "arm": arm, "seed": seed}
 
 
 def _same_as(params: Params, arm: Arm, seed: int) -> Arm:

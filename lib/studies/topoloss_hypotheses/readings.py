@@ -20,17 +20,17 @@ def readings(model: nn.Module, images: np.ndarray, at: ModuleNames, image_size: 
         at: of `module_names(model)`.
         image_size: side of the middle part the model sees; None: all.
     Returns:
-        Of every block one token per image, image i's token i mod tokens (one place of a convolution); under "class" the
-        class token after the middle block, and of `at.codes` and `at.last` theirs (the mean over places).
+        Of `at.site` one token per image, image i's token i mod tokens (one place of a convolution); under "class" its
+        class token, and under "codes" and "last" those of `at.codes` and `at.last` (the mean over places).
     """
-    names, parts = tuple(dict.fromkeys([*at.blocks, at.codes, at.last])), []
+    names, parts = tuple(dict.fromkeys([at.site, at.codes, at.last])), []
     device = next(model.parameters()).device
     for some in image_tensor(images).split(500):
         with capture(model, *names) as found:
             model(prepare(some.to(device), image_size))
         tokens = {name: a if a.ndim == 3 else a.flatten(2).mT for name, a in found.items()}  # [n, tokens, d]
         image = torch.arange(len(some), device=device)
-        part = {name: tokens[name][image, image % tokens[name].shape[1]] for name in at.blocks}
+        part = {at.site: tokens[at.site][image, image % tokens[at.site].shape[1]]}
         for key, name in {"class": at.site, "codes": at.codes, "last": at.last}.items():
             part[key] = tokens[name][:, 0].clone() if found[name].ndim == 3 else tokens[name].mean(1)
         parts.append(part)

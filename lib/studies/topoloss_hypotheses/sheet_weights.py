@@ -9,28 +9,26 @@ from lib.metrics.spectrum import effective_rank
 from lib.topoloss import Factor, TopoLoss
 
 
-def sheet_weights(model: nn.Module, layers: str, factor: Factor, n_scales: int = 7) -> dict[str, float]:
+def sheet_weights(model: nn.Module, layers: str, factor: Factor) -> dict[str, float]:
     """Facts about the weights of the layers a topographic loss presses; the model is as before afterwards.
 
     Args:
         model: holds the layers.
         layers: as `TopoLoss` takes them; their units are read in order, also where training permuted the sheet.
         factor: of the loss.
-        n_scales: scales from .1 to 10 at which its gradient is measured.
     Returns:
-        effective_rank, mean over layers; rms, over all weights; topo_loss, L; topo_grad, |∇L|; exponent of |∇L| in a
-        common scale of the weights at fixed directions (L does not depend on that scale, so Euler's theorem says -1).
+        effective_rank, mean over layers; rms, over all weights; topo_loss, L; exponent of |∇L| in a common scale of the
+        weights, .1 to 10 (L does not depend on that scale, so Euler's theorem says -1).
     """
     topo = TopoLoss(model, layers, factor)
     weights = [model.get_submodule(name).weight for name in topo.names]
     flat = [w.detach().flatten(1).double().cpu().numpy() for w in weights]
-    scales = np.geomspace(0.1, 10, n_scales)
+    scales = np.geomspace(0.1, 10, 7)
     norms = np.array([_gradient_norm(topo, model, weights, float(scale)) for scale in scales])
     return {
         "effective_rank": float(np.mean([effective_rank(w) for w in flat])),
         "rms": float(np.sqrt(np.mean(np.concatenate([w.ravel() for w in flat]) ** 2))),
         "topo_loss": float(topo(model).detach()),
-        "topo_grad": float(_gradient_norm(topo, model, weights, 1.0)),
         "exponent": float(np.polyfit(np.log(scales), np.log(norms), 1)[0]),
     }
 

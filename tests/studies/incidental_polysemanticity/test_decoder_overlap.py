@@ -88,13 +88,6 @@ def test_feature_directions_recover_a_planted_map():
     torch.testing.assert_close(found, planted)
 
 
-def test_aligned_pairs_count_both_signs_and_each_pair_once():
-    """Columns at 0, 30, 90 and 180 degrees: |cos| is .87, 0, 1 with the first, then .5, .87, and 0."""
-    angle = torch.deg2rad(torch.tensor([0.0, 30, 90, 180]))
-    D = torch.stack([angle.cos(), angle.sin()])  # [2, 4]
-    assert geometry.aligned_pairs(D).item() == 3 and geometry.aligned_pairs(D, 0.4).item() == 4
-
-
 def test_vectors_are_refused():
     with pytest.raises(ValueError, match="columns"):
         geometry.macs(torch.ones(12))

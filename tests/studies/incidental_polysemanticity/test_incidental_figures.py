@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from lib.figures import style
-from lib.metrics.statistics import Interval
 from lib.rng import numpy_generator
 from lib.studies.incidental_polysemanticity import figures as incidental
 
@@ -24,16 +23,25 @@ def dots(ax, marker="o"):
     return sum(len(line.get_xdata()) for line in loose)
 
 
-def test_matched_fit_draws_both_paths_and_every_seed_of_every_effect():
-    rows = [(reg, p, s, 0.01 * (1 + i) + 0.001 * s, 5 + i + s)
-            for reg in ("L1", "L2") for i, p in enumerate((1e-5, 1e-4)) for s in range(3)]
-    paths = pd.DataFrame(rows, columns=["reg", "penalty", "seed", "val_mse", "interference"])
-    effects = {"same penalty": ([-0.2, -0.1], Interval(-0.15, -0.3, 0.0)), "equal": ([0.1], Interval(0.1, 0.0, 0.2))}
-    left, right = incidental.matched_fit(paths, 0.015, (4, 6), effects, -0.18).axes
-    assert dots(left) == 12 and {"L1 1e-5", "L2 1e-4", "equal\nfit", "random directions"} <= set(texts(left))
-    assert "claimed\n-18%" in texts(right) and {"same penalty", "equal"} <= set(texts(right))
-    bars = [line.get_xdata() for line in right.lines if line.get_linewidth() == 2.2]
-    assert [list(bar) for bar in bars] == [[-0.3, 0.0], [0.0, 0.2]]
+def test_factors_draw_every_seed_on_both_sides_and_what_is_printed_where_the_source_compares():
+    same = {"L2, not L1": [-0.2, -0.1, -0.15], "all four": [-0.3, 0.1]}
+    left, right = incidental.factors(same, {"L2, not L1": [0.0, 0.1], "all four": []}, {"L2, not L1": -0.18}).axes
+    assert dots(left) == 5 + 2 and dots(right) == 2 + 2  # seeds, and the means
+    assert [label.get_text() for label in left.get_yticklabels()] == ["L2,\nnot L1", "all four"]
+    assert texts(left) == ["printed -18%"] and not texts(right)
+    bar = next(line for line in left.lines if line.get_linewidth() == 2.2)
+    assert bar.get_xdata().tolist() == pytest.approx([-0.15 - 0.1242, -0.15 + 0.1242], abs=1e-4)  # t_2 = 4.303
+
+
+def test_fit_and_overlap_draw_every_seed_of_cells_and_paths():
+    cells = pd.DataFrame(list(product(("random",), ("none", "bipolar"), ("relu",), ("L1", "L2"), range(3))),
+                         columns=["init", "noise", "act", "reg", "seed"])
+    cells = cells.assign(val_mse=0.01 * (1 + cells.seed), interference=5.0 + cells.seed)
+    paths = pd.DataFrame(list(product(("L1", "L2"), (1e-5, 1e-4), range(3))), columns=["reg", "penalty", "seed"])
+    paths = paths.assign(val_mse=0.01 * (1 + paths.seed), interference=6.0)
+    left, right = incidental.fit_and_overlap(cells, paths, (4, 6)).axes
+    assert dots(left) == 12 + 4 and dots(right) == 12
+    assert {"L1 1e-5", "L2 1e-4", "random directions"} <= set(texts(right)) and {"L1", "L2"} <= set(texts(left))
 
 
 def test_readings_of_nothing_hold_density_ticks_and_spike():
@@ -51,26 +59,10 @@ def test_published_combinations_show_both_storages_beside_printed_ranges():
     rows = list(product(("untied", "tied"), (1, 2), range(5)))
     runs = pd.DataFrame(rows, columns=["storage", "combination", "seed"])
     runs = runs.assign(reg=np.where(runs.combination == 1, "L1", "L2"), interference=6.0)
-    [ax] = incidental.published_combinations(runs, ["a", "b"], [(8, 9), (6, 7)], (2, 6.4), (4, 6)).axes
+    printed = {1: (8, 9), 2: (6, 7), 3: (6, 7)}
+    [ax] = incidental.published_combinations(runs, {1: "a", 2: "b"}, printed, {2: 6.4, 3: 1.0}, (4, 6)).axes
     assert dots(ax) == 20
     assert [line.get_ydata()[0] for line in ax.lines if line.get_marker() == "D"] == [6.4]
-
-
-def test_forest_has_a_row_per_cell_in_the_order_given():
-    cells = list(product(("gelu", "relu"), ("L1", "L2"), ("random",), ("none",), range(4)))
-    runs = pd.DataFrame(cells, columns=["act", "reg", "init", "noise", "seed"])
-    runs = runs.assign(interference=5.0, val_mse=0.02, low=4.0, high=6.0)
-    left, right = incidental.ablation_forest(runs, (4, 6)).axes
-    labels = [label.get_text() for label in left.get_yticklabels()]
-    assert labels == [f"{act} · {reg} · random · no noise" for act in ("GELU", "ReLU") for reg in ("L1", "L2")]
-    assert dots(left) == dots(right) == 16 and right.get_xscale() == "log"
-
-
-def test_overlaps_leave_the_diagonal_out_and_share_limits():
-    values = np.full((4, 4), 0.5) + 0.5 * np.eye(4)
-    first, second, _ = incidental.overlaps({"one": values, "two": -values}).axes
-    assert np.asarray(first.images[0].get_array()).diagonal().tolist() == [0] * 4
-    assert first.images[0].get_clim() == second.images[0].get_clim() == (-1, 1)
 
 
 def test_penalty_strength_draws_each_variant_below_the_untrained_one():
@@ -100,14 +92,8 @@ def test_predictions_put_each_beside_its_null(predicted):
     assert dots(left) == 4 and dots(middle) == 6 and dots(right) == 8
 
 
-def test_one_layer_compares_with_theory_and_orders_laws():
-    counts = pd.DataFrame({"n": [16, 16, 32], "polysemantic": [0, 1, 2], "expected": [0.5, 0.5, 2.0]})
-    counts["expected_units"] = 0.9 * counts.expected
+def test_one_layer_names_each_law_at_its_course():
     courses = {"none": np.full((3, 4), 0.17), "bipolar": np.linspace(0.2, 0.6, 12).reshape(3, 4)}
-    turned = {"one layer": np.zeros((2, 4)), "network": np.ones((2, 4))}
-    left, middle, right = incidental.one_layer(counts, np.arange(3), courses, turned, ["bipolar", "laplace"]).axes
-    theory = [line.get_ydata().tolist() for line in left.lines if line.get_linewidth() == 1.2]
-    assert theory == [[0, 2], [0, 4]]
-    assert {"none", "bipolar"} <= set(texts(middle))
-    assert [label.get_text() for label in right.get_xticklabels()] == ["bipolar", "laplace"]
-    assert next(line for line in middle.lines if line.get_color() == style.NULL)
+    [ax] = incidental.one_layer(np.arange(3), courses).axes
+    assert {"none", "bipolar"} <= set(texts(ax)) and len(ax.lines) == 2 * 5
+    assert ax.lines[0].get_color() == style.NULL

@@ -1,11 +1,13 @@
 """The study's oracles, that every part returns what its docstring promises, and that the sweep's points are sound."""
 from __future__ import annotations
 
+import re
 import typing
 from dataclasses import astuple
 from functools import cache
 from itertools import product
 
+import jupytext
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,8 +21,10 @@ from lib.metrics.frontier import matched_pair
 from lib.params import ParameterError, check, load, read_yaml
 from lib.press.keys import PRESS, source_closure
 from lib.press.runs import planned, reuse
+from lib.press.verdicts import NOT_RUN, UNTESTED
 from lib.studies.incidental_polysemanticity import collisions, leaky_sae, train_coders
 from lib.studies.incidental_polysemanticity import protocol as study
+from lib.studies.incidental_polysemanticity.combinations import above_chance, published_change
 from lib.studies.incidental_polysemanticity.decoder_overlap import weighted_overlap
 from lib.studies.incidental_polysemanticity.factorial import ACTS, INITS, NOISES
 from lib.studies.incidental_polysemanticity.groups import Autoencoders
@@ -39,15 +43,13 @@ def params(profile: str = "smoke", **changes) -> study.Params:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("l1_penalties", (1e-5, 1e-3), "must be among l1_penalties"),
-        ("source_penalty", 0.7, "not among sae_penalties"),
-        ("widths", (6, 7, 9, 10), "must rise and hold 8 and 9"),
-        ("coder_seeds", 50, "cannot exceed"),
-        ("clips", (0.1,), "clips must hold 1"),
+        ("combinations", (9,), "less than or equal to 8"),
+        ("combinations", (), "at least 1 item"),
+        ("published_seeds", 1, "greater than or equal to 2"),
         ("steps", 0, "greater than or equal to 1"),
     ],
 )
-def test_what_no_verdict_could_use_is_refused_at_the_door(name, value, message):
+def test_what_no_run_could_use_is_refused_at_the_door(name, value, message):
     with pytest.raises(ParameterError, match=message):
         params("smoke", **{name: value})
 
@@ -72,27 +74,28 @@ def test_training_reads_the_parameters_it_takes_and_no_others(reads):
 
 def test_every_parameter_is_used():
     used = {name for stage in study.STAGES for name in group(stage).model_fields}
-    assert set(study.Params.model_fields) - used == {"profile", "source_penalty"}  # which the chapter reads
+    assert set(study.Params.model_fields) - used == {"profile"}
 
 
 ALL = {stage.__name__ for stage in study.STAGES}
-JUDGED = {"factorial", "nothing", "strengths", "widths", "clipping"}
+JUDGED = {"factorial", "ends", "nothing", "strengths", "widths", "clipping"}
 
 
 @pytest.mark.parametrize(
     ("name", "value", "stages"),
     [
         ("profile", "quick", set()),
-        ("source_penalty", 3.0, set()),
-        ("turn_draws", 600, {"kurtosis"}),
-        ("collision_penalty", 0.004, {"collision_counts"}),
+        ("pair_seeds", 5, {"ends"}),
+        ("l1_penalties", (1e-4,), {"factorial", "ends"}),
+        ("combinations", (8,), {"published_arm"}),
+        ("kurtosis_runs", 5, {"kurtosis"}),
         ("published_steps", 50, {"published_arm"}),
         ("clips", (1.0, 0.2), {"clipping"}),
         ("null_draws", 200, {"nothing", "widths"}),
-        ("seeds", 5, JUDGED - {"widths"} | {"kurtosis"}),
+        ("seeds", 5, JUDGED - {"widths"}),
         ("sae_penalty", 0.4, JUDGED - {"strengths"}),
         ("sae_lr", 0.004, JUDGED | {"coders"}),
-        ("lr", 0.004, JUDGED | {"coders", "kurtosis"}),
+        ("lr", 0.004, JUDGED | {"coders"}),
         ("seed", 1, ALL),
     ],
 )
@@ -104,17 +107,16 @@ def test_a_parameter_reruns_the_stages_that_use_it_and_no_others(name, value, st
 @pytest.mark.parametrize(
     ("stage", "apart"),
     [
-        ("collision_counts", {"decoder_overlap", "network", "leaky_sae", "report"}),
-        ("kurtosis", {"decoder_overlap", "leaky_sae", "report", "published"}),
-        ("factorial", {"collisions", "kurtosis", "published", "coders"}),
-        ("published_arm", {"collisions", "kurtosis", "factorial", "coders"}),
-        ("coders", {"collisions", "kurtosis", "factorial", "published"}),
+        ("kurtosis", {"decoder_overlap", "network", "leaky_sae", "report"}),
+        ("factorial", {"collisions", "one_layer", "published", "coders"}),
+        ("published_arm", {"collisions", "one_layer", "factorial", "coders"}),
+        ("coders", {"collisions", "one_layer", "factorial", "published"}),
     ],
 )
 def test_a_stage_depends_on_what_makes_it_and_on_no_figure(stage, apart):
     files = source_closure(f"import {getattr(study, stage).__module__}", without=PRESS)
     room = {path.stem for path in files if path.parent.name == "incidental_polysemanticity"}
-    assert not room & (apart | {"figures", "equal_fit", "protocol"})
+    assert not room & (apart | {"figures", "comparisons", "protocol"})
     assert stage == "coders" or not any("sparse_coders" in path.parts for path in files)
 
 
@@ -130,15 +132,15 @@ def test_measuring_again_trains_nothing_and_reads_the_same(stage, build, monkeyp
     first = reuse(stage, params())
     for path in build.glob(f"runs/*.{stage.__name__}/*.npz"):  # as an edited measure would have another key
         path.unlink()
-    for module, trainer in ((ensembles.Adam, "step"), (train_coders, "fit"), (collisions, "_descend")):
+    for module, trainer in ((ensembles.Adam, "step"), (train_coders, "fit"), (collisions, "gradient")):
         monkeypatch.setattr(module, trainer, lambda *_, **__: pytest.fail("trained again"))
     assert_equal(first, reuse(stage, params()))
 
 
 CALLS = {
     "network.networks": "[], range(2), 3, 0.1, 'cpu'", "leaky_sae.autoencoders": "params, [], range(2), 0.3",
-    "published.programme": "range(2), 3, 3, 'cpu'", "train_coders.states": "params",
-    "collisions.tied": "4, 6, 2, 3, 0, 'cpu'",
+    "published.programme": "(1, 8), range(2), 3, 3, 'cpu'", "train_coders.states": "params",
+    "collisions.tied": "4, 6, 2, 30, 0, 'cpu', 'none'",
 }
 """What trains."""
 ROOM = "studies/incidental_polysemanticity"
@@ -163,7 +165,7 @@ params = load(study.Params, Path("params/incidental_polysemanticity/smoke.yaml")
     return dict(zip(calls, keys(root, before, *asked), strict=True))
 
 
-COUNTED = {"collision_counts", "kurtosis"}
+COUNTED = {"kurtosis"}
 
 
 @pytest.mark.slow
@@ -171,13 +173,13 @@ COUNTED = {"collision_counts", "kurtosis"}
     ("files", "changed"),
     [
         (["metrics/recovery", "metrics/statistics", f"{ROOM}/decoder_overlap", f"{ROOM}/report"], ALL - COUNTED),
-        (["metrics/superposition", f"{ROOM}/figures", f"{ROOM}/equal_fit"], set()),
-        ([f"{ROOM}/units", f"{ROOM}/kurtosis", f"{ROOM}/counts"], JUDGED | COUNTED),
+        (["metrics/superposition", f"{ROOM}/figures", f"{ROOM}/comparisons"], set()),
+        ([f"{ROOM}/one_layer"], COUNTED),
         ([f"{ROOM}/factorial", f"{ROOM}/coders", f"{ROOM}/combinations"], ALL - COUNTED),
         ([f"{ROOM}/leaky_sae"], set(CALLS) - {"network.networks", "collisions.tied"} | ALL - COUNTED),
         (["sparse_coders/losses"], {"train_coders.states", "coders"}),
         ([f"{ROOM}/collisions"], {"collisions.tied"} | COUNTED),
-        (["ensembles"], set(CALLS) | ALL),
+        (["ensembles"], set(CALLS) - {"collisions.tied"} | ALL - COUNTED),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -225,6 +227,73 @@ def test_published_rows_are_those_of_their_decoders():
     assert set(last.itertuples(index=False, name=None)) == {("orthogonal", "positive_kurtosis", "L2", "gelu")}
 
 
+def test_one_combination_is_the_same_alone_and_among_eight():
+    """`-p combinations=[8]`: its decoders and its rows are those of the whole programme."""
+    alone, among = (study.published_arm(params(combinations=chosen)) for chosen in ((8,), tuple(range(1, 9))))
+    assert alone["decoders"].shape == (1, 2, 12, 16)
+    np.testing.assert_allclose(alone["decoders"][0], among["decoders"][7], rtol=1e-4, atol=1e-5)
+    change = published_change(among["runs"].query("storage == 'untied'"), [8], [1])
+    rows = among["runs"].query("storage == 'untied' and seed == 0").set_index("combination").interference
+    assert change[0] == pytest.approx(rows[8] / rows[1] - 1)
+    assert not len(published_change(alone["runs"].query("storage == 'untied'"), [8], [1]))
+
+
+def test_macs_above_chance_by_hand():
+    """A null of mean .2 and deviation .1: z = 0 and log 3 give 1/2 and 3/4, mean 5/8 of the seed."""
+    runs = pd.DataFrame({"seed": [0, 0, 1], "macs": [0.2, 0.2 + 0.1 * np.log(3), 0.2]})
+    assert above_chance(runs, np.array([0.1, 0.3])).to_dict() == pytest.approx({0: 0.625, 1: 0.5})
+
+
+@pytest.fixture
+def judged(build, monkeypatch):
+    """(values beside those of smoke) -> the chapter's records, as a profile that settles claims has them."""
+    glued = set()
+    for module in ("myst_nb", "lib.press.prose"):
+        monkeypatch.setattr(f"{module}.glue", lambda name, *_, **__: glued.add(name))
+    monkeypatch.setenv("BOOK_RESULTS", str(build / "results.json"))
+    source = (ROOT / "book" / "studies" / "incidental_polysemanticity.md").read_text(encoding="utf-8")
+
+    def run(**changes):
+        values = read_yaml(PROFILES / "smoke.yaml") | {"profile": "quick"} | changes
+        namespace = {}
+        for cell in (cell for cell in jupytext.reads(source, fmt="md:myst").cells if cell.cell_type == "code"):
+            exec(cell.source, namespace)
+            namespace |= values if "parameters" in cell.metadata.get("tags", []) else {}
+        asked = set(re.findall(r"\{(?:ci|glue:text)\}`(\w+)", source))
+        assert asked <= glued, asked - glued
+        return namespace["ledger"].records
+
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "untested"),
+    [
+        ({"combinations": [8], "seeds": 3}, {"IP-2", "IP-4"}),
+        ({"l1_penalties": [1e-4], "l2_penalties": [1e-4], "profile": "long"}, {"IP-1", "IP-3", "IP-5"}),
+        ({"clips": [0.1], "widths": [12], "sae_penalties": [0.3], "combinations": [1, 8]}, {"IP-2", "IP-4", "IP-7"}),
+    ],
+)
+def test_what_a_run_lacks_leaves_the_claims_that_need_it_untested(judged, changes, untested):
+    records = judged(**changes)
+    assert len(records) == 8 and {id for id, record in records.items() if record.word == UNTESTED} == untested
+    assert all(records[id].reason for id in untested)
+    if changes.get("combinations") == [8]:
+        assert {records[id].published.word for id in ("IP-1", "IP-3", "IP-5")} == {NOT_RUN}
+
+
+def test_long_trains_everything_of_ours_twice_as_long_and_the_published_programme_as_published():
+    """So that words at quick and at twice its training stand side by side."""
+    quick, long = read_yaml(PROFILES / "quick.yaml"), read_yaml(PROFILES / "long.yaml")
+    published = {name for name in quick if name.startswith("published")}
+    ours = {name for name in quick if name.endswith("steps")} - published
+    assert len(ours) == 4 and all(long[name] >= 2 * quick[name] for name in ours)
+    assert all(long[name] == quick[name] for name in published | {"lr", "sae_lr", "device"})
+    smoke = read_yaml(PROFILES / "smoke.yaml")
+    assert list(smoke) == list(long) and params("long").pair_seeds >= params("quick").pair_seeds
+
+
 def test_factorial_has_every_cell_at_every_penalty_on_the_same_seeds():
     runs = study.factorial(params())["runs"]
     factors = [INITS, NOISES, ("L1", "L2"), ACTS]
@@ -236,6 +305,18 @@ def test_factorial_has_every_cell_at_every_penalty_on_the_same_seeds():
         "L1": set(params().l1_penalties), "L2": set(params().l2_penalties),
     }
     assert np.isfinite(runs[["interference", "recovery", "auc", "val_mse", "l0"]].to_numpy()).all()
+
+
+@pytest.mark.parametrize("more", [-1, 0, 2])
+def test_ends_take_the_seeds_of_the_factorial_and_train_the_others(more):
+    """Combinations 1 and 8 at both penalties: fewer seeds than the factorial has, as many, or some of their own."""
+    asked = params(pair_seeds=params().seeds + more)
+    own, there = study.ends(asked)["runs"], study.factorial(asked)["runs"]
+    assert own.groupby(["reg", "penalty"]).seed.apply(sorted).tolist() == [list(range(asked.pair_seeds))] * 4
+    assert set(own.act) == {"relu", "gelu"} and set(own.columns) == set(there.columns)
+    both = own.merge(there, on=[*"init noise reg act penalty seed".split()], suffixes=("", "_there"))
+    assert len(both) == 4 * min(asked.seeds, asked.pair_seeds)
+    assert both.interference.tolist() == both.interference_there.tolist()
 
 
 def test_levels_of_noise_share_everything_else_of_a_seed():
@@ -270,29 +351,6 @@ def test_nothing_reads_as_random_directions_do():
     assert found["recovery"].std() > 0.01
 
 
-def test_turning_units_tells_the_laws_apart_only_before_a_relu():
-    """The oracle: bipolar .60 > uniform .33 > gaussian .17 > laplace .14 after 8,000 steps; here a shorter course."""
-    found = study.kurtosis(params("quick", seeds=4, coder_seeds=2, width_seeds=2, kurtosis_runs=8, kurtosis_steps=5000))
-    last = dict(zip(found["law"], found["concentration"][:, -1].mean(1), strict=True))
-    assert last["bipolar"] > last["uniform"] > last["gaussian"] > last["laplace"]
-    assert last["gaussian"] == pytest.approx(3 / 18, abs=0.01)
-    tied, readout = found["tied"].mean(1), found["readout"].mean(1)
-    assert tied[0] > 0.05 and abs(tied[2]) < 0.03 and tied[3] < -0.02
-    assert np.abs(readout[:4]).max() < 0.03
-
-
-def test_collisions_follow_theory_and_have_opposite_signs():
-    found = study.collision_counts(params("quick", collision_features=(16, 32)))
-    mean = found["runs"].groupby("n")[["polysemantic", "expected", "expected_units"]].mean()
-    assert mean.expected.tolist() == [0.5, 2.0] and (mean.expected_units < mean.expected).all()
-    small = study.collision_counts(params(collision_features=(4, 5)))["runs"]
-    by_hand = 32 * (1 - 2 * (63 / 64) ** 4 + (31 / 32) ** 4)  # of 32 units, those chosen with both signs
-    assert small.expected_units.iloc[0] == pytest.approx(by_hand)
-    error = found["runs"].groupby("n").polysemantic.sem()
-    assert ((mean.polysemantic - mean.expected_units).abs() < 4 * error + 0.1).all()
-    assert np.nanmin(found["opposite"]) > 0.9
-
-
 def test_clipping_changes_only_what_it_binds():
     runs = study.clipping(params(clips=(1e6, 1.0, 1e-3)))["runs"]
     tight, _, loose, without = (rows.interference.to_numpy() for _, rows in runs.groupby("clip"))
@@ -300,12 +358,11 @@ def test_clipping_changes_only_what_it_binds():
 
 
 SHAPES = {
-    "published_arm": {"runs": (32, 17), "decoders": (8, 2, 12, 16)},
+    "published_arm": {"runs": (32, 15), "decoders": (8, 2, 12, 16)},
     "strengths": {"runs": (48, None)},
     "widths": {"runs": (8, None), "null": (4, 100)},
     "clipping": {"runs": (48, None)},
-    "collision_counts": {"runs": (16, 6), "opposite": (2,)},
-    "kurtosis": {"step": (12,), "concentration": (5, 12, 4), "tied": (5, 4), "readout": (5, 4)},
+    "kurtosis": {"step": (12,), "concentration": (5, 12, 4)},
 }
 
 

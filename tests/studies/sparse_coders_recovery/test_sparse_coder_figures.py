@@ -22,34 +22,40 @@ def tables():
     return runs, worlds.assign(true_l0=2.0, null_recovery=[0.1, 0.2, 0, 0], null_fvu=0.5)
 
 
-@pytest.mark.parametrize("value, log", [("recovery", False), ("fvu", True)])
-def test_frontiers_draw_a_line_per_seed_and_world_over_relative_l0(tables, value, log):
-    fig = sparse_coders.frontiers(*tables, ARMS, ["toy", "planted"], value, "label", log)
+def test_frontiers_draw_a_line_per_seed_and_world_over_relative_l0(tables):
+    titles = {"relu": "ReLU", "topk": "TopK"}
+    fig = sparse_coders.frontiers(*tables, titles, ["toy", "planted"], "recovery", "label")
     panel = fig.axes[0]
     lines = [line for line in panel.lines if len(line.get_xdata()) == 3]
     assert len(lines) == 4 and list(lines[0].get_xdata()) == [0.5, 1, 2]
-    assert panel.get_yscale() == ("log" if log else "linear")
-    assert "●— planted" in texts(fig) and "grey: random dictionary" in texts(fig)
-    assert [ax.axison for ax in fig.axes[3:]] == [False] * 9
+    assert [ax.get_title(loc="left") or ax.get_title() for ax in fig.axes] == ["ReLU", "TopK"]
+    assert "●— planted" in texts(fig) and "bands: random dictionary" in texts(fig)
+    filled = [list(line.get_xdata()) for line in panel.lines if line.get_linestyle() == "None"]
+    assert filled == [[1, 2]] * 4  # fvu .05 and .025; .1 is too much
+
+
+def test_alignment_draws_a_line_and_its_null_per_width():
+    cells = [(n, 5, 10, s, seed) for n in (5, 10) for s in (0.1, 0.9) for seed in range(3)]
+    rows = pd.DataFrame(cells, columns=["n_features", "n_hidden", "n_latents", "sparsity", "seed"])
+    rows["cka"], rows["null_cka"] = rows.sparsity + 0.01 * rows.seed + 0.05 * (rows.n_features == 5), 0.2
+    panel = sparse_coders.alignment(rows, {"cka": "CKA"}).axes[0]
+    means = [list(line.get_ydata()) for line in panel.lines if line.get_linestyle() == "-"]
+    nulls = [list(line.get_ydata()) for line in panel.lines if line.get_linestyle() == ":"]
+    single = [list(line.get_ydata()) for line in panel.lines if line.get_linestyle() == "--"]
+    assert means == [pytest.approx([0.11, 0.91])] and nulls == [pytest.approx([0.2, 0.2])]
+    assert single == [pytest.approx([0.16, 0.96])]
 
 
 def test_matched_scores_rank_arms_and_name_those_that_do_not_reach(tables):
-    index = pd.MultiIndex.from_product([["toy"], ["a", "b", "c"], [0, 1]], names=["world", "arm", "seed"])
-    table = pd.DataFrame({"recovery": [0.1, 0.3, 0.8, 0.6, np.nan, np.nan]}, index=index)
+    index = pd.MultiIndex.from_product([["toy"], ["a", "b", "c", "d"], [0, 1]], names=["world", "arm", "seed"])
+    table = pd.DataFrame({"recovery": [0.1, 0.3, 0.8, 0.6, np.nan, np.nan, 1.0, np.nan]}, index=index)
     [ax] = sparse_coders.matched_scores(table, {"toy": (0.0, 0.1)}, "recovered").axes
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["c", "a", "b"]
-    assert [t.get_text() for t in ax.texts] == ["does not reach this l0"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["c", "d", "a", "b"]
+    assert [t.get_text() for t in ax.texts] == ["no such coder"]
     dots = [line.get_xdata() for line in ax.lines if line.get_marker() == "o"]
-    assert list(dots[1]) == [0.1, 0.3] and list(dots[2]) == [0.8, 0.6]
-
-
-def test_heat_table_shades_better_values_darker_and_shows_gaps():
-    table = pd.DataFrame({"f1": [0.1, 0.9, np.nan], "fvu ↓": [0.1, 0.9, 0.5]}, index=["a", "b", "c"])
-    [ax] = sparse_coders.heat_table({"toy": table}).axes
-    shade = np.asarray(ax.images[0].get_array().filled(np.nan))
-    assert shade[:, 0][:2].tolist() == [0, 1] and shade[:, 1].tolist() == pytest.approx([1, 0, 0.5])
-    assert [t.get_text() for t in ax.texts] == ["0.10", "0.10", "0.90", "0.90", "–", "0.50"]
-    sparse_coders.heat_table({"toy": table * np.nan})
+    assert list(dots[2]) == [0.1, 0.3] and list(dots[3]) == [0.8, 0.6]
+    bars = [float(line.get_xdata()[0]) for line in ax.lines if line.get_marker() == "|"]
+    assert np.isnan(bars[:2]).all() and bars[2:] == [pytest.approx(0.2), pytest.approx(0.7)]  # d misses a seed
 
 
 def test_matchings_share_signed_limits():
@@ -59,18 +65,11 @@ def test_matchings_share_signed_limits():
     assert np.array_equal(right.images[0].get_array(), -values)
 
 
-def test_similarity_separates_good_reconstructions():
-    runs = pd.DataFrame({"recovery": [0.1, 0.9, 0.5], "fvu": [0.01, 0.02, 0.4], "cka": [0.99, 0.98, 0.5], "rsa": 0.9})
-    null = pd.Series({"recovery": 0.1, "cka": 0.7, "rsa": 0.9})
-    ax, _ = sparse_coders.similarity_against_recovery(runs, null, {"cka": "CKA", "rsa": "RSA"}).axes
-    assert [len(np.atleast_1d(line.get_xdata())) for line in ax.lines] == [1, 2, 1]
-
-
 def test_published_arms_show_before_after_and_the_printed_value():
     rows = [(a, s, 0.9, 0.5, 0.45) for a in ("relu", "topk 5", "topk 16") for s in range(2)]
     runs = pd.DataFrame(rows, columns=["activation", "seed", "loss", "inactive_before", "inactive"])
     left, middle, right = sparse_coders.published_arms(runs, {"relu": (0.98, 0.28), "topk 5": (1, 0.98)}, 256).axes
-    assert [t.get_text() for t in left.get_xticklabels()] == ["relu", "topk\n5"]
+    assert [t.get_text() for t in left.get_xticklabels()] == ["ReLU", "TopK,\nk = 5"]
     assert len(right.lines[1].get_xdata()) == 4
     assert any("published" in t for t in texts(left.figure))
 

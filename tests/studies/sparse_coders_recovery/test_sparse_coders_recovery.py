@@ -15,7 +15,7 @@ from lib.press.keys import PRESS, source_closure
 from lib.press.runs import planned
 from lib.sparse_coders.report import METRICS
 from lib.sparse_coders.rule import RULES
-from lib.studies.sparse_coders_recovery import measure, published, samples, train
+from lib.studies.sparse_coders_recovery import measure, published, samples, train, train_aligned
 from lib.studies.sparse_coders_recovery import protocol as study
 
 PROFILES = ROOT / "params" / "sparse_coders_recovery"
@@ -50,7 +50,7 @@ def test_every_parameter_is_used():
 
 def test_every_rule_of_the_library_is_an_arm():
     assert {train.ARMS[arm].rule for arm in study.RULES} == set(RULES)
-    assert all(arm.knob in RULES[arm.rule].model_fields for arm in train.ARMS.values())
+    assert all(arm.option in RULES[arm.rule].model_fields for arm in train.ARMS.values())
     assert {arm for _, arm in study.CELLS} == set(train.ARMS)
 
 
@@ -106,7 +106,7 @@ def test_every_arm_trains_a_coder_per_setting_and_repeats(arm):
 @pytest.mark.parametrize("arm", train.ARMS)
 def test_every_arm_gives_a_row_per_setting_and_repeats(arm):
     rows, again = (sweep(params(), "independent", arm)["rows"] for _ in range(2))
-    unit = {"k": 1, "l1": params().small_width ** 0.5, "l0": params().small_width}[train.ARMS[arm].knob]
+    unit = {"k": 1, "l1": params().small_width ** 0.5, "l0": params().small_width}[train.ARMS[arm].option]
     assert list(rows.setting) == [value * unit for value in train.plan_of(params(), "independent", arm)["settings"]]
     assert np.isfinite(rows[[name for name in METRICS if name != "shrinkage"]]).all().all()
     assert rows.equals(again)
@@ -117,16 +117,39 @@ def test_shuffled_input_differs_from_the_true_second_site():
     assert not np.allclose(a.fvu, b.fvu)
 
 
+def test_a_transcoder_is_judged_by_the_directions_and_values_it_writes():
+    own = params("quick", seeds=1, gate_steps=300, gate_l1=(0.05, 0.1))
+    rows = sweep(own, "independent", "transcoder")["rows"]
+    truth = samples.ground_truth(own, "independent", 0)
+    asked = study.asked(own, "independent", "transcoder", 0)
+    [state, _] = train.coders(**asked)["coders"]
+    best = [float((torch.from_numpy(state["W_dec"]) @ D.T).amax(0).mean()) for D in (truth.view, truth.dictionary)]
+    assert best[0] > best[1] + 0.1  # the other site's directions, not those it reads
+    assert rows.mmcs[0] == pytest.approx(best[0], abs=1e-3) and rows.fvu[0] < 0.9
+
+
+def test_long_trains_everything_twice_as_long_as_quick():
+    quick, long = params("quick"), params("long")
+    lengths = [name for name in study.Params.model_fields if name.endswith("_steps") or name == "steps"]
+    assert len(lengths) == 6 and all(getattr(long, name) >= 2 * getattr(quick, name) for name in lengths)
+    assert long.device == "cpu" and long.seeds >= quick.seeds and long.alone_passes == 10
+
+
+def test_values_a_user_types_are_accepted():
+    typed = params("quick", seeds=1, toy_sparsity=0.85, large_features=30, large_hidden=8)
+    assert samples.ground_truth(samples.of_world(typed.replace(toy_steps=50), "large toy"), "large toy", 0)
+
+
 def test_example_gives_decoders_of_the_toy():
     found = study.example(params(), ("relu", "topk"))
     assert found["dictionary"].shape[1] == 5
     assert {name: W.shape for name, W in found["decoders"].items()} == {"relu": (2, 20, 5), "topk": (2, 20, 5)}
 
 
-@pytest.mark.parametrize("stage", [train, published], ids=["train", "published"])
+@pytest.mark.parametrize("stage", [train, published, train_aligned], ids=["train", "published", "train_aligned"])
 def test_training_depends_on_nothing_that_only_measures(stage):
     files = set(source_closure(f"import {stage.__name__}", without=PRESS))
-    others = [ROOM / f"{name}.py" for name in ("measure", "protocol", "figures")]
+    others = [ROOM / f"{name}.py" for name in ("measure", "alignment", "protocol", "tables", "figures")]
     others += [PACKAGE / "metrics/recovery.py", PACKAGE / "metrics/similarity.py", PACKAGE / "sparse_coders/report.py"]
     assert all(path.is_file() for path in others) and files.isdisjoint(others)
 
@@ -142,6 +165,7 @@ def test_a_parameter_repeats_the_runs_that_use_it():
 
     everything = set(study.CELLS)
     assert touched(profile="quick", null_draws=3, published_epochs=3) == set()
+    assert touched(toy_coder_steps=11) == {cell for cell in everything if cell[0] in ("toy", "large toy")}
     assert touched(planted_steps=11, planted_depth=1) == {cell for cell in everything if cell[0] == "planted"}
     assert touched(gate_steps=11) == {(w, a) for w, a in everything if w not in ("toy", "large toy", "planted")
                                       and train.ARMS[a].rule == "stochastic"}

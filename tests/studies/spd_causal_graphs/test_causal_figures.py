@@ -30,6 +30,20 @@ def graph():
     return found
 
 
+def test_pairs_are_put_beside_each_other_and_a_weak_edge_does_not_part_them():
+    pairs = np.eye(6)[numpy_generator(3).permutation(6)]
+    left, right = causal_graph.order_sides(pairs)
+    assert np.array_equal(left[pairs.argmax(0)], right)
+    left, right = causal_graph.order_sides(np.array([[0.1, 2.0], [1.0, 0.0]]))
+    assert left.tolist() == right[::-1].tolist()
+
+
+def test_busiest_keeps_the_outputs_of_the_largest_effects_with_all_their_inputs(graph):
+    graph.add_edge(("in", 3), ("out", 1), effect=0.1)
+    assert set(causal_graph.busiest(graph, 1)) == {("out", 1), ("in", 3), ("in", 5), ("in", 8)}
+    assert len(causal_graph.busiest(graph, 2)) == 5
+
+
 def test_places_put_sides_apart_and_untangle(graph):
     at = causal_graph.node_positions(graph)
     assert {x for (side, _), (x, _) in at.items() if side == "in"} == {0.0}
@@ -92,15 +106,3 @@ def test_step_curves_keep_every_output_and_mark_all_predictors():
     [ax] = fig.axes
     assert [t.get_text() for t in ax.get_xticklabels()] == ["1", "2", "3", "all"]
     assert "published ceiling 0.8" in texts(fig)
-
-
-def test_directions_and_correlations():
-    rows = {"component": np.ones((3, 4)), "latent": -np.ones((2, 4))}
-    notes = {"component": ["", "", ""], "latent": ["0.9", "0.8"]}
-    fig = causal.directions(rows, notes, (2, 2))
-    assert [len(ax.images) for ax in fig.axes] == [1, 1, 1, 1, 1, 0]
-    assert fig.axes[3].get_xlabel() == "0.9"
-    ci = numpy_generator(2).random((50, 5))
-    ci[:, 4] = 0  # a component without variance has no correlation
-    image = causal.correlations(ci, 3).axes[0].images[0]
-    assert image.get_clim() == (-1, 1) and np.asarray(image.get_array())[4, 0] == 0

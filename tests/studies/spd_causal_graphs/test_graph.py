@@ -90,4 +90,4 @@ def test_sparsity_gathers_the_rule_and_its_chance():
     mean = np.stack([values[on[:, j], :, j].mean(0).numpy() for j in range(2)], axis=1)
     assert np.array_equal(found["needed"], inputs_needed(mean))
     np.testing.assert_allclose(found["joint"], joint_share(net, x, on, INS, OUTS, strongest(mean)))
-    assert found["resampled"].shape == (200,) and np.ptp(found["chance_needed"]) > 0
+    assert np.ptp(found["chance_needed"]) > 0

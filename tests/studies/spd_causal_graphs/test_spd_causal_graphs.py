@@ -2,16 +2,22 @@
 from __future__ import annotations
 
 import ast
+import json
+import os
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from lib.files import ROOT
-from lib.params import load
-from lib.studies.spd_causal_graphs import measure, train, train_spd, train_toy
+from lib.params import ParameterError, load
+from lib.press import claims
+from lib.studies.spd_causal_graphs import measure, tables, train, train_spd, train_toy
 from lib.studies.spd_causal_graphs import protocol as study
 from lib.studies.spd_causal_graphs.predictors import STEPS
 
@@ -52,6 +58,14 @@ def test_every_parameter_is_used():
 def test_full_profile_has_the_reports_sizes():
     full = params("full")
     assert (full.data, full.hidden, full.components, full.seeds) == ("mnist", 128, 500, 10)
+    assert (full.recipe_components, full.recipe_steps, full.recipe_batch) == (500, 200_000, 1024)
+
+
+def test_long_doubles_every_training_of_quick_and_runs_the_recipe():
+    quick, long = params("quick"), params("long")
+    doubled = {name: 2 * getattr(quick, name) for name in ("steps", "coder_steps", "toy_steps")}
+    assert quick.replace(profile="long", recipe_networks=3, **doubled) == long
+    assert quick.recipe_networks == 0 and 1_000 <= long.recipe_steps
 
 
 def test_data_is_split_by_image_and_black_is_zero():
@@ -75,40 +89,71 @@ def test_a_restored_decomposition_is_the_one_that_was_trained():
 
 def test_every_arm_is_read_and_the_importance_loss_lowers_l0():
     rows = study.arms(tiny())
-    assert len(rows) == len(train_spd.ARMS) * tiny().seeds and rows.notna().all().all()
-    l0 = rows.groupby("arm").l0_1.mean()
-    assert l0["unimportant"] > l0["noise"] > l0["bernoulli"]
-    frozen = rows[~rows.arm.str.startswith("joint")]
-    assert (frozen.groupby("seed").accuracy.nunique() == 1).all()  # one network, five decompositions
+    assert len(rows) == len(train_spd.ARMS) * tiny().seeds and rows.drop(columns="alike").notna().all().all()
+    assert rows.loc["unimportant"].l0_1.mean() > rows.loc["noise"].l0_1.mean()
+    frozen = rows.loc[list(train_spd.AFTER)]
+    assert (frozen.groupby("seed").accuracy.nunique() == 1).all()  # one network, several decompositions
+    assert rows.alike.abs().max() <= 1 and rows.accuracy.between(0, 1).all() and rows.masked.between(0, 1).all()
+
+
+def test_a_network_that_is_its_components_has_no_delta_and_is_its_masked_pass():
+    row = study.arms(tiny()).loc["pre-decomposed"].iloc[0]
+    assert row.leftover_1 == row.leftover_2 == pytest.approx(0, abs=1e-6) and row.kl == pytest.approx(0, abs=1e-6)
+    frozen, dec, net = measure.restored(tiny(), 0, "pre-decomposed")
+    assert net.delta1.abs().max() < 1e-5 and torch.allclose(frozen.fc1.weight, dec.weight("fc1").detach(), atol=1e-5)
 
 
 def test_analysis_is_consistent_with_itself():
-    found = study.analysis(tiny(), 0)
+    found = study.analyses(tiny()).iloc[0]
     shape = len(found["inputs"]), len(found["outputs"])
     assert found["mean"].shape == found["keep"].shape == shape and found["unit"].shape == shape[1:]
     assert (found["n"] >= tiny().least_images).all() and not (found["keep"] & ~found["significant"]).any()
     assert len(found["on_edges"]) == found["keep"].sum() == len(found["on_edges"].dropna())
-    assert found["curves"].shape[0] == shape[1] and found["ci"].shape == (tiny().held_out, sum(shape))
+    assert found["curves"].shape[0] == shape[1] and found["reads"].shape[0] == shape[0]
     for null in ("chance_needed", "gauge"):
         assert np.ptp(found[null]) > 0
-    assert np.ptp(found["large_null"], axis=0).min() > 0 and (found["resampled"] >= 1).all()
+    assert np.ptp(found["large_null"], axis=0).min() > 0
     assert (found["scores"].top2 <= 1).all() and found["variants"].same_sign.between(0, 1).all()
 
 
-def test_the_published_reading_counts_all_components_on_the_images_where_they_matter():
-    found = study.published_reading(tiny(), 0)
-    assert 1 <= len(found["needed"]) <= tiny().components and np.ptp(found["chance_needed"]) > 0
+@pytest.mark.parametrize("arm", [0, 1], ids=["ours", "recipe"])
+def test_the_reports_reading_counts_components_by_activation(arm):
+    rows = study.published(tiny())[arm]
+    assert len(rows) == (tiny().seeds, tiny().recipe_networks)[arm]
+    found, pool = rows.iloc[0], (tiny().components, tiny().recipe_components)[arm]
+    assert 1 <= found["effects"] <= found["outs"] <= pool and 1 <= found["needed"] <= found["ins"] <= pool
+    assert found["steps"] <= found["all"] + 1e-6 and found["lasso_null"] < 0.2 < found["lasso"] <= 1
     assert list(found["wrong"]) == list(STEPS) and all(0 <= share <= 1 for share in found["wrong"].values())
     assert found["largest"][0] >= found["largest"][1] >= 0 >= found["largest"][3] >= found["largest"][2]
-    assert found["large_null"].shape == (tiny().null_draws, 4) and np.ptp(found["large_null"], axis=0).min() > 0
+    assert found["large_null"].shape == (4,) and found["needed"] < found["chance_needed"]
+
+
+def test_a_recipe_of_one_network_is_refused():
+    assert params(recipe_networks=0).recipe_networks == 0 and params(recipe_networks=2).recipe_networks == 2
+    with pytest.raises(ParameterError, match="recipe_networks must be 0 or at least 2"):
+        params(recipe_networks=1)
+
+
+def test_a_recipe_without_effects_was_run_and_one_of_no_networks_was_not():
+    whole = study.published(tiny())[0]
+    mute = whole.copy()
+    mute.loc[1, "needed"] = np.nan  # no output of the second network matters on enough images
+    counted = pd.DataFrame({"ins": [3, 4], "outs": [0, 0], "effects": [0, 0]})  # none of any
+    columns = {name: tables.reported_parts(rows, 12)
+               for name, rows in {"whole": whole, "mute": mute, "counted": counted, "none": whole[:0]}.items()}
+    assert [list(parts) for parts in columns.values()] == [[f"PD-{n}" for n in (2, 1, 3, 4, 5, 6)], *[["PD-2"]] * 2, []]
+    shown = tables.beside_printed(columns, claims.of_study("spd_causal_graphs"))
+    assert shown.loc["alive input components (PD-2)"].tolist()[2:] == ["3.50", "not run", "28"]
+    assert shown.loc["inputs for 80 % (PD-1)"].tolist() == [
+        f"{whole.needed.mean():.2f}", *["run, but no output matters"] * 2, "not run", "5 to 9"]
 
 
 def test_transcoders_are_swept_and_compared_with_rotations():
-    found = study.transcoders(tiny(), 0)
+    found = measure.transcoders(tiny(), 0)
     rows = found["rows"]
-    assert {"topk", "batch_topk", "relu"} >= set(rows.rule) and (rows.l0 >= 0).all() and (rows.kl >= 0).all()
+    assert len(rows) == len(tiny().coder_k) + len({*tiny().coder_sizes} - {1.0})
+    assert (rows.l0 >= 0).all() and (rows.kl >= 0).all()
     assert rows[["matched", "null"]].abs().max().max() <= 1 and -1 <= found["coders"] <= 1
-    assert len(found["component_reads"]) == len(found["latent_reads"]) == len(found["cosines"])
 
 
 def test_bernoulli_masks_have_no_gradient_and_noise_does():
@@ -121,3 +166,16 @@ def test_the_toy_reads_one_number_per_seed():
     assert found["errors"].shape == found["used"].shape == (tiny().seeds,)
     one = train_toy.one_feature(torch.Generator().manual_seed(0), 50)
     assert one.shape == (50, 5) and ((one > 0).sum(1) <= 1).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("override", ["components=100", "importance=0.01", "recipe_networks=0"])
+def test_what_a_reader_would_change_runs_through(override, tmp_path):
+    """A larger pool, a heavier importance loss, no recipe: every cell runs, and every claim has its word."""
+    command = [sys.executable, "-m", "lib.press", "run", study.__name__.split(".")[-2], "--profile", "smoke", "-p",
+               override, "--jobs", "1"]
+    environment = {**os.environ, "BOOK_BUILD": str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [path] = tmp_path.glob("results/smoke+*/*.json")
+    assert len(json.loads(path.read_text())["records"]) == len(claims.of_study("spd_causal_graphs"))

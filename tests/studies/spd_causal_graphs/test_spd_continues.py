@@ -19,24 +19,23 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from lib.files import CHECKOUT, ROOT
 from lib.params import load
 from lib.press.runs import reuse
-from lib.studies.spd_causal_graphs import common, joint, protocol, train, train_coders, train_spd, train_toy
+from lib.studies.spd_causal_graphs import common, protocol, train, train_coders, train_spd, train_toy
 
 EVERY, STEPS = 7, 25
 STAGES = {
     "network": (train.trained, 0),
     "decomposition": (train_spd.decomposed, 0, "noise"),
-    "joint": (joint.joined, 0, "joint noise"),
+    "recipe": (train_spd.by_recipe, 0),
     "transcoders": (train_coders.transcoded, 0),
     "toy": (train_toy.decomposed_toy, "uniform"),
 }
-AT_ONCE = {"transcoders": 5}
-"""Optimisers that take a step together: one for the TopK coders, one for each coder of another rule."""
 
 
 def run(stage: str) -> dict[str, Any]:
     """One stage at the smallest size."""
     params = load(protocol.Params, ROOT / "params/spd_causal_graphs/smoke.yaml")
-    params = params.replace(steps=STEPS, coder_steps=STEPS, toy_steps=STEPS, components=14, coder_sizes=[1.0, 1.0])
+    params = params.replace(steps=STEPS, coder_steps=STEPS, toy_steps=STEPS, recipe_steps=STEPS, components=14,
+                            coder_sizes=[1.0, 1.0])
     function, *rest = STAGES[stage]
     return reuse(function, params, *rest)
 
@@ -79,19 +78,18 @@ def same(a: Any, b: Any) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("stage", "before_the_end"),
-    [("network", 9), ("decomposition", 9), ("decomposition", 101), ("joint", 9), ("joint", 101), ("transcoders", 9),
+    [("network", 9), ("decomposition", 9), ("decomposition", 101), ("recipe", 9), ("recipe", 301), ("transcoders", 9),
      ("toy", 9)],
 )
 def test_a_killed_stage_repeats_few_steps_and_ends_as_undisturbed(stage, before_the_end, made, tmp_path):
     undisturbed, steps = made(stage, tmp_path / "undisturbed")
-    at_once = AT_ONCE.get(stage, 1)
-    killed_at = steps - before_the_end * at_once
+    killed_at = steps - before_the_end
     environment = os.environ | {"BOOK_BUILD": str(tmp_path / "killed"), "PYTHONPATH": str(CHECKOUT),
                                 "OMP_NUM_THREADS": str(torch.get_num_threads())}
     killed = subprocess.run([sys.executable, __file__, stage, str(killed_at)], env=environment)
     assert killed.returncode == -signal.SIGKILL and len(list(tmp_path.rglob("*.checkpoints"))) == 1
     continued, left = made(stage, tmp_path / "killed")
-    assert 0 < killed_at + left - steps < EVERY * at_once
+    assert 0 < killed_at + left - steps < EVERY
     assert same(continued, undisturbed) and not list(tmp_path.rglob("*.checkpoints"))
 
 

@@ -10,22 +10,24 @@ from keys_in_a_copy import copied, edit, keys
 from lib.files import ROOT
 from lib.params import load
 from lib.press.runs import planned
-from lib.studies.spd_causal_graphs import joint, measure, protocol, train, train_coders, train_spd, train_toy
+from lib.studies.spd_causal_graphs import measure, protocol, together, train, train_coders, train_spd, train_toy
 
 SMOKE = ROOT / "params/spd_causal_graphs/smoke.yaml"
 STAGES = {
     "network": (train.trained, 0),
     "decomposition": (train_spd.decomposed, 0, "noise"),
-    "joint": (joint.joined, 0, "joint noise"),
+    "joint": (together.joined, 0),
+    "recipe": (train_spd.by_recipe, 0),
+    "whole": (together.whole, 0),
     "transcoders": (train_coders.transcoded, 0),
     "toy": (train_toy.decomposed_toy, "uniform"),
     "effects": (measure.analysis, 0),
     "comparison": (measure.transcoders, 0),
 }
-SPD = {"decomposition", "joint", "toy"}
+SPD = {"decomposition", "joint", "toy", "recipe", "whole"}
 MEASURED = {"effects", "comparison"}
 MEASURING = ("effects", "regression", "graph", "measure", "protocol", "figures")
-ON_NETWORKS = {"network", "decomposition", "joint", "transcoders"}
+ON_NETWORKS = {"network", "decomposition", "joint", "transcoders", "recipe", "whole"}
 
 
 def keys_in(root: Path) -> dict[str, str]:
@@ -82,7 +84,9 @@ def test_prose_repeats_nothing(unedited, copy):
         ({"coder_steps": 60}, {"transcoders", "comparison"}),
         ({"toy_rate": 0.02}, {"toy"}),
         ({"importance": 0.1}, {"decomposition", "joint"} | MEASURED),
-        ({"components": 20}, {"decomposition", "joint", "transcoders"} | MEASURED),
+        ({"components": 20}, {"decomposition", "joint", "transcoders", "whole"} | MEASURED),
+        ({"recipe_networks": 5}, set()),
+        ({"recipe_steps": 70}, {"recipe"}),
         ({"hidden": 30}, ON_NETWORKS | MEASURED),
         ({"seed": 1}, set(STAGES)),
     ],

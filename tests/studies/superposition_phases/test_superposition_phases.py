@@ -33,13 +33,13 @@ def params(profile: str = "smoke", **changes) -> study.Params:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("seeds", 1, "greater than or equal to 2"),
-        ("sparsities", study.COMPARED[:-1], "the claims compare sparsities that are missing: 0.99"),
-        ("sparsities", (1.0, *study.COMPARED), "less than 1"),
-        ("plane_sparsities", (), "at least 1 item"),
+        ("seeds", 0, "greater than or equal to 1"),
+        ("sparsities", (), "at least 1 item"),
+        ("sparsities", (0.5, 1.0), "less than 1"),
+        ("n_hidden", 0, "greater than or equal to 1"),
     ],
 )
-def test_what_no_verdict_could_use_is_refused_at_the_door(name, value, message):
+def test_what_no_run_could_use_is_refused_at_the_door(name, value, message):
     with pytest.raises(ParameterError, match=message):
         params("smoke", **{name: value})
 
@@ -51,8 +51,7 @@ def group(part) -> type:
 
 @pytest.mark.parametrize("part", study.PARTS, ids=lambda part: part.__name__)
 def test_part_takes_the_parameters_it_reads_and_no_others(part, reads):
-    rest = [study.staircase(params())] if part is study.adversarial else []
-    assert reads(part, params(), *rest) == set(group(part).model_fields)
+    assert reads(part, params()) == set(group(part).model_fields)
 
 
 def test_every_parameter_is_used():
@@ -64,19 +63,16 @@ def test_every_parameter_is_used():
     ("name", "value", "parts"),
     [
         ("profile", "quick", set()),
-        ("attack_norm", 0.5, {"adversarial"}),
         ("seeds", 5, {"published_sweep", "trained_sweep"}),
         ("trained_steps", 700, {"trained_sweep"}),
-        ("plane_sparsities", (0.0, 0.9), {"plane"}),
-        ("batch", 32, {"zoo", "plane", "correlated_pairs", "staircase"}),
-        ("steps", 400, {"zoo", "plane", "correlated_pairs", "varied_feature", "dynamics"}),
-        ("seed", 1, {part.__name__ for part in study.PARTS} - {"varied_feature"}),
+        ("n_hidden", 8, {"published_sweep", "trained_sweep", "published_importances"}),
+        ("variant_epochs", 2, {"published_architectures", "published_importances"}),
+        ("seed", 1, {part.__name__ for part in study.PARTS}),
     ],
 )
 def test_a_parameter_reruns_the_parts_that_use_it_and_no_others(name, value, parts):
     def places(params) -> dict:
-        rest = {study.adversarial: [{}]}
-        return {part.__name__: planned(part, params, *rest.get(part, [])).path for part in study.PARTS}
+        return {part.__name__: planned(part, params).path for part in study.PARTS}
 
     before, after = places(params()), places(params().replace(**{name: value}))
     assert {part for part in before if before[part] != after[part]} == parts
@@ -85,47 +81,14 @@ def test_a_parameter_reruns_the_parts_that_use_it_and_no_others(name, value, par
 @pytest.mark.parametrize(
     ("part", "apart"),
     [
-        ("phase_diagram", {"models/toy_training.py", "models/published_toy.py", "metrics/polytopes.py"}),
         ("trained_sweep", {"models/published_toy.py", "metrics/polytopes.py", "models/motifs.py"}),
-        ("published_sweep", {"metrics/polytopes.py", "models/motifs.py", "metrics/superposition_theory.py"}),
-        ("staircase", {"models/motifs.py", "models/published_toy.py"}),
+        ("published_sweep", {"models/toy_training.py", "models/motifs.py", "metrics/superposition_theory.py"}),
     ],
 )
 def test_a_part_depends_on_what_makes_it_and_on_no_figure(part, apart):
     files = source_closure(f"import {getattr(study, part).__module__}", without=PRESS)
     assert not {str(path.relative_to(PACKAGE)) for path in files} & (apart | {"figures/style.py"})
     assert all((PACKAGE / name).is_file() for name in apart)
-
-
-def test_phase_diagram_agrees_with_theory():
-    """The oracle: >= 95 % of cells (97.6 % measured), about 3/4 of restarts at the best loss."""
-    found = study.phase_diagram(params("quick"))
-    assert (found["phase"] == found["theory"]).mean() >= 0.95
-    assert 0.68 <= found["agreeing"].mean() <= 0.82
-    ratio = found["loss"].min(-1) / found["theory_loss"].min(-1)
-    assert 0.85 <= ratio.min() and ratio.max() <= 1.03  # no cell far above the best candidate, a few below
-    assert found["W"].shape == (24, 24, 1, 2) and found["norm"].shape == (24, 24, 2)
-
-
-def test_phase_diagram_of_three_features_agrees_with_theory():
-    found = study.phase_diagram(params("quick", phase_grid=16), n_features=3)
-    assert (found["phase"] == found["theory"]).mean() >= 0.95
-    assert found["W"].shape == (16, 16, 2, 3)
-
-
-def test_extra_feature_appears_at_once():
-    """First-order: |W_extra| jumps, so few cells lie between .2 and .8."""
-    norm = study.phase_diagram(params("quick", phase_restarts=4))["norm"][..., 1]
-    assert ((norm > 0.2) & (norm < 0.8)).mean() < 0.05
-
-
-def test_dimensions_per_feature_stick_at_one_half():
-    """The oracle: n=48, m=8 between 1/(1-S) = 2.2 and 3.5 has D* from .511 to .490, every feature in a digon."""
-    found = study.staircase(params("quick", staircase_restarts=3), np.array([2.2, 2.8, 3.5]))
-    assert np.median(found["dstar"], axis=1) == pytest.approx([0.511, 0.493, 0.490], abs=0.005)
-    groups = found["components"]
-    assert (groups.name == "digon").mean() > 0.9
-    assert groups[groups.name == "digon"].dimensionality.to_numpy() == pytest.approx(0.5, abs=0.03)
 
 
 def test_batch_one_adam_is_noisy_at_85_and_good_training_is_not():
@@ -147,50 +110,17 @@ def test_well_trained_loss_falls_monotonically_past_thirty_percent():
     assert runs.zero_loss.to_numpy() == pytest.approx((1 - 0.7**20) / 0.3 * (1 - runs.sparsity) / 3)
 
 
-def test_two_minima_cross_in_density_and_in_importance():
-    for what in ("density", "importance"):
-        found = study.varied_feature(params(steps=600), what, np.array([0.25, 1.0]))
-        kept = found["n_represented"]
-        assert kept[1].tolist() == [5, 4] and found["loss"][1, 0] < found["loss"][1, 1]
-        assert found["loss"][0, 1] <= found["loss"][0, 0] + 1e-3
-
-
-def test_correlated_pairs_are_local_and_anticorrelated_ones_antipodal():
-    found = study.correlated_pairs(params("quick"), np.array([0.05, 0.5]))
-    best = found["loss"].argmin(-1)[..., None]
-    within = np.take_along_axis(found["cosine_within"], best, -1)[..., 0]
-    assert abs(within[1, 0]) < 0.1  # correlated and sparse: orthogonal within the pair
-    assert within[1, 1] > 0.95  # correlated and dense: collapsed onto the principal component
-    assert (within[2] < -0.95).all()  # never together: antipodal
-
-
-def test_attack_grows_with_features_per_dimension():
-    stairs = study.staircase(params("quick", staircase_restarts=1, staircase_steps=600), np.array([1.0, 3.0, 10.0]))
-    found = study.adversarial(params("quick"), stairs)
-    assert (np.diff(found["inverse_dstar"][:, 0]) > 0).all()
-    assert found["vulnerability"][0, 0] == pytest.approx(1) and (np.diff(found["vulnerability"][:, 0]) > 0.5).all()
-    assert (found["attacked"] > found["clean"]).all()
-
-
-SMALL = {"seeds": 2, "published_epochs": 2, "restarts": 3, "steps": 300}
-SHAPES = {  # SMALL and three zoo and plane sparsities, two of the others
-    "zoo": {"W": (2, 3, 5, 20), "b": (2, 3, 20), "loss": (2, 3, 3), "norm": (2, 3, 20), "D": (2, 3, 20)},
-    "plane": {"W": (3, 2, 5), "loss": (3, 3), "D": (3, 5), "sparsity": (3,)},
-    "dynamics": {"step": (31,), "loss": (31, 3), "D": (31, 3, 5), "W": (31, 3, 2, 5)},
-    "privileged_basis": {"W": (2, 2, 5, 10), "loss": (2, 2, 6), "largest_unit_share": (2, 2)},
-    "absolute_value": {"W1": (2, 10, 20), "W2": (2, 20, 10), "loss": (2,), "asymmetry": (2, 10), "served": (2, 10)},
-    "correlated_pairs": {"W": (3, 5, 3, 2, 4), "loss": (3, 5, 3), "cosine_within": (3, 5, 3)},
-    "published_importances": {"W": (7, 13, 5, 20), "importance": (7, 20), "runs": (91, 8)},
-    "published_sweep": {"W": (26, 5, 20), "epoch_loss": (26, 2), "runs": (26, 7)},
-    "trained_sweep": {"W": (26, 5, 20), "runs": (26, 6)},
+SMALL = {"seeds": 2, "published_epochs": 2}
+SHAPES = {
+    "published_importances": {"W": (7, 13, 8, 30), "importance": (7, 30), "runs": (91, 8)},
+    "published_sweep": {"W": (26, 8, 30), "epoch_loss": (26, 2), "runs": (26, 7)},
+    "trained_sweep": {"W": (26, 8, 30), "loss": (26, 34), "runs": (26, 6)},
 }
 
 
 @pytest.mark.parametrize("part", SHAPES)
 def test_part_returns_the_promised_shapes_of_finite_numbers(part):
-    axes = {"zoo_sparsities": (0.0, 0.9, 0.99), "plane_sparsities": (0.0, 0.7, 0.9)}
-    axes |= {"basis_sparsities": (0.0, 0.9), "basis_restarts": 6, "abs_sparsities": (0.0, 0.9)}
-    found = getattr(study, part)(params(**SMALL, **axes, abs_features=20, abs_hidden=10))
+    found = getattr(study, part)(params(**SMALL, n_features=30, n_hidden=8))
     assert {name: found[name].shape for name in SHAPES[part]} == SHAPES[part]
     for value in found.values():
         if isinstance(value, np.ndarray) and value.dtype.kind == "f":
@@ -198,11 +128,12 @@ def test_part_returns_the_promised_shapes_of_finite_numbers(part):
 
 
 def test_parts_repeat_exactly_and_follow_the_seed(tmp_path, monkeypatch):
-    first = study.plane(params())["W"]
+    small = {"sparsities": (0.8, 0.9), "seeds": 2, "trained_steps": 100}
+    first = study.trained_sweep(params(**small))["W"]
     monkeypatch.setattr("lib.press.runs.BUILD", tmp_path / "again")
-    again = study.plane(params())["W"]
+    again = study.trained_sweep(params(**small))["W"]
     assert np.array_equal(first, again)
-    assert not np.array_equal(first, study.plane(params(seed=1))["W"])
+    assert not np.array_equal(first, study.trained_sweep(params(**small, seed=1))["W"])
 
 
 @pytest.mark.parametrize(("root", "first"), [(0, 0), (2, 2000)])
@@ -234,21 +165,22 @@ def test_describe_counts_learned_and_missed_features():
 def test_an_edited_metric_trains_nothing_again(copy):
     before = "\n".join([
         "import numpy as np", "from lib.files import ROOT", "from lib.params import load",
-        "from lib.studies.superposition_phases import train_exact, train_grids, train_published, protocol as study",
+        "from lib.studies.superposition_phases import train_twin, train_published, protocol as study",
         "params = load(study.Params, ROOT / 'params/superposition_phases/smoke.yaml')", "p = np.array([.5])",
     ])
-    calls = ("train_grids.grid, params, 'x', p, p, (1, 1, 1, 1)", "train_grids.absolute, params, p, p, (1, 1, 1)",
-             "train_exact.minima, params, p, p, 1", "train_published.cells, params, [(.5, 0)], 1, p, 1, 1",
-             "study.zoo, params", "study.dynamics, params", "study.published_sweep, params")
+    calls = ("train_twin.models, params, p, p, (1, 1, 1, 1), [1]",
+             "train_published.cells, params, [(.5, 0)], 1, p, 1, 1",
+             "study.trained_sweep, params", "study.published_sweep, params")
     unedited = keys(copy, before, *calls)
     for file in ("metrics/superposition", "metrics/statistics", "studies/superposition_phases/tables"):
         edit(copy, f"lib/{file}.py")
     edited = keys(copy, before, *calls)
-    assert edited[:4] == unedited[:4] and not set(edited[4:]) & set(unedited[4:])
+    assert edited[:2] == unedited[:2] and not set(edited[2:]) & set(unedited[2:])
 
 
 def test_measuring_again_trains_nothing(build, monkeypatch):
-    first = study.zoo(params())
-    monkeypatch.setattr("lib.studies.superposition_phases.train_grids.train_grid", None)
-    again = study.zoo(params())
-    assert all(np.array_equal(first[name], again[name]) for name in first)
+    small = params(seeds=2, trained_steps=100)
+    first = study.trained_sweep(small)
+    monkeypatch.setattr("lib.studies.superposition_phases.train_twin.train_grid", None)
+    again = study.trained_sweep(small)
+    assert all(np.array_equal(first[name], again[name]) for name in ("W", "b", "loss"))

@@ -3,6 +3,10 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
+import os
+import subprocess
+import sys
 from functools import cache
 from itertools import product
 
@@ -23,7 +27,8 @@ from lib.topoloss import TopoLoss
 
 PROFILES = ROOT / "params" / "topoloss_hypotheses"
 SCALARS = {"accuracy", "step", "published_l0", "effective_rank", "rms", "topo_loss", "exponent", "h1_entropy",
-           "h1_entropy_null", "h1_auroc", "h1_published", "participation", "d95", "morans_i"}
+           "h1_entropy_null", "h1_auroc", "h1_published", "h1_monosemanticity_null", "participation", "d95", "d95_null",
+           "stream_morans_i", "stream_morans_i_null", "pressed_z", "pressed_preferred"}
 CLASSES = {"log_sufficiency", "log_matched", "log_specificity", "z", "distance", "published_ratio", "log_disc"}
 
 
@@ -32,7 +37,7 @@ def params(profile: str = "smoke", **changes) -> study.Params:
     return load(study.Params, PROFILES / f"{profile}.yaml").replace(**changes)
 
 
-@pytest.mark.parametrize("profile", ["smoke", "quick", "full", "paper"])
+@pytest.mark.parametrize("profile", ["smoke", "quick", "long", "full", "paper"])
 def test_profile_is_accepted_and_opens_with_its_story(profile):
     assert params(profile).profile == profile
     header = (PROFILES / f"{profile}.yaml").read_text().splitlines()[:3]
@@ -62,13 +67,15 @@ def test_every_parameter_is_used_by_the_stages_that_take_it(group, stages):
 
 def test_arms_hold_weights_controls_and_what_the_full_profile_adds():
     names = [arm.name for arm in study.arms(params("quick"))]
-    assert names == ["α = 0", "α = 0.1", "α = 1", "permuted sheet", "earlier checkpoint"]
+    assert names == ["α = 0", "α = 1", "permuted sheet", "earlier checkpoint"]
     assert not study.other_arms(params("quick"))
+    assert [arm.name for arm in study.arms(params(alphas=(1.0,)))] == ["α = 1"]
+    assert [arm.name for arm in study.arms(params(alphas=(0.0, 0.5)))] == ["α = 0", "α = 0.5"]
     others = {arm.name: arm for arm in study.other_arms(params("full"))}
     assert {"factor 2", "depth 8, α = 1", "depth 2, permuted", "ResNet-18, α = 0"} <= set(others)
     assert others["ResNet-18, permuted"].factor == 4 and others["ResNet-18, permuted"].permuted
     assert {0.01, 0.1, 0.38, 1.0} <= set(params("full").alphas) and params("full").seeds >= 5
-    for wrong in ((0.1, 1.0), (0.0, 0.1), (0.0, 1.0, 0.1)):
+    for wrong in ((-0.1, 1.0), (0.0, 1.0, 0.1), (1.0, 1.0)):
         with pytest.raises(ValueError, match="alphas must rise"):
             study.arms(params(alphas=wrong))
 
@@ -84,12 +91,6 @@ def test_models_of_another_root_seed_start_and_lie_on_their_sheets_otherwise():
 def test_coders_are_compared_at_a_number_of_latents_that_is_trained():
     with pytest.raises(ValueError, match="fixed_k must be one of k"):
         params(fixed_k=5)
-
-
-def test_the_pressed_layer_is_read_in_every_last_checkpoint():
-    table = study.pressed(params())
-    assert list(table.arm.unique()) == ["α = 0", "α = 0.1", "α = 1", "permuted sheet"]
-    assert list(table.seed[:2]) == [0, 1] and table.contrast[0].shape == (27, params().width) == table.means[0].shape
 
 
 def test_a_model_is_asked_for_by_what_trains_it_alone():
@@ -153,7 +154,7 @@ def test_the_loss_is_reached_on_the_sheet_it_was_asked_on():
 
 
 def test_training_repeats_exactly():
-    again = train.trained(params(steps=40), tuple(study.arms(params())[2]), 0)
+    again = train.trained(params(steps=40), tuple(study.arms(params())[4]), 0)
     assert all(np.array_equal(again["weights"][name], value) for name, value in model_of("α = 1")["weights"].items())
 
 
@@ -163,19 +164,20 @@ def test_the_earlier_checkpoint_is_the_one_as_accurate_as_the_topographic_model(
     told = {"α = 0": {**plain, "accuracy": 0.8, "snapshots": kept}, "α = 1": {**topo, "accuracy": 0.54}}
     monkeypatch.setattr(measure, "reuse", lambda function, p, arm, seed: told[arm[0]])
     arm = study.arms(params())[-1]
-    model, known = study.restored(params(steps=40), arm, 0)
+    model, known = measure.restored(params(steps=40), arm, 0)
     assert arm.earlier and known["accuracy"] == 0.5 and known["step"] == 28 and not model.training
     assert np.array_equal(model.head.weight.detach().numpy(), kept[1]["weights"]["head.weight"])
     told["α = 1"]["accuracy"] = 0.9
-    assert study.restored(params(steps=40), arm, 0)[1]["step"] == 40
+    assert measure.restored(params(steps=40), arm, 0)[1]["step"] == 40
 
 
-@pytest.mark.parametrize(("step", "models"), [(6, 8), (5, 10)])
+@pytest.mark.parametrize(("step", "models"), [(6, 26), (5, 28)])
 def test_a_control_that_is_the_plain_model_itself_is_not_measured_twice(step, models, monkeypatch):
-    asked = []
+    asked, trains_coders = [], []
 
     def collect(function, configs, jobs, label):
         asked.extend(config["arm"].name for config in configs if label == "measurements")
+        trains_coders.extend(config["is_main"] for config in configs if label == "measurements")
         row = {kind: pd.DataFrame({"x": [1.0]}) for kind in ("scalars", "coders", "classes", "history", "maps")}
         return pd.DataFrame([{**config, **row} for config in configs])
 
@@ -183,20 +185,30 @@ def test_a_control_that_is_the_plain_model_itself_is_not_measured_twice(step, mo
     monkeypatch.setattr(study, "matching", lambda *_: {"step": step})
     found = study.runs(params())
     assert len(asked) == models and ("earlier checkpoint" in asked) == (step < params().steps)
-    assert found["scalars"].groupby("arm").seed.nunique().eq(2).all() and found["scalars"].arm.nunique() == 5
+    assert found["scalars"].groupby("arm").seed.nunique().eq(2).all() and found["scalars"].arm.nunique() == 14
+    assert trains_coders == [True] * (models - 14) + [False] * 14
 
 
 def test_a_model_is_measured_whole_and_the_same_again():
-    arm = study.arms(params())[2]
+    arm = study.arms(params())[4]
     found, again = measure.measured(params(), arm, 0), measure.measured(params(), arm, 0)
     assert set(found["scalars"]) >= SCALARS and all(np.isfinite(v) for v in found["scalars"].values())
     assert found["scalars"]["exponent"] == pytest.approx(-1, abs=1e-3)
     assert len(found["classes"]) == 27 and set(found["classes"]) >= CLASSES
-    rows = 2 + params().coder_seeds - 1  # blocks, and further coders after the middle one
-    assert len(found["coders"]) == rows * len(params().k)
+    assert len(found["coders"]) == params().coder_seeds * len(params().k)
     assert found["coders"][found["coders"].k == params().fixed_k].ce.notna().sum() == params().coder_seeds
     assert found["maps"]["contrast"].shape == found["maps"]["means"].shape == (27, params().width)
     assert found["scalars"] == again["scalars"] and found["classes"].equals(again["classes"])
+    assert found["maps"]["pressed"].shape == found["maps"]["pressed_means"].shape == (27, params().width)
+
+
+def test_an_arm_beside_the_main_comparison_trains_no_coder_and_reads_the_same_units():
+    arm = study.arms(params())[4]
+    whole, part = measure.measured(params(), arm, 0), measure.measured(params(), arm, 0, is_main=False)
+    assert "coders" not in part and "log_disc" not in part["classes"]
+    assert not {"h1_entropy", "published_l0"} & set(part["scalars"])
+    assert part["classes"].log_matched.equals(whole["classes"].log_matched)
+    assert all(part["scalars"][name] == whole["scalars"][name] for name in ("d95", "exponent", "stream_morans_i"))
 
 
 def test_a_residual_network_goes_through_the_same_measurements():
@@ -204,5 +216,18 @@ def test_a_residual_network_goes_through_the_same_measurements():
     arm = study.Arm("ResNet-18, α = 1", 1.0, 4.0, model="resnet18")
     found = measure.measured(small, arm, 0)
     assert found["maps"]["contrast"].shape == (27, 256)  # channels of the third stage
-    assert set(found["coders"].layer) == {"layer1", "layer2", "layer3", "layer4"}
+    assert "pressed" not in found["maps"] and len(found["coders"]) == 2
     assert np.isfinite(found["classes"].log_matched).all()
+
+
+@pytest.mark.slow
+def test_one_topographic_model_alone_makes_a_page_that_judges_nothing_but_algebra(tmp_path):
+    given = [f"-p{own}" for own in ("alphas=[1.0]", "seeds=1", "other_depths=[]", "other_factors=[]")]
+    command = [sys.executable, "-m", "lib.press", "run", "topoloss_hypotheses", "--profile", "smoke", *given]
+    done = subprocess.run(command, env={**os.environ, "BOOK_BUILD": str(tmp_path)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [path] = tmp_path.glob("results/*/topoloss_hypotheses.json")
+    records = json.loads(path.read_text())["records"]
+    reasons = {record["claim_id"]: record["reason"] for record in records}
+    assert len(records) == 11 and {record["word"] for record in records} == {"not tested here"}
+    assert reasons["TL-3"] == "needs topo_weight 0 and 1" and reasons["TL-6"] == "the profile smoke settles nothing"
