@@ -95,6 +95,18 @@ def test_imports_go_down():
     assert floors.climbing_imports(ROOT) == []
 
 
+@pytest.mark.parametrize("instrument", ["sparse_coders", "topoloss"])
+def test_an_instrument_imports_neither_what_takes_long_nor_another_instrument(instrument):
+    """Seconds would be the machine's; all that is slow to import, torch apart, stands here by name."""
+    code = f"import sys, lib.{instrument}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stdout.split())
+    assert not loaded & {"pandas", "pyarrow", "scipy", "sklearn", "statsmodels", "matplotlib", "plotly", "torchvision"}
+    others = {"lib.sparse_coders", "lib.topoloss", "lib.spd"} - {f"lib.{instrument}"}
+    assert not loaded & others and f"lib.{instrument}" in loaded
+
+
 def test_every_module_of_the_library_has_somebody_to_serve(monkeypatch):
     assert floors.lone_modules(ROOT) == [] and len(floors.FOR_STRANGERS) <= 12
     monkeypatch.setattr(floors, "FOR_STRANGERS", ("metrics.statistics", *floors.FOR_STRANGERS[1:]))

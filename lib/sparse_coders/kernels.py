@@ -47,12 +47,13 @@ class Codes(NamedTuple):
     def nonzero(self) -> Codes:
         """These codes without those whose value is 0."""
         kept = self.values.detach() != 0
-        return Codes(self.values[kept], self.indices[kept], _starts(self.samples[kept], len(self.offsets)))
+        counts = self.samples[kept].bincount(minlength=len(self.offsets))
+        return Codes(self.values[kept], self.indices[kept], counts.cumsum(0) - counts)
 
     @property
     def samples(self) -> Tensor:
         """Row of `dense` each value belongs to: the sample, in a table the sample x S + the coder, [nnz]."""
-        return self.bagged.bag
+        return self.bagged.bag.long()
 
     @property
     def bagged(self) -> Bags:
@@ -128,10 +129,9 @@ def batch_topk_codes(x: Tensor, encoder: Encoder, n_keep: int, *, floor: float =
         shape = tuple(encoder.W.shape)
         raise ValueError(f"batch_topk_codes: one coder and n_keep >= 1, got W_enc {shape} and n_keep {n_keep}")
     with torch.no_grad():
-        values, samples, indices = selection.batch_largest(x, encoder, n_keep, floor)
+        values, places = selection.batch_largest(x, encoder, n_keep, floor)
         threshold = values.min() if len(values) else values.new_full((), math.inf)
-        offsets = _starts(samples, len(x))
-    return _with_gradient(x, encoder, values, indices, offsets), threshold
+    return _placed(x, encoder, values, places), threshold
 
 
 def threshold_codes(
@@ -148,15 +148,14 @@ def threshold_codes(
         Codes, any number per sample, differentiable in x and the encoder.
     """
     encoder.check(x)
-    first, kept = 0, []
+    first, values, places = 0, [], []
     with torch.no_grad():
         for h in encoder.pre_acts(x):
-            values, rows, indices = selection.exceeding(h, threshold - width / 2)
-            kept.append((values, rows + first, indices))
-            first += len(h)
-        values, samples, indices = (torch.cat(parts) for parts in zip(*kept, strict=True))
-        offsets = _starts(samples, first)
-    return _with_gradient(x, encoder, values, indices, offsets)
+            found = selection.exceeding(h, threshold - width / 2)
+            values.append(found[0])
+            places.append(found[1] + first)
+            first += h.numel()
+    return _placed(x, encoder, torch.cat(values), torch.cat(places))
 
 
 def decode_codes(codes: Codes, W_dec: Tensor) -> Tensor:
@@ -192,7 +191,7 @@ class _Encode(torch.autograd.Function):
         W, g, g_x, g_W, g_centre = W_enc.reshape(-1, d), g.contiguous(), None, None, None
         g_b = sum_by_latent(g, bags.indices, len(W)).view(coders, 1, n)
         if ctx.needs_input_grad[0]:
-            g_x = sum_rows(W, bags.indices, bags.offsets, g).view(len(x), coders, d).sum(1)
+            g_x = sum_rows(W, bags.indices, bags.edges, g).view(len(x), coders, d).sum(1)
         if ctx.needs_input_grad[1]:
             g_W = sum_rows_by_latent(x, g, bags, len(W), per_row=coders).view(coders, n, d)
             if centre is not None:
@@ -210,7 +209,7 @@ class _Decode(torch.autograd.Function):
     def forward(ctx, values, W_dec, bags):
         ctx.save_for_backward(values, W_dec)
         ctx.bags = bags
-        return sum_rows(W_dec, bags.indices, bags.offsets, values)
+        return sum_rows(W_dec, bags.indices, bags.edges, values)
 
     @staticmethod
     @once_differentiable
@@ -229,7 +228,8 @@ def _with_gradient(x: Tensor, encoder: Encoder, values: Tensor, indices: Tensor,
     return Codes(_Encode.apply(x, *encoder, values, bags), indices, offsets, bags)
 
 
-def _starts(bags: Tensor, n_bags: int) -> Tensor:
-    """Where each bag starts among codes that are in the order of their bags, [n_bags]."""
-    counts = bags.bincount(minlength=n_bags)
-    return counts.cumsum(0) - counts
+def _placed(x: Tensor, encoder: Encoder, values: Tensor, places: Tensor) -> Codes:
+    """Codes at sample x n_latents + latent, given in that order."""
+    n = len(encoder.b)
+    firsts = torch.arange(0, len(x) * n, n, device=x.device)
+    return _with_gradient(x, encoder, values, places % n, torch.searchsorted(places, firsts))

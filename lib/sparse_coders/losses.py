@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -91,7 +92,7 @@ def check_bf16(coder: SparseCoder) -> None:
 
 def reconstruction(recons: Tensor, y: Tensor) -> Tensor:
     """mean_b sum_d (ŷ - y)^2 of [B, d_out] tensors."""
-    return (recons - y).square().sum(1).mean()
+    return F.mse_loss(recons, y, reduction="sum") / len(y)
 
 
 def auxk(

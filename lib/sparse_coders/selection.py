@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -83,16 +84,18 @@ def sample_largest(x: Tensor, encoder: Encoder, ks: Sequence[int], absolute: boo
     Latents are rows of the flattened table.
     """
     coders, k = len(ks), max(ks)
-    first = torch.arange(coders, device=x.device).view(1, coders, 1) * (encoder.b.numel() // coders)
-    keep = torch.arange(k, device=x.device) < torch.tensor(ks, device=x.device).unsqueeze(1)  # [S, k]
-    values, indices = [], []
+    values, columns = [], []
     for h in encoder.pre_acts(x):
         h = h.view(len(h) * coders, -1)
-        columns = largest(h, k, absolute, sort=min(ks) < k)  # [chunk S, k]
-        shape = (-1, coders, k)
-        values.append(h.gather(1, columns).view(shape)[:, keep].flatten())
-        indices.append((columns.view(shape) + first)[:, keep].flatten())
-    return torch.cat(values), torch.cat(indices)
+        columns.append(largest(h, k, absolute, sort=min(ks) < k))  # [chunk S, k]
+        values.append(h.gather(1, columns[-1]))
+    values, columns = (torch.cat(parts).view(-1, coders, k) for parts in (values, columns))
+    first = torch.arange(coders, device=x.device) * (encoder.b.numel() // coders)
+    indices = columns + first.view(-1, 1)
+    if min(ks) == k:
+        return values.flatten(), indices.flatten()
+    kept = torch.arange(k, device=x.device) < torch.tensor(ks, device=x.device).view(-1, 1)  # [S, k]
+    return values[:, kept].flatten(), indices[:, kept].flatten()
 
 
 def screened_largest(x: Tensor, encoder: Encoder, k: int, absolute: bool) -> tuple[Tensor, Tensor]:
@@ -106,44 +109,47 @@ def screened_largest(x: Tensor, encoder: Encoder, k: int, absolute: bool) -> tup
     n = min(k + SCREEN_SLACK, len(W))
     candidates = torch.cat([largest(h, n, absolute) for h in half.pre_acts(x.bfloat16())])  # [B, n]
     bags = Bags(candidates.flatten(), torch.arange(0, candidates.numel(), n, device=x.device))
-    h = (dots(x, W, bags) + b[bags.indices]).view(-1, n)
+    h = (dots(x, W, bags) + b.index_select(0, bags.indices)).view(-1, n)
     best = (h.abs() if absolute else h).topk(k, sorted=False).indices
     return h.gather(1, best).flatten(), candidates.gather(1, best).flatten()
 
 
-def exceeding(h: Tensor, lowest: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
-    """Values, rows and columns of what exceeds `lowest` (one number or one per column)."""
-    rows, columns = (h > lowest).nonzero().unbind(1)
-    return h[rows, columns], rows, columns.contiguous()
+def exceeding(h: Tensor, lowest: Tensor | float) -> tuple[Tensor, Tensor]:
+    """What of h exceeds `lowest` (one number or one per column): values, and places, row x columns + column."""
+    above = (h > lowest).flatten()
+    if above.device.type == "cpu":
+        places = torch.from_numpy(np.flatnonzero(above.numpy()))  # twice as fast as torch's
+    else:
+        places = above.nonzero()[:, 0]
+    return h.flatten().index_select(0, places), places
 
 
-def batch_largest(x: Tensor, encoder: Encoder, n_keep: int, floor: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Values, samples and latents of the `n_keep` largest positive pre-activations of the batch, in sample order.
+def batch_largest(x: Tensor, encoder: Encoder, n_keep: int, floor: float) -> tuple[Tensor, Tensor]:
+    """Values and places (sample x n_latents + latent) of the `n_keep` largest positive pre-activations of the batch.
 
     `lowest` only rises: what has been seen so far already rules out everything below its n_keep-th largest. A floor
     that proves too high is dropped and the search repeated, so that the result never depends on it.
     """
-    lowest, found, first = max(floor, 0.0) * FLOOR_SLACK, None, 0
+    lowest, first = max(floor, 0.0) * FLOOR_SLACK, 0
+    found = x.new_empty(0), torch.empty(0, dtype=torch.int64, device=x.device)
     for h in encoder.pre_acts(x):
-        values, rows, columns = exceeding(h, lowest)
-        new = (values, rows + first, columns)
-        found = new if found is None else tuple(torch.cat(pair) for pair in zip(found, new, strict=True))
-        first += len(h)
+        values, places = exceeding(h, lowest)
+        found = torch.cat([found[0], values]), torch.cat([found[1], places + first])
+        first += h.numel()
         if len(found[0]) > 2 * n_keep:
-            found = _prune(found, n_keep)
+            found = _prune(*found, n_keep)
             lowest = max(lowest, float(found[0].min()))
     if len(found[0]) < n_keep and floor > 0:
         return batch_largest(x, encoder, n_keep, 0.0)
-    return _prune(found, n_keep)
+    return _prune(*found, n_keep)
 
 
-def _prune(found: tuple[Tensor, Tensor, Tensor], n_keep: int) -> tuple[Tensor, Tensor, Tensor]:
+def _prune(values: Tensor, places: Tensor, n_keep: int) -> tuple[Tensor, Tensor]:
     """The n_keep largest values with their places, in the order they had; of equal values the first."""
-    values = found[0]
     if len(values) <= n_keep:
-        return found
+        return values, places
     smallest = values.kthvalue(len(values) - n_keep + 1).values
     keep = values > smallest
     ties = (values == smallest).nonzero().squeeze(1)
     keep[ties[: n_keep - int(keep.sum())]] = True
-    return tuple(part[keep] for part in found)
+    return values[keep], places[keep]

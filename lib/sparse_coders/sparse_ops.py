@@ -4,6 +4,7 @@ In float32 and float64; tested on CPU, and the same operations on CUDA (never ru
 """
 from __future__ import annotations
 
+import warnings
 from functools import cached_property
 
 import torch
@@ -14,44 +15,45 @@ from torch import Tensor
 class Bags:
     """Where the codes of a batch lie: latents, the bags they are summed in, and the same codes ordered by latent.
 
-    A bag is a sample; in a table of S coders a bag is one sample at one coder, S bags per sample, adjacent.
+    A bag is a sample; in a table of S coders a bag is one sample at one coder, S bags per sample, adjacent. Numbers are
+    int32, which kernels read faster.
     """
 
     def __init__(self, indices: Tensor, offsets: Tensor):
-        self.indices, self.offsets = indices, offsets  # [nnz], [n_bags]
+        self.indices = indices.int()  # [nnz]
+        self.edges = F.pad(offsets.int(), (0, 1), value=len(indices))  # bag n is the codes edges[n] to edges[n + 1]
 
     @cached_property
     def bag(self) -> Tensor:
         """Bag of each code, [nnz]."""
-        ends = torch.cat([self.offsets[1:], self.offsets.new_tensor([len(self.indices)])])
-        numbers = torch.arange(len(self.offsets), device=self.indices.device)
-        return numbers.repeat_interleave(ends - self.offsets, output_size=len(self.indices))
+        numbers = torch.arange(len(self.edges) - 1, dtype=torch.int32, device=self.indices.device)
+        return numbers.repeat_interleave(self.edges.diff(), output_size=len(self.indices))
 
     @cached_property
     def order(self) -> Tensor:
-        """Permutation that sorts the codes by latent, [nnz]."""
+        """Permutation that sorts the codes by latent, int64 [nnz]."""
         return self.indices.argsort(stable=True)
 
     @cached_property
     def ordered_bag(self) -> Tensor:
         """Bag of each code, in that order, [nnz]."""
-        return self.bag[self.order]
+        return self.bag.index_select(0, self.order)
 
-    def starts(self, n_latents: int) -> Tensor:
-        """Where each latent's codes start in that order, [n_latents]."""
-        counts = self.indices.bincount(minlength=n_latents)
-        return counts.cumsum(0) - counts
+    def by_latent(self, n_latents: int) -> Tensor:
+        """Where each latent's codes lie in that order, as `edges`, [n_latents + 1]."""
+        return F.pad(self.indices.bincount(minlength=n_latents).cumsum(0), (1, 0)).int()
 
 
-def sum_rows(table: Tensor, indices: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
+def sum_rows(table: Tensor, indices: Tensor, edges: Tensor, weights: Tensor) -> Tensor:
     """Weighted sums of a table's rows, out_n = sum_{j in bag n} weights_j table[indices_j]; 0 for an empty bag.
 
     Args:
-        table: [rows, d]; indices and weights: [nnz]; offsets: first code of each bag, [n_bags].
+        table: [rows, d]; indices and weights: [nnz]; edges: of the bags, [n_bags + 1].
     Returns:
         [n_bags, d].
     """
-    return F.embedding_bag(indices, table.contiguous(), offsets, per_sample_weights=weights.contiguous(), mode="sum")
+    return F.embedding_bag(indices, table.contiguous(), edges, per_sample_weights=weights.contiguous(), mode="sum",
+                           include_last_offset=True)
 
 
 def sum_rows_by_latent(rows: Tensor, weights: Tensor, bags: Bags, n_latents: int, per_row: int = 1) -> Tensor:
@@ -63,7 +65,7 @@ def sum_rows_by_latent(rows: Tensor, weights: Tensor, bags: Bags, n_latents: int
         [n_latents, d].
     """
     bag = bags.ordered_bag if per_row == 1 else bags.ordered_bag // per_row
-    return sum_rows(rows, bag, bags.starts(n_latents), weights[bags.order])
+    return sum_rows(rows, bag, bags.by_latent(n_latents), weights.index_select(0, bags.order))
 
 
 def sum_by_latent(weights: Tensor, indices: Tensor, n_latents: int) -> Tensor:
@@ -73,7 +75,8 @@ def sum_by_latent(weights: Tensor, indices: Tensor, n_latents: int) -> Tensor:
 
 def dots(rows: Tensor, table: Tensor, bags: Bags) -> Tensor:
     """rows[bag of j] · table[latent of j] for every code j, [nnz]; rows [n_bags, d], table [n_latents, d]."""
-    if len(bags.indices) == 0:
-        return rows.new_zeros(0)
-    backward = torch.ops.aten._embedding_bag_per_sample_weights_backward
-    return backward(rows.contiguous(), table.contiguous(), bags.indices, bags.offsets, bags.bag, 0, -1)
+    shape, zeros = (len(rows), len(table)), rows.new_zeros(len(bags.indices))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse")  # torch calls its sparse matrices a beta, and leaves them unchecked
+        places = torch.sparse_csr_tensor(bags.edges, bags.indices, zeros, shape, check_invariants=False)
+    return torch.sparse.sampled_addmm(places, rows, table.T, beta=0).values()

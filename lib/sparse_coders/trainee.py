@@ -198,4 +198,4 @@ def remove_parallel(coder: SparseCoder) -> None:
     """Take from the gradient of each unit decoder row the part along the row, which renormalising would undo."""
     if coder.rule.has_unit_rows:
         grad, rows = coder.W_dec.grad, coder.W_dec
-        grad.sub_((grad * rows).sum(1, keepdim=True) * rows)
+        grad.addcmul_(torch.linalg.vecdot(grad, rows)[:, None], rows, value=-1)

@@ -69,7 +69,7 @@ class Step:
 
     @property
     def l0(self) -> float:
-        return self.trainee.history[-1][-1]
+        return float((self.coder.encode(self.x[:512]) != 0).sum(1).double().mean())
 
 
 @torch.no_grad()
