@@ -1,5 +1,6 @@
 """One name, one study, every room: the tree keeps its promises, and each check is seen to fail on a broken tree."""
 import subprocess
+import sys
 from pathlib import Path
 
 import floors

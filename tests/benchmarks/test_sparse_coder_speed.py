@@ -162,7 +162,7 @@ def table():
 
 @pytest.mark.parametrize(
     ("name", "wanted"),
-    [("TopK", 1.4), ("BatchTopK", 1.4), ("L1", 1.3), ("JumpReLU", 1.3), ("TopK, bfloat16 screen", None)],
+    [("TopK", 1.3), ("BatchTopK", 1.2), ("L1", 1.3), ("JumpReLU", 1.3), ("TopK, bfloat16 screen", None)],
 )
 def test_step_against_its_floor(benchmark, table, name, wanted):
     row = table[name] = benchmark.pedantic(measured, ("speed", name), rounds=1)
@@ -177,7 +177,7 @@ def test_sparse_path_against_the_dense_one(benchmark, table, rule):
     faster = dense["ratio"] / row["ratio"]  # both have the same floor, measured beside them
     benchmark.extra_info.update(row, times_faster=faster)
     assert 0.8 * L0_SPARSE <= row["l0"] <= 1.25 * L0_SPARSE
-    assert faster >= 2.5, f"{rule} at L0 {row['l0']:.0f}: {faster:.2f}x faster than dense, wanted 2.5x"
+    assert faster >= 2.7, f"{rule} at L0 {row['l0']:.0f}: {faster:.2f}x faster than dense, wanted 2.7x"
 
 
 def test_pre_activations_are_never_stored(benchmark):
