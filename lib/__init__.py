@@ -7,8 +7,10 @@ Ground (imports nothing above it):
     lib.tensors             values as NumPy, a device by name
     lib.files               digests, and files that appear whole or not at all
     lib.params              strict YAML -> frozen parameters; strict options of the library's objects
-    lib.checkpoints         states of a training, refused where they belong to another
+    lib.checkpoints         states of a training in a file, whole or not there
     lib.live                one line of progress
+    lib.schedules           the samples of each step, and the factor on a rate at each step
+    lib.loop                the one training loop: resume, rows, checkpoints, progress, refusals
     lib.ensembles           many tiny models trained as one batched tensor program
     lib.torchvision_import  the one door to torchvision, and to timm through it
 
@@ -17,7 +19,7 @@ Library (import these in your own notebook):
     lib.metrics             one pure function per metric, each with its null; intervals and tests
     lib.models              toy models of superposition, image classifiers
     lib.activations         captured and replaced by module name, kept on disk, patched between inputs
-    lib.training            the training loop for image classifiers: exact resume
+    lib.training            image classifiers trained, with exact resume
     lib.topoloss            units on cortical sheets, and the loss that makes neighbours alike
     lib.sparse_coders       sparse autoencoders and transcoders: one class, one trainer, every encoder rule
     lib.spd                 stochastic parameter decomposition of Linear, Conv2d and Embedding layers
@@ -30,7 +32,7 @@ Press (`lib.press`): runs each chapter once per distinct (code, parameters, libr
 runs by content, records verdicts and renders the book.
 
 The spine, twenty files to read first:
-    rng.py  params.py  checkpoints.py  ensembles.py
+    rng.py  params.py  loop.py  ensembles.py
     metrics/statistics.py  metrics/nulls.py  metrics/superposition.py  metrics/recovery.py
     models/toy_superposition.py  activations/hooks.py  topoloss.py  training/trainer.py
     sparse_coders/coder.py  sparse_coders/rules.py  sparse_coders/trainer.py

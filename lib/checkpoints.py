@@ -1,4 +1,4 @@
-"""Checkpoints of training: plain tensors, written whole or not at all, refused where they belong to another run."""
+"""Checkpoints of training: plain tensors in a file that is whole, and finite, or not there."""
 from __future__ import annotations
 
 import hashlib
@@ -10,32 +10,30 @@ from torch import Tensor
 
 from lib.files import write_atomically
 
-VERSION = 2
+VERSION = 3
 
 
-def write(path: Path, identity: dict[str, Any], step: int, states: list[dict[str, Any]]) -> None:
+def write(path: Path, step: int, states: list[dict[str, Any]], **rest: Any) -> None:
     """Write what continuing after `step` steps needs.
 
     Args:
-        identity: what must be equal for the checkpoint to be used, as numbers and strings by name.
-        states: of every part of the training; tensors, numbers and strings in dicts and lists.
+        states: of every part of the training; tensors, numbers and strings in dicts and lists, as is the rest.
     Raises:
         ValueError: a state has NaN or infinite values; what the file held before stays.
     """
     if not _is_finite(states):
         raise ValueError(f"training diverged by step {step}: there are NaN or infinite values in its state, so that "
                          f"{path} was not written; lower lr, or look for NaN in the data")
-    content = {"version": VERSION, "identity": identity, "step": step, "states": states}
+    content = {"version": VERSION, "step": step, "states": states, **rest}
     content["sha256"] = content_digest(content)
     write_atomically(path, lambda file: torch.save(content, file))
 
 
-def read(path: Path, identity: dict[str, Any]) -> tuple[int, list[dict[str, Any]]]:
-    """Steps done, and the states.
+def read(path: Path) -> dict[str, Any]:
+    """What `write` was given, by name.
 
     Raises:
-        ValueError: the file is damaged, no checkpoint of this version, or of other options or data; names what
-            differs.
+        ValueError: the file is damaged, or no checkpoint of this version.
     """
     remedy = "delete it to train from the start"
     try:
@@ -46,17 +44,7 @@ def read(path: Path, identity: dict[str, Any]) -> tuple[int, list[dict[str, Any]
         raise ValueError(f"{path} is no checkpoint of version {VERSION}; {remedy}")
     if content.pop("sha256", None) != content_digest(content):
         raise ValueError(f"{path} has changed since it was written (SHA-256 differs); {remedy}")
-    found = content["identity"]
-    differing = [name for name in found.keys() | identity.keys() if found.get(name) != identity.get(name)]
-    if differing:
-        changes = ", ".join(f"{name} ({_short(found.get(name))} there)" for name in sorted(differing))
-        raise ValueError(f"{path} belongs to another run: it differs in {changes}; use another file or delete it")
-    return content["step"], content["states"]
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else text[:37] + "..."
+    return content
 
 
 def content_digest(content: Any) -> str:

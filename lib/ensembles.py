@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lib.loop import Training, run
+from lib.schedules import SCHEDULES
 from lib.tensors import denormals_flushed
 
 LossAndGrad = Callable[[Tensor, Tensor], Tensor]
@@ -43,19 +45,6 @@ class Layout:
         if set(tensors) != set(self.shapes):
             raise ValueError(f"pack got {sorted(tensors)}, the layout has {sorted(self.shapes)}")
         return torch.cat([tensors[name].flatten(-len(shape)) for name, shape in self.shapes.items()], dim=-1)
-
-
-def constant(step: int, steps: int) -> float:
-    """Learning-rate factor 1 throughout."""
-    return 1.0
-
-
-def cosine(step: int, steps: int) -> float:
-    """Learning-rate factor (1 + cos(pi step/steps))/2: 1 before the first step, 0 at the last."""
-    return 0.5 * (1 + math.cos(math.pi * step / steps))
-
-
-SCHEDULES = {"constant": constant, "cosine": cosine}
 
 
 class Adam:
@@ -122,21 +111,26 @@ def train_ensemble(
         raise ValueError(f"schedule {schedule!r} is not one of {sorted(SCHEDULES)}")
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
-    theta, factor = theta.clone(), SCHEDULES[schedule]
-    adam, grad = Adam(theta), torch.zeros_like(theta)
-    logged, losses, tables = sorted({*log_at, steps}), [], []
-    keep = set(logged)
+    factor = SCHEDULES[schedule]
+    training = _Table(loss_and_grad, theta.clone(), lambda step: lr * factor(step, steps), snapshots)
     with denormals_flushed():
-        for step in range(1, steps + 1):
-            loss = loss_and_grad(theta, grad)
-            adam.step(grad, lr * factor(step - 1, steps))
-            if step in keep:
-                losses.append(loss.clone())
-                tables += [theta.clone()] if snapshots else []
-    history = torch.stack(losses)  # [T, I]
-    if not history.isfinite().all():
-        raise ValueError(f"{int((~history.isfinite()).any(0).sum())} of {len(theta)} models diverged: lower lr")
-    return TrainedEnsemble(theta, logged, history, torch.stack(tables) if snapshots else None)
+        rows = run(training, steps, log_at={step - 1 for step in (*log_at, steps)})
+    losses, tables = torch.cat([row.mT for _, row in rows]), torch.stack(training.tables) if snapshots else None
+    return TrainedEnsemble(training.theta, [step + 1 for step, _ in rows], losses, tables)
+
+
+class _Table(Training):
+    """The table in training; a row has the loss of every model, [I, 1]."""
+
+    def __init__(self, loss_and_grad: LossAndGrad, theta: Tensor, rate: Callable[[int], float | Tensor], keeps: bool):
+        self.loss_and_grad, self.theta, self.rate, self.keeps = loss_and_grad, theta, rate, keeps
+        self.adam, self.grad, self.tables = Adam(theta), torch.zeros_like(theta), []
+
+    def step(self, step: int, log: bool) -> Tensor | None:
+        loss = self.loss_and_grad(self.theta, self.grad)
+        self.adam.step(self.grad, self.rate(step))
+        self.tables += [self.theta.clone()] if log and self.keeps else []
+        return loss[:, None].clone() if log else None
 
 
 def by_autograd(loss: Callable[[Tensor], Tensor]) -> LossAndGrad:

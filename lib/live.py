@@ -10,21 +10,24 @@ from typing import Any, Self
 
 
 class Progress:
-    """`with Progress(9, "runs") as progress: ... progress.advance()`."""
+    """`with Progress(9, "runs") as progress: ... progress.advance()`; `samples` of each, if given, are told per second.
+    """
 
-    def __init__(self, total: int, label: str, done: int = 0, every: float = 0.5):
-        self.total, self.label, self.done, self.reused, self.every = total, label, done, done, every
+    def __init__(self, total: int, label: str, done: int = 0, every: float = 0.5, samples: int = 0):
+        self.total, self.label, self.done, self.reused = total, label, done, done
+        self.every, self.samples = every, samples
         self.start = self.shown = time.monotonic()
         self.handle: Any = None
 
     @property
     def text(self) -> str:
-        """What is shown: done of total, reused, elapsed, and the time left as far as it can be told."""
+        """What is shown: done of total, reused, elapsed, and the time left and the speed as far as they can be told."""
         elapsed, made = time.monotonic() - self.start, self.done - self.reused
         remaining = self.total - self.done
         left = f", {elapsed / made * remaining:.0f} s left" if made and remaining else ""
         reused = f" ({self.reused} reused)" if self.reused else ""
-        return f"{self.label}: {self.done} of {self.total}{reused}, {elapsed:.0f} s{left}"
+        rate = f", {made * self.samples / elapsed:,.0f} samples/s" if made and elapsed and self.samples else ""
+        return f"{self.label}: {self.done} of {self.total}{reused}, {elapsed:.0f} s{left}{rate}"
 
     def advance(self, count: int = 1) -> None:
         """Count finished runs and refresh the line if it is due."""

@@ -10,9 +10,9 @@ from layout import library_files
 from lib.press.keys import source_closure
 
 FLOORS = (
-    ("files", "rng", "live", "params", "torchvision_import"), ("tensors", "checkpoints"), ("ensembles",),  # ground
-    ("metrics", "data"), ("activations", "models", "training"), ("topoloss", "sparse_coders"), ("spd",), ("figures",),
-    ("studies", "press"),
+    ("files", "rng", "live", "params", "torchvision_import"), ("tensors", "checkpoints", "schedules"), ("loop",),
+    ("ensembles", "metrics", "data"), ("activations", "models", "training"), ("topoloss", "sparse_coders"), ("spd",),
+    ("figures",), ("studies", "press"),
 )
 """Rooms of `lib` from the ground up. A room imports rooms of lower floors alone, so that none can form a ring."""
 OPEN_TO_PAGES = (

@@ -66,11 +66,6 @@ def test_fit_descends_leaves_its_input_and_logs_what_was_asked():
     assert torch.equal(done.tables[-1], done.theta) and done.losses[-1].max() < 1e-3
 
 
-def test_schedules_end_where_they_say():
-    assert ensembles.cosine(0, 10) == 1 and ensembles.cosine(10, 10) == pytest.approx(0)
-    assert ensembles.constant(7, 10) == 1
-
-
 def test_fit_refuses_what_cannot_be_meant():
     with pytest.raises(ValueError, match="linear"):
         ensembles.train_ensemble(bowl, TARGET, 5, 0.1, "linear")

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +20,7 @@ from lib.rng import generator
 from lib.training import Recipe, evaluate, image_tensor, logits, prepare, train, weighted
 from lib.training.augmentation import augment, epoch_key
 from lib.training.batches import ImageBatches
-from lib.training.steps import ModelTraining, adamw
-from lib.training.trainer import _probes
+from lib.training.steps import ModelTraining, _probes, adamw
 
 SCRIPT = Path(__file__).with_name("training_parts.py")
 QUIET = {"progress": False, "device": "cpu"}
@@ -122,7 +121,7 @@ def test_an_epoch_takes_each_image_once():
     x, labels = images(n=40)
     recipe = Recipe(epochs=2, batch=8)
     batches = ImageBatches(x, labels, recipe, 0, CPU, True)
-    epochs = [[i for step in range(e * 5, e * 5 + 5) for i in batches.index(step).tolist()] for e in (0, 1)]
+    epochs = [[i for step in range(e * 5, e * 5 + 5) for i in batches.order[step].tolist()] for e in (0, 1)]
     assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(40)) and epochs[0] != epochs[1]
 
 
@@ -131,7 +130,7 @@ def test_batches_are_the_images_of_their_order_changed_for_their_epoch():
     batches = ImageBatches(x, labels, RECIPE, 5, CPU, True)
     for step in (1, 8):  # of epochs 0 and 1
         found, its_labels = batches[step]
-        at = batches.index(step)
+        at = batches.order[step]
         assert torch.equal(found, augment(x[at], at, RECIPE.augment, epoch_key(5, step // 6)))
         assert torch.equal(its_labels, labels[at])
 
@@ -151,16 +150,16 @@ def test_a_scaled_loss_takes_the_same_steps_and_skips_those_that_overflow():
     ends = []
     for scale in (None, 2.0**10, math.inf):
         model = linear_model()
-        training = ModelTraining(model, ONE_STEP, 0, 96, weighted(squares, 0.1))
+        training = ModelTraining(model, ImageBatches(x, labels, ONE_STEP, 0, CPU, True), weighted(squares, 0.1))
         if scale:
             training.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
         with torch.random.fork_rng(devices=[]):
-            training.step(0, prepare(x[:16]), labels[:16], True)
-        ends.append((model[1].weight.detach(), training.rows[0]))
-        assert math.isnan(training.table([0])["pressure"][0]) == (scale == math.inf)
+            row = training.update(0, prepare(x[:16]), labels[:16], True)
+        ends.append((model[1].weight.detach(), row))
+        assert math.isnan(training.table([(0, row)])["pressure"][0]) == (scale == math.inf)
     (plain, row), (scaled, its_row), (skipped, last) = ends
     assert torch.allclose(scaled, plain, atol=1e-6) and torch.allclose(its_row, row, rtol=1e-4)
-    assert torch.equal(skipped, linear_model()[1].weight) and torch.isfinite(last).all() and last[1] == 0
+    assert torch.equal(skipped, linear_model()[1].weight) and torch.isfinite(last).all() and last[2] == 0
 
 
 def test_evaluate_counts_and_leaves_the_modes_as_they_were():
@@ -203,8 +202,7 @@ def test_a_training_killed_and_resumed_is_the_training_undisturbed_bit_for_bit(t
     stored = torch.load(path, weights_only=True)
     assert EVERY <= stored["step"] < STEPS
     [state] = stored["states"]
-    assert {"model", "optimizer", "scaler", "epoch", "cursor"} <= set(state)
-    assert (state["epoch"], state["cursor"]) == divmod(stored["step"] * 16, 96)
+    assert {"model", "optimizer", "scaler"} <= set(state)
     resumed = finished(path, tmp_path / "resumed.pt")
     assert all(torch.equal(a, b) for a, b in zip(whole, resumed, strict=True))
 
@@ -220,11 +218,33 @@ def test_a_finished_training_is_not_repeated(tmp_path):
     assert torch.equal(model.head.weight, first.head.weight)
 
 
+def test_a_finished_training_is_extended_where_nothing_depends_on_its_end(tmp_path):
+    plain, path = RECIPE.replace(schedule="constant"), tmp_path / "checkpoint.pt"
+    ends = []
+    for recipe, own in ((plain, {"checkpoint": path}), (plain.replace(epochs=6), {"checkpoint": path}),
+                        (plain.replace(epochs=None, steps=36), {})):
+        model, x, labels, extra = parts()
+        ends.append((model, train(model, x, labels, recipe, 0, extra, log_every=7, **own, **QUIET).table))
+    (longer, table), (whole, its_table) = ends[1:]
+    assert all(map(torch.equal, longer.state_dict().values(), whole.state_dict().values()))
+    assert table.equals(its_table) and table["step"].tolist() == [0, 7, 14, 21, 28, 35]
+    model, x, labels, _ = parts()
+    other = {"extra_loss": weighted(squares, 0.1), "log_every": 7, "checkpoint": path}
+    with pytest.raises(ValueError, match=r"differs in extra loss .*, steps \(36 there\); .* give the rest as it is"):
+        train(model, x, labels, plain.replace(epochs=8), 0, **other, **QUIET)
+
+
+def test_a_cosine_keeps_a_training_from_being_extended(tmp_path):
+    for epochs in (1, 2):
+        with pytest.raises(ValueError, match="schedule spreads over all") if epochs == 2 else nullcontext():
+            train(linear_model(), *images(), Recipe(epochs=epochs, batch=16), 0, checkpoint=tmp_path / "c.pt", **QUIET)
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"recipe": replace(RECIPE, lr=1e-3)}, "lr (0.003 there)"),
-        ({"recipe": replace(RECIPE, augment=("flip",))}, "augment"),
+        ({"recipe": RECIPE.replace(lr=1e-3)}, "lr (0.003 there)"),
+        ({"recipe": RECIPE.replace(augment=("flip",))}, "augment"),
         ({"seed": 1}, "seed (0 there)"),
         ({"images": "other"}, "data"),
         ({"topo_weight": 0.6}, "extra loss"),
@@ -312,7 +332,7 @@ def test_other_things_that_cannot_be_are_refused():
         train(nn.Conv2d(1, 1, 1), X, LABELS, ONE_STEP, 0, **QUIET)
     with pytest.raises(ValueError, match="no parameter to train"):
         train(vit().requires_grad_(False), X, LABELS, ONE_STEP, 0, **QUIET)
-    with pytest.raises(ValueError, match="log_every must be a whole number of at least 1, got 0"):
+    with pytest.raises(ValueError, match="train: log_every: input should be greater than or equal to 1, got 0"):
         train(vit(), X, LABELS, ONE_STEP, 0, log_every=0, **QUIET)
     with pytest.raises(ValueError, match="label 3 needs 4 classes"):
         evaluate(vit(), X, LABELS + 1)
@@ -323,17 +343,17 @@ def test_other_things_that_cannot_be_are_refused():
     [
         ({}, "give steps or epochs"),
         ({"steps": 1, "epochs": 1}, "give steps or epochs"),
-        ({"steps": 0}, "steps must be a whole number of at least 1, got 0"),
-        ({"steps": 2.5}, "steps must be a whole number"),
-        ({"steps": 1, "batch": True}, "batch must be a whole number"),
-        ({"steps": 1, "lr": -1.0}, "lr must be a finite number of at least 0"),
-        ({"steps": 1, "lr": math.nan}, "lr must be a finite number of at least 0"),
-        ({"steps": 1, "lr": math.inf}, "lr must be a finite number of at least 0, got inf"),
-        ({"steps": 1, "augment": "flip"}, "augment must be a tuple of names, got the string 'flip'"),
-        ({"steps": 1, "clip": 0}, "need label_smoothing < 1 and clip > 0"),
-        ({"steps": 1, "schedule": "linear"}, "schedule 'linear' is not one of cosine"),
-        ({"steps": 1, "precision": "tf32"}, "precision 'tf32' is not one of bf16"),
-        ({"steps": 1, "augment": ("flip", "blur")}, "augment has blur; accepted: random_resized_crop"),
+        ({"steps": 0}, "Recipe: steps: input should be greater than or equal to 1, got 0"),
+        ({"steps": 2.5}, "steps: input should be a valid integer"),
+        ({"steps": 1, "batch": True}, "batch: input should be a valid integer, got True"),
+        ({"steps": 1, "lr": -1.0}, "lr: input should be greater than or equal to 0"),
+        ({"steps": 1, "lr": math.nan}, "lr: input should be .*, got nan"),
+        ({"steps": 1, "lr": math.inf}, "lr: input should be a finite number, got inf"),
+        ({"steps": 1, "augment": "flip"}, "augment: input should be a valid tuple"),
+        ({"steps": 1, "clip": 0}, "clip: input should be greater than 0"),
+        ({"steps": 1, "schedule": "linear"}, "schedule: input should be 'cosine', .*, got 'linear'"),
+        ({"steps": 1, "precision": "tf32"}, "precision: input should be 'bf16', .*, got 'tf32'"),
+        ({"steps": 1, "augment": ("flip", "blur")}, "augment.1.: input should be 'random_.*, got 'blur'"),
         ({"steps": 1, "augment": ("shift", "random_resized_crop")}, "both choose the place"),
     ],
 )

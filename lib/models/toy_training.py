@@ -1,18 +1,33 @@
 """Grids of toy models trained from several restarts each and judged on held-out samples."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from lib.data.sparse_features import correlated_groups, sparse_features
 from lib.ensembles import best_restart, train_ensemble
 from lib.models import toy_superposition as toy
+from lib.params import Count, Options, Positive
 
 Law = Callable[[tuple[int, ...], Tensor, torch.Generator], Tensor]
 """(shape [I, samples, n], density [I, 1, 1], rng) -> features of that shape, each active with probability density."""
+
+
+class GridOptions(Options):
+    """What a grid's models are, beside their sizes, and how they are trained."""
+
+    kind: str = Field("relu", description="of the model, as in `lib.models.toy_superposition.forward`")
+    law: Callable[..., Tensor] = Field(sparse_features, description="how features are drawn, a `Law`")
+    lr: Positive = Field(0.01, description="of Adam, with a cosine to 0")
+    log_at: tuple[Count, ...] = Field((), description="steps whose minibatch loss is kept, beside the last")
+
+    @classmethod
+    def owner(cls) -> str:
+        return "train_grid"
 
 
 class Grid(NamedTuple):
@@ -37,26 +52,26 @@ class Grid(NamedTuple):
 
 def train_grid(
     density: Tensor, importance: Tensor, n_hidden: int, restarts: int, steps: int, batch: int, rng: torch.Generator,
-    kind: str = "relu", law: Law = sparse_features, lr: float = 0.01, log_at: Iterable[int] = (),
+    **options: Any,
 ) -> Grid:
-    """Train `restarts` models per density as one ensemble, on fresh batches, with a cosine schedule from `lr`.
+    """Train `restarts` models per density as one ensemble, on fresh batches.
 
     Args:
         density: p of every feature, one per setting, [S].
         importance: I, [n_features], the same for all.
         rng: source of every draw, on the device of `density`.
-        kind: of the model, as in `lib.models.toy_superposition.forward`.
-        law: how features are drawn.
-        log_at: steps whose minibatch loss is kept.
+        options: of `GridOptions`: kind, law, lr, log_at.
     """
+    chosen = GridOptions(**options)
     n, shape = len(importance), (len(density), restarts)
     p = density.repeat_interleave(restarts)[:, None, None]  # [I, 1, 1]
     start = toy.initial(len(p), n, n_hidden, rng)
-    sampled = toy.sampled_loss(n, n_hidden, lambda: law((len(p), batch, n), p, rng), importance.expand(len(p), n), kind)
-    done = train_ensemble(sampled, start, steps, lr, "cosine", log_at)
+    weights = importance.expand(len(p), n)
+    loss = toy.sampled_loss(n, n_hidden, lambda: chosen.law((len(p), batch, n), p, rng), weights, chosen.kind)
+    done = train_ensemble(loss, start, steps, chosen.lr, "cosine", chosen.log_at)
     W, b = (part.unflatten(0, shape) for part in toy.layout(n, n_hidden).views(done.theta).values())
-    loss = grid_loss(W, b, density, importance, rng, kind, law)
-    return Grid(W, b, loss, done.steps, done.losses.unflatten(1, shape))
+    held_out = grid_loss(W, b, density, importance, rng, chosen.kind, chosen.law)
+    return Grid(W, b, held_out, done.steps, done.losses.unflatten(1, shape))
 
 
 def grid_loss(

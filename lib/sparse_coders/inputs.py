@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lib.rng import generator
+from lib.schedules import EpochOrder
 from lib.sparse_coders.kernels import Codes
 
 FIRST = 1 << 14
@@ -107,8 +108,8 @@ class Rows:
 class SampleBatches:
     """Training batches by step, and the held-out samples.
 
-    Every epoch visits the training rows once in the order randperm(seed, epoch), in whole batches; which rows are held
-    out depends on their number alone, so that fits with different seeds are judged on the same samples.
+    Their order is an `EpochOrder`. Which rows are held out depends on their number alone, so that fits with different
+    seeds are judged on the same samples.
 
     Args:
         data, target: as `lib.sparse_coders.fit` takes them.
@@ -121,11 +122,9 @@ class SampleBatches:
         self.x, self.y = Rows(data, "data"), None if target is None else Rows(target, "target")
         if self.y is not None and len(self.y) != len(self.x):
             raise ValueError(f"data has {len(self.x)} samples and target {len(self.y)}; they must be pairs")
-        self.seed, self.epoch = seed, -1
-        self.order = torch.empty(0, dtype=torch.int64)
         self._hold_out(held_out)
         self.batch_size = min(batch_size, len(self.rows))
-        self.per_epoch = len(self.rows) // self.batch_size
+        self.order = EpochOrder(len(self.rows), self.batch_size, seed, "epoch")
 
     def _hold_out(self, held_out: Any) -> None:
         n = len(self.x)
@@ -149,11 +148,7 @@ class SampleBatches:
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor | None]:
         """x [B, width] and y of one step, [B, width of target] or None."""
-        epoch, place = divmod(step, self.per_epoch)
-        if epoch != self.epoch:
-            shuffled = torch.randperm(len(self.rows), generator=generator(self.seed, "epoch", epoch))
-            self.order, self.epoch = self.rows[shuffled], epoch
-        return self._rows(self.order[place * self.batch_size : (place + 1) * self.batch_size])
+        return self._rows(self.rows[self.order[step]])
 
     def first(self) -> tuple[Tensor, Tensor | None]:
         """Up to `FIRST` training samples."""

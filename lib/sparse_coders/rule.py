@@ -92,6 +92,7 @@ class Rule(Options):
         in_units: the parameters that grow with a latent's size; none where a size decides which latents are on.
         per_latent: parameters the rule adds, [n_latents] each, with the value they start from.
         buffers: numbers it keeps, float64, with the value they start from.
+        spans: the field of a `Moment` it reads that depends on how long training is, if any.
     """
 
     name: ClassVar[str] = ""
@@ -102,6 +103,7 @@ class Rule(Options):
     in_units: ClassVar[tuple[str, ...]] = ()
     per_latent: ClassVar[dict[str, float]] = {}
     buffers: ClassVar[dict[str, float]] = {}
+    spans: ClassVar[str] = ""
 
     def __init_subclass__(cls, name: str = "", **_: Any) -> None:
         super().__init_subclass__()

@@ -63,6 +63,7 @@ class PAnneal(ReLU, name="p_anneal"):
     p_end: Positive = Field(0.2, description="exponent at the end of training")
     p_start: Share = Field(0.5, description="share of training after which the exponent falls")
     buffers: ClassVar = {"exponent": 1.0, "exponent_weight": 1.0}
+    spans: ClassVar = "progress"
 
     def exponent_at(self, progress: float) -> float:
         """p: 1 until p_start, then falling linearly to p_end."""
@@ -169,6 +170,7 @@ class BatchTopK(TopK, name="batch_topk"):
     k: Count = Field(32, description="active latents per sample, on average")
     has_bf16: ClassVar = False
     buffers: ClassVar = {"inference_threshold": -1.0, "batch_threshold": 0.0}  # negative: not learned yet
+    spans: ClassVar = "decay"
 
     def latents(self, w, x, moment=None):
         if moment is None and w.inference_threshold >= 0:

@@ -56,7 +56,7 @@ class Table:
         self.weights = Weights(own | self.stacked)
         self.ks = [trainee.coder.rule.k for trainee in trainees]
 
-    def step(self, step: int, x: Tensor, y: Tensor | None) -> None:
+    def step(self, step: int, x: Tensor, y: Tensor | None) -> dict[Trainee, Terms]:
         """As `Trainee.step`, for all coders."""
         x, y = self.trainees[0].scaled(x, y)
         terms = self.terms(x, x[:, : self.trainees[0].coder.d_in] if y is None else y)
@@ -70,7 +70,8 @@ class Table:
         self.optimizer.step()
         for trainee, term in zip(self.trainees, terms, strict=True):
             trainee.coder.tidy()
-            trainee.count(step, len(x), term)
+            trainee.count(len(x), term)
+        return dict(zip(self.trainees, terms, strict=True))
 
     def terms(self, x: Tensor, y: Tensor) -> list[Terms]:
         """The loss of each coder; x [B, d_in + context] and y [B, d_out] scaled."""
@@ -110,12 +111,6 @@ class Table:
             for parameter in trainee.coder.parameters():
                 parameter.data = parameter.data.clone()
 
-    def state(self) -> dict[str, Any]:
-        """As `Trainee.state`, for all coders."""
-        return {"runs": [trainee.state() for trainee in self.trainees], "optimizer": self.optimizer.state_dict()}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue from `state()`."""
-        for trainee, own in zip(self.trainees, state["runs"], strict=True):
-            trainee.restore(own)
-        self.optimizer.load_state_dict(state["optimizer"])
+    def kept(self) -> dict[str, Any]:
+        """As `Trainee.kept`, for all coders."""
+        return {"runs": [trainee.kept() for trainee in self.trainees], "optimizer": self.optimizer}

@@ -9,9 +9,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from lib.loop import Keeping, Row
 from lib.metrics import sparsity
-from lib.params import Count, Options, Positive, Share
+from lib.params import Count, Positive, Share
 from lib.rng import generator
+from lib.schedules import warm_down, warm_up
 from lib.sparse_coders.coder import SparseCoder
 from lib.sparse_coders.losses import Moment, Terms, loss
 from lib.sparse_coders.starts import resample
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 COLUMNS = ("step", "tokens", "lr", "loss", "reconstruction", "penalty", "aux", "l0")
 
 
-class FitOptions(Options):
+class FitOptions(Keeping):
     """How `lib.sparse_coders.fit` trains."""
 
     steps: Count = Field(2000, description="optimiser steps")
@@ -47,9 +49,6 @@ class FitOptions(Options):
     precision: Literal["float32", "bf16"] = Field(
         "float32", description='"bf16": matrix products in bfloat16, parameters and sums as they are; topk, abs_topk: '
                                "a screen before the exact choice; refused where it would do nothing")
-    log_every: Count = Field(50, description="steps between rows of the history")
-    checkpoint_every: Count = Field(1000, description="steps between writings of the checkpoint")
-    progress: bool = Field(True, description="show one line of progress")
 
     @classmethod
     def owner(cls) -> str:
@@ -57,14 +56,12 @@ class FitOptions(Options):
 
     def lr_factor(self, step: int) -> float:
         """Linear warm-up, then constant, then linear to 0 over the last `lr_decay` of training."""
-        left = (self.steps - step) / (self.lr_decay * self.steps) if self.lr_decay else 1.0
-        return min(1.0, (step + 1) / max(1, self.lr_warmup), left)
+        return min(warm_up(step, self.lr_warmup), warm_down(step, self.steps, self.lr_decay))
 
     def moment(self, step: int, dead: Tensor | None, rng: torch.Generator) -> Moment:
         """Penalties grow linearly over their warm-up; thresholds are averaged over the last twentieth of training."""
-        sparsity_now = min(1.0, (step + 1) / max(1, self.sparsity_warmup))
-        memory = min(1000.0, max(1.0, self.steps / 20))
-        return Moment(sparsity_now, step / self.steps, dead, rng, 1 - 1 / memory, self.precision == "bf16")
+        memory, in_bf16 = min(1000.0, max(1.0, self.steps / 20)), self.precision == "bf16"
+        return Moment(warm_up(step, self.sparsity_warmup), step / self.steps, dead, rng, 1 - 1 / memory, in_bf16)
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,7 @@ class Trainee:
 
     Attributes:
         since: samples since each latent was last active, to the batch, int64 [n_latents].
-        tokens: samples trained on.
+        tokens: samples trained on, int64.
     """
 
     def __init__(self, coder: SparseCoder, options: FitOptions, index: int):
@@ -99,16 +96,15 @@ class Trainee:
         self.optimizer = adam(self.parameters, self.lr)
         self.since = torch.zeros(coder.n_latents, dtype=torch.int64, device=self.device)
         self.rng = generator(options.seed, "noise", index, device=self.device)
-        self.tokens = 0
-        self.history: list[list[float]] = []
+        self.tokens = torch.zeros((), dtype=torch.int64)  # on the host, which can look at it without waiting
 
     def scaled(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Data in the coder's units, dtype and device."""
         x = x.to(self.device, self.dtype) * self.coder.scale.to(self.dtype)
         return x, None if y is None else y.to(self.device, self.dtype) * self.coder.target_scale.to(self.dtype)
 
-    def step(self, step: int, x: Tensor, y: Tensor | None) -> None:
-        """One optimiser step on a batch x [B, d_in + context], y [B, d_out] or None, in the data's units."""
+    def step(self, step: int, x: Tensor, y: Tensor | None) -> dict[Trainee, Terms]:
+        """One optimiser step on a batch x [B, d_in + context], y [B, d_out] or None, in the data's units: the loss."""
         coder, options = self.coder, self.options
         x, y = self.scaled(x, y)
         terms = loss(coder, x, y, options.moment(step, self.dead(), self.rng))
@@ -119,68 +115,51 @@ class Trainee:
         self.optimizer.param_groups[0]["lr"] = self.lr * options.lr_factor(step)
         self.optimizer.step()
         coder.tidy()
-        self.count(step, len(x), terms)
+        self.count(len(x), terms)
         if options.resample_every and (step + 1) % options.resample_every == 0 and (dead := self.dead()) is not None:
             resample(coder, self.optimizer, dead, x, y, self.rng)
             self.since[dead] = 0
+        return {self: terms}
 
     def dead(self) -> Tensor | None:
         """Ids of dead latents; None, without asking the device, while none can be."""
         after = self.options.dead_after
         return (self.since >= after).nonzero()[:, 0] if self.tokens >= after else None
 
-    def count(self, step: int, samples: int, terms: Terms) -> None:
-        """Keep the books of a step, and a row of history where one is due."""
+    def count(self, samples: int, terms: Terms) -> None:
+        """Keep the books of a step."""
         self.since.add_(samples).masked_fill_(terms.fired > 0, 0)
         self.coder.trained_on.add_(samples)
         self.tokens += samples
-        if step % self.options.log_every and step != self.options.steps - 1:
-            return
-        parts = (terms.total, terms.reconstruction, terms.penalty, terms.aux, terms.fired.sum() / samples)
-        values = torch.stack([part.detach().double() for part in parts]).tolist()
-        if not all(map(math.isfinite, values)):
-            raise ValueError(f"training diverged by step {step}: the loss is {values[0]}; lower lr, or look for NaN in "
-                             "the data")
-        self.history.append([step, self.tokens, self.lr * self.options.lr_factor(step), *values])
 
-    def state(self) -> dict[str, Any]:
-        """All that continuing bit for bit needs: tensors, numbers and strings only."""
-        return {
-            "model": self.coder.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "since": self.since,
-            "tokens": self.tokens,
-            "rng": self.rng.get_state(),
-            "history": torch.tensor(self.history, dtype=torch.float64).reshape(-1, len(COLUMNS)),
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue from `state()`."""
-        self.coder.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.since.copy_(state["since"])
-        self.tokens, self.history = state["tokens"], state["history"].tolist()
-        self.rng.set_state(state["rng"])
+    def kept(self) -> dict[str, Any]:
+        """What continuing bit for bit needs."""
+        return {"model": self.coder, "optimizer": self.optimizer, "since": self.since, "tokens": self.tokens,
+                "rng": self.rng}
 
     def release(self) -> None:
         """Nothing to do: the coder's parameters are its own."""
 
     @torch.no_grad()
-    def result(self, x: Tensor, y: Tensor | None) -> FitResult:
-        """Judge the coder on held-out samples."""
-        import pandas as pd  # here, because it takes longer to import than all the rest
-
-        coder, window = self.coder, min(self.options.dead_after, self.tokens)
+    def metrics(self, x: Tensor, y: Tensor | None) -> dict[str, float]:
+        """What `FitResult` says of the coder, on held-out samples."""
+        coder, window = self.coder, min(self.options.dead_after, int(self.tokens))
         x = x.to(self.device, self.dtype)
         recons = torch.cat([coder(part) for part in x.split(1024)])
-        metrics = {
+        return {
             "fvu": sparsity.fvu((x[:, : coder.d_in] if y is None else y).to(recons), recons),
             "l0": sum(sparsity.l0(coder.encode(part)) * len(part) for part in x.split(1024)) / len(x),
             "dead_fraction": sparsity.dead_fraction(self.since, window),
             "dead_window": window,
         }
-        history = pd.DataFrame(self.history, columns=list(COLUMNS)).astype({"step": int, "tokens": int})
-        return FitResult(coder, history, metrics)
+
+    def history(self, rows: list[Row], samples: int) -> pd.DataFrame:
+        """The `FitResult`'s, of the values [columns] of logged steps of so many samples."""
+        import pandas as pd  # here, because it takes longer to import than all the rest
+
+        known = ([step, (step + 1) * samples, self.lr * self.options.lr_factor(step)] for step, _ in rows)
+        table = [a + values.tolist() for a, (_, values) in zip(known, rows, strict=True)]
+        return pd.DataFrame(table, columns=list(COLUMNS)).astype({"step": int, "tokens": int})
 
 
 def default_lr(n_latents: int) -> float:

@@ -1,27 +1,26 @@
-"""`fit`: the one training loop of sparse coders, any rule, one coder or many on the same batches."""
+"""`fit`: training of sparse coders, any rule, one coder or many on the same batches."""
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lib import checkpoints
-from lib.live import Progress
+from lib.loop import Row, Training, run
 from lib.sparse_coders.coder import SparseCoder
 from lib.sparse_coders.inputs import SampleBatches
-from lib.sparse_coders.losses import check_bf16
+from lib.sparse_coders.losses import Terms, check_bf16
 from lib.sparse_coders.starts import start
-from lib.sparse_coders.table import Table, group
+from lib.sparse_coders.table import group
 from lib.sparse_coders.trainee import FitOptions, FitResult, Trainee
 
 
 def fit(
     coder: SparseCoder | Sequence[SparseCoder], data: Any, *, target: Any = None, held_out: int | Any | None = None,
-    checkpoint: str | Path | None = None, **options: Any,
+    **options: Any,
 ) -> FitResult | list[FitResult]:
     """Train a coder, or several on the same batches, in place.
 
@@ -31,8 +30,7 @@ def fit(
         target: what a transcoder predicts, [n_samples, d_out], in the same forms.
         held_out: samples kept from training for evaluation (default a twentieth, at most 8,192), or the samples
             themselves: x, or (x, y) for a transcoder.
-        checkpoint: file to write every `checkpoint_every` steps and to resume from, bit for bit on CPU, if it exists.
-        options: of `FitOptions`: steps, batch_size, lr, seed and the rest.
+        options: of `FitOptions`: steps, batch_size, lr, seed, checkpoint and the rest.
     Returns:
         A FitResult, or a list of them if a list was given.
     """
@@ -42,56 +40,67 @@ def fit(
     _check(coders, batches)
     for each in coders if chosen.precision == "bf16" else ():
         check_bf16(each)
-    path = None if checkpoint is None else Path(checkpoint)
-    identity = None if path is None else _identity(coders, chosen, batches)
     first = batches.first()
     for each in coders:
         start(each, *first, chosen)
-    trainees = [Trainee(each, chosen, index) for index, each in enumerate(coders)]
-    parts = group(trainees)
-    done = _resume(path, identity, parts)
+    training = Fitting(coders, batches, chosen)
     try:
-        _train(parts, batches, done, chosen, path, identity)
+        rows = run(training, chosen.steps, chosen)
     finally:
-        for part in parts:
-            part.release()
-    results = [trainee.result(*batches.held) for trainee in trainees]
+        training.release()
+    results = training.results(rows)
     return results if many else results[0]
 
 
-def _train(
-    parts: list[Trainee | Table], batches: SampleBatches, done: int, options: FitOptions, path: Path | None,
-    identity: dict[str, Any] | None,
-) -> None:
-    steps = options.steps
-    with Progress(steps, "training", done) if options.progress else nullcontext() as line:
-        for step in range(done, steps):
-            x, y = (None if rows is None else rows.to(parts[0].device) for rows in batches[step])
-            for part in parts:
-                part.step(step, x, y)
-            if path and ((step + 1) % options.checkpoint_every == 0 or step + 1 == steps):
-                checkpoints.write(path, identity, step + 1, [part.state() for part in parts])
-            if line:
-                line.advance()
+class Fitting(Training):
+    """Coders in training on the same batches; a row has the values of each, [coders, columns]."""
 
+    remedy = "lower lr, or look for NaN in the data"
 
-def _resume(path: Path | None, identity: dict[str, Any] | None, parts: list[Trainee | Table]) -> int:
-    """Continue from a checkpoint if there is one; the number of steps done."""
-    if path is None or not path.is_file():
-        return 0
-    done, states = checkpoints.read(path, identity)
-    for part, state in zip(parts, states, strict=True):
-        part.restore(state)
-    return done
+    def __init__(self, coders: list[SparseCoder], batches: SampleBatches, options: FitOptions):
+        self.batches, self.options, self.samples = batches, options, batches.batch_size
+        self.trainees = [Trainee(each, options, index) for index, each in enumerate(coders)]
+        self.parts = group(self.trainees)
+        self.device = self.trainees[0].device
 
+    def step(self, step: int, log: bool) -> Tensor:
+        x, y = (None if rows is None else rows.to(self.device) for rows in self.batches[step])
+        terms = {trainee: found for part in self.parts for trainee, found in part.step(step, x, y).items()}
+        values = [part for trainee in self.trainees for part in self._values(terms[trainee], log)]
+        return torch.stack([value.detach().to(self.device, torch.float64) for value in values]).view(len(terms), -1)
 
-def _identity(coders: list[SparseCoder], options: FitOptions, batches: SampleBatches) -> dict[str, Any]:
-    """What a checkpoint must agree in: options, data, and the weights training starts from."""
-    own = {f"coder {i}": json.dumps(coder.config(), sort_keys=True) for i, coder in enumerate(coders)}
-    weights = checkpoints.content_digest([dict(coder.state_dict()) for coder in coders])
-    data = {"data": batches.digest(), "held-out samples": len(batches.held[0]), "initial weights": weights}
-    data["device"] = coders[0].W_dec.device.type
-    return options.model_dump(exclude={"checkpoint_every", "progress"}) | own | data
+    def _values(self, terms: Terms, log: bool) -> Sequence[Tensor]:
+        """The history's numbers of one coder, or its loss alone."""
+        return (*terms[:4], terms.fired.sum() / self.samples) if log else terms[:1]
+
+    def identity(self, steps: int) -> dict[str, Any]:
+        coders = [trainee.coder for trainee in self.trainees]
+        own = {f"coder {i}": json.dumps(coder.config(), sort_keys=True) for i, coder in enumerate(coders)}
+        weights = checkpoints.content_digest([dict(coder.state_dict()) for coder in coders])
+        data = {"data": self.batches.digest(), "held-out samples": len(self.batches.held[0])}
+        return own | data | {"initial weights": weights, "device": self.device.type}
+
+    def spread(self, steps: int) -> list[str]:
+        here, there = (self.options.replace(steps=n).moment(1, None, None) for n in (self.options.steps, steps))
+        spans = {rule.name: rule.spans for rule in (trainee.coder.rule for trainee in self.trainees) if rule.spans}
+        rules = [f"rule {name}" for name, field in spans.items() if getattr(here, field) != getattr(there, field)]
+        return rules + ["lr_decay"] * (self.options.lr_decay > 0)
+
+    def kept(self) -> list[dict[str, Any]]:
+        return [part.kept() for part in self.parts]
+
+    def release(self) -> None:
+        """Give every coder parameters of its own."""
+        for part in self.parts:
+            part.release()
+
+    def results(self, rows: list[Row]) -> list[FitResult]:
+        """Of every coder."""
+        found = []
+        for index, trainee in enumerate(self.trainees):
+            history = trainee.history([(step, values[index]) for step, values in rows], self.samples)
+            found.append(FitResult(trainee.coder, history, trainee.metrics(*self.batches.held)))
+        return found
 
 
 def _check(coders: list[SparseCoder], batches: SampleBatches) -> None:

@@ -35,7 +35,7 @@ def recover_toy_model(
     target, losses = train_toy_model(
         n_features, n_hidden, target_seed, restarts, identity_layers=identity_layers, device=where
     )
-    results = decompose(target, toy_draw(n_features), SPDConfig(**options), list(seeds), log_every=10)
+    results = decompose(target, toy_draw(n_features), SPDConfig(**options), list(seeds), log_every=10, progress=False)
     W, rng = target.linear1.weight.detach().cpu(), generator(target_seed, "spd null")
     C = results[0].decomposition.parts["linear1"].V.shape[1]
     nulls = [random_recovery(C, W, rng) for _ in range(null_draws)]

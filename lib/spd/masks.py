@@ -68,15 +68,6 @@ class Noise:
             return importance, (r < 0.5).to(r.dtype)
         return bernoulli(importance, r), None
 
-    def state(self) -> list[Tensor]:
-        """Of every stream."""
-        return [rng.get_state() for rng in self.streams]
-
-    def restore(self, states: list[Tensor]) -> None:
-        """Continue from `state()`."""
-        for rng, state in zip(self.streams, states, strict=True):
-            rng.set_state(state)
-
 
 def bernoulli(importance: Tensor, uniform: Tensor) -> Tensor:
     """1 with probability g, else 0: an indicator whose gradient in g is 0 wherever it exists.

@@ -2,8 +2,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from typing import Any, Literal, Self
 
+from pydantic import Field, model_validator
+
+from lib.params import Count, Options, Share, Weight
 from lib.spd.gates import GATES
 from lib.spd.masks import KINDS
 
@@ -12,80 +15,58 @@ TERMS = ("faithfulness", "recon", "layerwise", "subset", "unmasked", "ci_masked"
 """Terms of the loss; `lib.spd.losses.Step` has a method of each name."""
 
 
-@dataclass(frozen=True)
-class SPDConfig:
-    """Options of a decomposition, L = sum of coefficient x term.
+class SPDConfig(Options):
+    """Options of a decomposition, L = sum of coefficient x term (faithfulness ... l2, see `lib.spd.losses.Step`)."""
 
-    Attributes:
-        n_components: C, for all sites or by name.
-        gate, width: kind of causal importance function and its hidden units.
-        steps, batch_size, lr: AdamW without decay, cosine from lr to 0 (or schedule "constant").
-        warmup_steps, warmup_lr: steps on the faithfulness loss alone, V and U only, before everything else.
-        faithfulness ... l2: coefficients of the terms, see `lib.spd.losses.Step`.
-        p, p_final, p_from, p_to: exponent of the importance term, p until the share p_from of training, then linearly
-            to p_final, reached at the share p_to (None: p throughout).
-        mask: "uniform", "binary" or "bernoulli" (which does not train the gates).
-        divergence: "mse", or "kl" for networks whose output are logits.
-        leak: of the two sigmoids.
-        attack_steps, attack_size, attack_scope: sign ascent of the adversarial masks, one set per "sample" or one for
-            the whole "batch".
-        weight_decay: AdamW's, of V and U.
-        drop_zero_rows: leave out all-zero inputs, exactly, where every site sees zeros on them; one row stands for all.
-            Seeds side by side then keep equally many rows, so what a seed draws depends on the seeds beside it.
-    """
+    n_components: Count | Mapping[str, Count] = Field(description="C, for all sites or by name")
+    gate: Literal[tuple(GATES)] = Field("mlp", description="kind of causal importance function")
+    width: Count = Field(16, description="hidden units of a gate")
+    steps: Count = Field(10_000, description="of AdamW, after the warm-up")
+    batch_size: Count = 4096
+    lr: Weight = Field(1e-3, description="largest rate")
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="of the rate; cosine: to 0")
+    warmup_steps: int = Field(
+        200, ge=0, description="steps on the faithfulness loss alone, V and U only, before everything else")
+    warmup_lr: Weight = 1e-2
+    faithfulness: Weight = 0.0
+    recon: Weight = 1.0
+    layerwise: Weight = 1.0
+    subset: Weight = 0.0
+    unmasked: Weight = 0.0
+    ci_masked: Weight = 0.0
+    adversarial: Weight = 0.0
+    adversarial_subset: Weight = 0.0
+    hidden: Weight = 0.0
+    importance: Weight = 3e-3
+    l1: Weight = 0.0
+    l2: Weight = 0.0
+    p: Weight = Field(1.0, description="exponent of the importance term")
+    p_final: Weight | None = Field(
+        None, description="p falls linearly to it from the share p_from of training to p_to; None: p stays")
+    p_from: Share = 0.0
+    p_to: Share = 1.0
+    eps: Weight = Field(1e-12, description="added to importances in that term")
+    mask: Literal[tuple(KINDS)] = Field("uniform", description="law of masks; bernoulli does not train the gates")
+    divergence: Literal["mse", "kl"] = Field("mse", description='"kl" for networks whose outputs are logits')
+    leak: Weight = Field(0.01, description="of the two sigmoids")
+    attack_steps: int = Field(6, ge=0, description="sign ascents of the adversarial masks")
+    attack_size: Weight = 0.25
+    attack_scope: Literal["sample", "batch"] = Field("sample", description="what has a set of such masks of its own")
+    weight_decay: Weight = Field(0.0, description="AdamW's, of V and U")
+    drop_zero_rows: bool = Field(
+        False, description="leave out all-zero inputs, exactly, where every site sees zeros on them; one row stands "
+                           "for all. What a seed draws then depends on the seeds beside it, which keep as many rows")
 
-    n_components: int | Mapping[str, int]
-    gate: str = "mlp"
-    width: int = 16
-    steps: int = 10_000
-    batch_size: int = 4096
-    lr: float = 1e-3
-    schedule: str = "cosine"
-    warmup_steps: int = 200
-    warmup_lr: float = 1e-2
-    faithfulness: float = 0.0
-    recon: float = 1.0
-    layerwise: float = 1.0
-    subset: float = 0.0
-    unmasked: float = 0.0
-    ci_masked: float = 0.0
-    adversarial: float = 0.0
-    adversarial_subset: float = 0.0
-    hidden: float = 0.0
-    importance: float = 3e-3
-    l1: float = 0.0
-    l2: float = 0.0
-    p: float = 1.0
-    p_final: float | None = None
-    p_from: float = 0.0
-    p_to: float = 1.0
-    eps: float = 1e-12
-    mask: str = "uniform"
-    divergence: str = "mse"
-    leak: float = 0.01
-    attack_steps: int = 6
-    attack_size: float = 0.25
-    attack_scope: str = "sample"
-    weight_decay: float = 0.0
-    drop_zero_rows: bool = False
+    def __init__(self, n_components: int | Mapping[str, int], **options: Any):
+        super().__init__(n_components=n_components, **options)
 
-    def __post_init__(self) -> None:
-        choices = {"gate": GATES, "mask": KINDS, "divergence": ("mse", "kl"), "schedule": ("cosine", "constant"),
-                   "attack_scope": ("sample", "batch")}
-        for name, accepted in choices.items():
-            if getattr(self, name) not in accepted:
-                raise ValueError(f"{name} {getattr(self, name)!r} is not one of {', '.join(accepted)}")
-        least = {"steps": 1, "batch_size": 1, "width": 1, "warmup_steps": 0, "attack_steps": 0}
-        for name, low in least.items():
-            if not (isinstance(getattr(self, name), int) and getattr(self, name) >= low):
-                raise ValueError(f"{name} must be a whole number of at least {low}, got {getattr(self, name)!r}")
-        for name in (*TERMS, "lr", "warmup_lr", "weight_decay", "leak", "p", "p_final", "eps", "attack_size"):
-            if getattr(self, name) is not None and not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)!r}")
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
         if not any(self.coefficients().values()):
             raise ValueError("every coefficient is 0: there is nothing to train")
-        if not 0 <= self.p_from < self.p_to <= 1:
+        if not self.p_from < self.p_to:
             raise ValueError(f"p_from and p_to must lie in [0, 1] in this order, got {self.p_from!r}, {self.p_to!r}")
+        return self
 
     def coefficients(self) -> dict[str, float]:
         """The terms that count, with their coefficients."""
@@ -98,8 +79,3 @@ class SPDConfig:
         if progress >= self.p_to:
             return self.p_final
         return self.p + (self.p_final - self.p) * (progress - self.p_from) / (self.p_to - self.p_from)
-
-    def identity(self) -> dict[str, object]:
-        """Every option as a plain value, by name."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: dict(v) if isinstance(v, Mapping) else v for name, v in values.items()}

@@ -1,26 +1,38 @@
 """Training of a decomposition: one call, one target, one seed or several side by side; resumed bit for bit."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from numbers import Integral
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pandas as pd
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from lib import checkpoints
-from lib.ensembles import SCHEDULES
+from lib.checkpoints import content_digest
+from lib.loop import Keeping, Row, Training, run
 from lib.rng import generator
+from lib.schedules import SCHEDULES
 from lib.spd.decomposition import Decomposition, seeds_of
 from lib.spd.losses import Step, faithfulness
 from lib.spd.masks import Noise
 from lib.spd.options import SPDConfig
 from lib.tensors import denormals_flushed
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 Draw = Callable[[torch.Generator, int], Tensor]
 """(rng, samples) -> a fresh batch [samples, ...] on the generator's device."""
+
+
+class Watching(Keeping):
+    """How `lib.spd.decompose` is recorded, kept and shown."""
+
+    snapshot_at: tuple[int, ...] = Field((), description="steps 0..steps after which the trained values are kept")
+
+    @classmethod
+    def owner(cls) -> str:
+        return "decompose"
 
 
 class Result(NamedTuple):
@@ -39,9 +51,7 @@ class Result(NamedTuple):
 
 def decompose(
     target: nn.Module, data: Tensor | Draw, config: SPDConfig, seed: int | Sequence[int] = 0, *,
-    sites: Sequence[str] | None = None, ties: dict[str, str] | None = None, checkpoint: str | Path | None = None,
-    checkpoint_every: int = 1000, snapshot_at: Iterable[int] = (), log_every: int = 100,
-    report: Callable[[int], None] | None = None,
+    sites: Sequence[str] | None = None, ties: dict[str, str] | None = None, **options: Any,
 ) -> Result | list[Result]:
     """Decompose a frozen target into components whose causal importances are sparse.
 
@@ -52,84 +62,63 @@ def decompose(
         seed: of initial values, noise and batches; a list of different ones trains all at once (linear sites only) and
             gives a list.
         sites, ties: as `Decomposition`.
-        checkpoint: file to continue from, written every `checkpoint_every` steps and at the end; None: none.
-        snapshot_at: steps 0..steps after which the trained values are kept.
-        log_every: steps between rows of the history.
-        report: called with the number of steps done whenever a row is logged.
+        options: of `Watching`: checkpoint, log_every, snapshot_at and the rest.
     Returns:
         A `Result`, or a list of them for a list of seeds.
     Source: Bushnaq, Braun and Sharkey 2025.
     """
-    for name, every in {"checkpoint_every": checkpoint_every, "log_every": log_every}.items():
-        if every < 1:
-            raise ValueError(f"{name} must be at least 1 step, got {every}")
-    training = _Training(target, data, config, seed, sites, ties, set(snapshot_at), log_every)
-    path = None if checkpoint is None else Path(checkpoint)
-    if path is not None and path.is_file():
-        training.restore(*checkpoints.read(path, training.identity()))
+    watching = Watching(**options)
+    if never := sorted(step for step in watching.snapshot_at if not 0 <= step <= config.steps):
+        raise ValueError(f"snapshot_at: steps are 0 to {config.steps}, got {never}")
+    device = next(target.parameters()).device
+    example = _example(data, device)[:2].to(device)
+    dec = Decomposition(target, example, config.n_components, config.gate, config.width, seed, sites, ties)
+    if config.drop_zero_rows:
+        _check_zero_rows(dec, example)
+    training = Decomposing(dec, config, data, seeds_of(seed), watching.snapshot_at)
     with denormals_flushed():
-        while training.done < training.steps:
-            training.step()
-            if path is not None and (training.done % checkpoint_every == 0 or training.done == training.steps):
-                checkpoints.write(path, training.identity(), training.done, [training.state()])
-            if report is not None and training.logged:
-                report(training.done)
-    return training.results()
+        rows = run(training, config.steps, watching, first=-config.warmup_steps)
+    return training.results(rows)
 
 
-class _Training:
-    """Everything a step changes. Steps below `warmup_steps` train faithfulness alone; they come before step 0."""
+class Decomposing(Training):
+    """A decomposition in training, steps below 0 on faithfulness alone; a row has the loss and its terms."""
 
-    def __init__(self, target, data, config: SPDConfig, seed, sites, ties, snapshot_at: set[int], log_every: int):
-        self.data, self.config, self.snapshot_at, self.log_every = data, config, snapshot_at, log_every
-        if never := sorted(step for step in snapshot_at if not 0 <= step <= config.steps):
-            raise ValueError(f"snapshot_at: steps are 0 to {config.steps}, got {never}")
-        self.seeds, self.single = seeds_of(seed), isinstance(seed, Integral)
-        self.device = next(target.parameters()).device
-        self.streams = [generator(s, "spd", "data", device=self.device) for s in self.seeds]
-        self.noise = Noise(self.seeds, not self.single, self.device)
-        drawn = data if isinstance(data, Tensor) else data(generator(0, "example", device=self.device), 256)
-        self.data_digest, example = checkpoints.content_digest(drawn), drawn[:2].to(self.device)
-        options = config.n_components, config.gate, config.width, seed, sites, ties
-        self.dec = Decomposition(target, example, *options)
-        named = self.dec.named_parameters()
-        self.weights = [t for name, t in named.items() if name.endswith((".V", ".U"))]
+    def __init__(
+        self, dec: Decomposition, config: SPDConfig, data: Tensor | Draw, seeds: list[int], snapshot_at: tuple[int, ...]
+    ):
+        self.dec, self.config, self.data, self.seeds, self.snapshot_at = dec, config, data, seeds, snapshot_at
+        self.device, self.samples = next(dec.target.parameters()).device, config.batch_size
+        self.streams = [generator(s, "spd", "data", device=self.device) for s in seeds]
+        self.noise = Noise(seeds, dec.panels is not None, self.device)
+        named = dec.named_parameters()
+        weights = [t for name, t in named.items() if name.endswith((".V", ".U"))]
         gates = [t for name, t in named.items() if ".gate." in name]
-        self.warmup = _adamw([{"params": self.weights}], config.warmup_lr)
-        groups = [{"params": self.weights, "weight_decay": config.weight_decay}, {"params": gates}]
+        self.warmup = _adamw([{"params": weights}], config.warmup_lr)
+        groups = [{"params": weights, "weight_decay": config.weight_decay}, {"params": gates}]
         self.optimizer = _adamw(groups, config.lr)
-        self.steps = config.warmup_steps + config.steps
-        self.done, self.logged, self.history, self.snapshots = 0, False, [], {}
-        if config.drop_zero_rows:
-            _check_zero_rows(self.dec, example)
+        self.snapshots: dict[int, dict[str, Tensor]] = {}
 
-    def step(self) -> None:
-        """One update of warm-up or training."""
-        number = self.done - self.config.warmup_steps
-        if number in self.snapshot_at:
-            self._snapshot(number)
-        if number < 0:
-            self._update(self.warmup, faithfulness(self.dec))
-        else:
-            self._train(number)
-        self.done += 1
-        if number + 1 == self.config.steps and self.config.steps in self.snapshot_at:
-            self._snapshot(number + 1)
+    def step(self, step: int, log: bool) -> Tensor:
+        self._snapshot(step)
+        loss, terms = self._train(step) if step >= 0 else (self._update(self.warmup, faithfulness(self.dec)), {})
+        if step + 1 == self.config.steps:
+            self._snapshot(step + 1)
+        return torch.stack([loss, *(terms.values() if log else ())], -1).detach().double()
 
-    def _train(self, number: int) -> None:
+    def _snapshot(self, step: int) -> None:
+        if step in self.snapshot_at:
+            self.snapshots[step] = {name: t.detach().cpu().clone() for name, t in self.dec.named_parameters().items()}
+
+    def _train(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         config = self.config
         x, weights = self._batch()
-        progress = number / config.steps
-        total, terms = Step(self.dec, x, config, self.noise, progress, weights, config.batch_size).total()
+        total, terms = Step(self.dec, x, config, self.noise, step / config.steps, weights, config.batch_size).total()
         for group in self.optimizer.param_groups:
-            group["lr"] = config.lr * SCHEDULES[config.schedule](number, config.steps)
-        self._update(self.optimizer, total)
-        self.logged = number % self.log_every == 0 or number + 1 == config.steps
-        if self.logged:
-            values = torch.stack([total, *terms.values()], -1).detach().double()  # [(S,) 1 + terms]
-            self.history.append((number, values))
+            group["lr"] = config.lr * SCHEDULES[config.schedule](step, config.steps)
+        return self._update(self.optimizer, total), terms
 
-    def _update(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    def _update(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> Tensor:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         # a term may leave a parameter out (faithfulness alone no gate learns from): its gradient is 0
         # panels share no parameter, so the gradient of the sum is each panel's own; the fused kernel reads memory in
@@ -138,11 +127,12 @@ class _Training:
         for p, g in zip(parameters, found, strict=True):
             p.grad = g.contiguous()
         optimizer.step()
+        return loss
 
     def _batch(self) -> tuple[Tensor, Tensor | None]:
         parts = [self._draw(rng) for rng in self.streams]
-        x = parts[0] if self.single else torch.stack(parts)
-        return without_zero_rows(x, int(not self.single)) if self.config.drop_zero_rows else (x, None)
+        x = parts[0] if self.dec.panels is None else torch.stack(parts)
+        return without_zero_rows(x, int(self.dec.panels is not None)) if self.config.drop_zero_rows else (x, None)
 
     def _draw(self, rng: torch.Generator) -> Tensor:
         n = self.config.batch_size
@@ -151,54 +141,32 @@ class _Training:
         rows = torch.randint(len(self.data), (n,), generator=rng, device=self.device)
         return self.data[rows.to(self.data.device)].to(self.device)
 
-    def _snapshot(self, number: int) -> None:
-        self.snapshots[number] = {name: t.detach().cpu().clone() for name, t in self.dec.named_parameters().items()}
-
-    def identity(self) -> dict[str, Any]:
-        """What a checkpoint must agree with."""
+    def identity(self, steps: int) -> dict[str, Any]:
         target = [str(self.dec.target), self.dec.target.state_dict()]
         return {
-            **self.config.identity(), "seeds": self.seeds, "panels": not self.single,
-            "target": checkpoints.content_digest(target), "sites": list(self.dec.sites), "data": self.data_digest,
-            "ties": self.dec.ties, "snapshot_at": sorted(self.snapshot_at), "log_every": self.log_every,
+            **self.config.model_dump(), "seeds": self.seeds, "panels": self.dec.panels is not None,
+            "target": content_digest(target), "sites": list(self.dec.sites),
+            "data": content_digest(_example(self.data, self.device)), "ties": self.dec.ties,
         }
 
-    def state(self) -> dict[str, Any]:
-        """All that continuing bit for bit needs."""
-        return {
-            "values": {name: t.detach() for name, t in self.dec.named_parameters().items()},
-            "optimizers": [self.warmup.state_dict(), self.optimizer.state_dict()],
-            "noise": self.noise.state(),
-            "data": [rng.get_state() for rng in self.streams],
-            "history": [[number, values] for number, values in self.history],
-            "snapshots": self.snapshots,
-        }
+    def spread(self, steps: int) -> list[str]:
+        return ["schedule"] * (self.config.schedule != "constant") + ["p_final"] * (self.config.p_final is not None)
 
-    def restore(self, done: int, states: list[dict[str, Any]]) -> None:
-        """Continue from `state()`."""
-        (state,) = states
-        self.done = done
-        self.dec.load(state["values"])
-        for optimizer, kept in zip((self.warmup, self.optimizer), state["optimizers"], strict=True):
-            optimizer.load_state_dict(kept)
-        self.noise.restore(state["noise"])
-        for rng, kept in zip(self.streams, state["data"], strict=True):
-            rng.set_state(kept)
-        self.history = [(number, values.to(self.device)) for number, values in state["history"]]
-        self.snapshots = state["snapshots"]
+    def kept(self) -> list[dict[str, Any]]:
+        return [{"values": self.dec.named_parameters(), "optimizers": [self.warmup, self.optimizer],
+                 "noise": self.noise.streams, "data": self.streams, "snapshots": self.snapshots}]
 
-    def results(self) -> Result | list[Result]:
+    def results(self, rows: list[Row]) -> Result | list[Result]:
         """Of every seed."""
-        columns = ["step", "loss", *self.config.coefficients()]
-        values = torch.stack([values for _, values in self.history])  # [T, (S,) columns]
-        if not bool(values.isfinite().all()):
-            raise ValueError(f"training diverged: the loss ends at {values[-1, ..., 0].tolist()}; lower lr")
-        steps = [number for number, _ in self.history]
-        per_seed = [values] if self.single else list(values.unbind(1))
-        histories = [pd.DataFrame(v.cpu().numpy(), columns=columns[1:]) for v in per_seed]
+        import pandas as pd  # here, because it takes longer to import than all the rest
+
+        steps, columns = [step for step, _ in rows], ["loss", *self.config.coefficients()]
+        values = torch.stack([values.cpu() for _, values in rows])  # [T, (S,) columns]
+        per_seed = [values] if self.dec.panels is None else values.unbind(1)
+        histories = [pd.DataFrame(v.numpy(), columns=columns) for v in per_seed]
         for history in histories:
             history.insert(0, "step", steps)
-        if self.single:
+        if self.dec.panels is None:
             return Result(self.dec, histories[0], self.snapshots)
         snapshots = [
             {step: {name: t[i] for name, t in kept.items()} for step, kept in self.snapshots.items()}
@@ -206,6 +174,11 @@ class _Training:
         ]
         panels = enumerate(zip(histories, snapshots, strict=True))
         return [Result(self.dec.panel(i), history, kept) for i, (history, kept) in panels]
+
+
+def _example(data: Tensor | Draw, device: torch.device) -> Tensor:
+    """The data, or a sample of what draws them."""
+    return data if isinstance(data, Tensor) else data(generator(0, "example", device=device), 256)
 
 
 def without_zero_rows(x: Tensor, lead: int = 0) -> tuple[Tensor, Tensor]:

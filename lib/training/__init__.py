@@ -1,4 +1,4 @@
-"""The one training loop of image classifiers.
+"""Training of image classifiers.
 
     recipe = Recipe(steps=300, batch=128, lr=1e-3)
     history = train(image_model("tiny_vit", 28, 1, 10, seed=0, patch=7), images, labels, recipe, seed=0)
@@ -8,7 +8,7 @@ With a topographic loss: `train(model, ..., extra_loss=weighted(TopoLoss(model, 
 `prepare` turns uint8 images into what a model reads.
 
     recipe        how to train
-    trainer       the loop, with exact resume
+    trainer       `train`, on the loop of `lib.loop`
     steps         one model in it
     batches       images in the order they are seen
     augmentation  what images go through

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lib.checkpoints import content_digest
-from lib.rng import generator
+from lib.schedules import EpochOrder
 from lib.training.augmentation import augment, epoch_key
 from lib.training.recipe import Recipe
 
@@ -54,11 +54,11 @@ class ImageBatches:
         self, images: Tensor, labels: Tensor, recipe: Recipe, seed: int, device: torch.device, resident: bool
     ):
         self.recipe, self.seed, self.device = recipe, seed, device
-        self.per_epoch = recipe.steps_per_epoch(len(images))
         self.images, self.labels = images, labels
         if resident:
             self.images, self.labels = images.to(device), labels.to(device)
-        self.epoch, self.order = -1, torch.empty(0)
+        recipe.steps_per_epoch(len(images))
+        self.order = EpochOrder(len(images), recipe.batch, seed, "order", self.labels.device)
         self.ahead: tuple[int, Future] | None = None
         self.pool = None if resident else ThreadPoolExecutor(1)
 
@@ -70,11 +70,11 @@ class ImageBatches:
             images, labels, index = future.result() if number == step else self._fetch(step)
             self.ahead = step + 1, self.pool.submit(self._fetch, step + 1)
             images, labels, index = (t.to(self.device, non_blocking=True) for t in (images, labels, index))
-        key = epoch_key(self.seed, step // self.per_epoch)
+        key = epoch_key(self.seed, step // self.order.per_epoch)
         return augment(images, index, self.recipe.augment, key, self.recipe.image_size), labels
 
     def _fetch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        index = self.index(step)
+        index = self.order[step]
         parts = self._rows(index), self.labels[index], index
         return tuple(part.pin_memory() for part in parts) if self.pool and self.device.type == "cuda" else parts
 
@@ -83,15 +83,6 @@ class ImageBatches:
         if self.images.device.type != "cpu":
             return self.images[index]
         return torch.from_numpy(self.images.numpy()[index.numpy()])
-
-    def index(self, step: int) -> Tensor:
-        """Numbers of the images of a step, int64 [batch]."""
-        epoch, place = divmod(step, self.per_epoch)
-        if epoch != self.epoch:
-            order = torch.randperm(len(self.labels), generator=generator(self.seed, "order", epoch))
-            self.epoch, self.order = epoch, order.to(self.labels.device)
-        batch = self.recipe.batch
-        return self.order[place * batch : (place + 1) * batch]
 
     def digest(self) -> str:
         """SHA-256 of the labels and of evenly spaced images."""

@@ -29,7 +29,7 @@ def logits(
         float32, [n, classes].
     """
     device = next(model.parameters()).device
-    with evaluating(model), autocast(device, precision):
+    with in_mode(model, training=False), autocast(device, precision):
         parts = image_tensor(images).split(batch)
         return torch.cat([model(prepare(part.to(device), image_size)).float() for part in parts])
 
@@ -54,13 +54,6 @@ def check_labels(labels: Tensor, classes: int) -> None:
     """Refuse labels the model has no output for."""
     if int(labels.max()) >= classes:
         raise ValueError(f"label {int(labels.max())} needs {int(labels.max()) + 1} classes, the model has {classes}")
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside the block; every module's own mode after it, however it ends."""
-    with in_mode(model, training=False):
-        yield
 
 
 @contextmanager

@@ -1,18 +1,24 @@
 """One model in training: its optimiser, its step, its record, and what a checkpoint keeps of it."""
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lib.checkpoints import content_digest
+from lib.loop import Row, Training
 from lib.rng import stream_seed
+from lib.training.batches import ImageBatches
 from lib.training.evaluation import autocast
 from lib.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ExtraLoss = Callable[[nn.Module, int], Tensor]
 """(model, step) -> a scalar to add to the loss, its weight and schedule included; see `weighted`."""
@@ -36,21 +42,36 @@ class History:
     steps: int
 
 
-class ModelTraining:
-    """One model in training."""
+class ModelTraining(Training):
+    """One model in training; a row has the loss, cross-entropy, its gradient's norm, the extra loss and its norm."""
 
-    def __init__(self, module: nn.Module, recipe: Recipe, seed: int, n: int, extra_loss: ExtraLoss | None):
-        self.module, self.recipe, self.seed, self.n, self.extra_loss = module, recipe, seed, n, extra_loss
+    remedy = "lower lr, give clip or warmup, or look at the extra loss"
+
+    def __init__(self, module: nn.Module, batches: ImageBatches, extra_loss: ExtraLoss | None = None):
+        self.module, self.batches, self.extra_loss = module, batches, extra_loss
+        self.recipe, self.seed, self.samples = batches.recipe, batches.seed, batches.recipe.batch
+        self.n = len(batches.labels)
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         self.device = self.parameters[0].device
-        self.optimizer = adamw(module, recipe)
-        fp16 = self.device.type == "cuda" and recipe.precision == "fp16"
+        self.optimizer = adamw(module, self.recipe)
+        fp16 = self.device.type == "cuda" and self.recipe.precision == "fp16"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=fp16)
-        self.losses = torch.zeros(recipe.total_steps(n), device=self.device)
-        self.rows: list[Tensor] = []
+        self.taken, self.since = 0, 0.0
 
-    def step(self, step: int, x: Tensor, labels: Tensor, log: bool) -> None:
-        """One optimiser step on x [b, C, H, W] and labels [b]; nothing here waits for the device."""
+    def step(self, step: int, log: bool) -> Tensor:
+        """Nothing here waits for the device."""
+        row = self.update(step, *self.batches[step], log)
+        self.taken += 1
+        if self.taken == 1:
+            self.since = time.monotonic()
+        return row
+
+    def images_per_second(self) -> float:
+        """Since the first step."""
+        return max(0, self.taken - 1) * self.samples / max(time.monotonic() - self.since, 1e-9)
+
+    def update(self, step: int, x: Tensor, labels: Tensor, log: bool) -> Tensor:
+        """One optimiser step on x [b, C, H, W] and labels [b]; its row, or the loss alone."""
         seed_noise(stream_seed(self.seed, "noise", step, 0), self.device)
         with autocast(self.device, self.recipe.precision):
             out = self.module(x)
@@ -60,15 +81,14 @@ class ModelTraining:
         self.scaler.unscale_(self.optimizer)
         norm = self.norm() if log else None
         extra, extra_norm = self.add_extra(step, log)
-        self.losses[step] = loss.detach() + extra
         if self.recipe.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
         for part in self.optimizer.param_groups:
             part["lr"] = self.recipe.lr_at(step, self.n)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        if log:
-            self.rows.append(torch.stack((loss.detach(), norm, extra, extra_norm)))
+        loss = loss.detach()
+        return torch.stack((loss + extra, loss, norm, extra, extra_norm) if log else (loss + extra,))
 
     def add_extra(self, step: int, log: bool) -> tuple[Tensor, Tensor]:
         """Add the extra loss's gradient, in float32, to that of the cross-entropy; its value and its gradient's norm.
@@ -91,40 +111,32 @@ class ModelTraining:
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
         return torch.where(torch.isfinite(norm), norm, 0.0) if self.scaler.is_enabled() else norm
 
-    def check(self, done: int) -> None:
-        """Refuse to go on from a loss that is not finite."""
-        bad = (~torch.isfinite(self.losses[:done])).nonzero()
-        if len(bad):
-            step = int(bad[0])
-            raise ValueError(f"training diverged: the loss of step {step} is {float(self.losses[step])}; lower lr, "
-                             "give clip or warmup, or look at the extra loss")
-
-    def table(self, logged: list[int]) -> pd.DataFrame:
+    def table(self, rows: list[Row]) -> pd.DataFrame:
         """The record of the logged steps."""
-        per_epoch = self.recipe.steps_per_epoch(self.n)
-        known = [[step, step // per_epoch, self.recipe.lr_at(step, self.n)] for step in logged]
-        values = [row.double().tolist() for row in self.rows]
+        import pandas as pd  # here, because it takes longer to import than all the rest
+
+        known = ([step, step // self.batches.order.per_epoch, self.recipe.lr_at(step, self.n)] for step, _ in rows)
+        values = [row.double().tolist()[1:] for _, row in rows]
         table = pd.DataFrame([a + b for a, b in zip(known, values, strict=True)], columns=list(COLUMNS))
         table["pressure"] = table["extra_grad_norm"] / table["grad_norm"].where(table["grad_norm"] > 0)
         return table.astype({"step": int, "epoch": int}) if self.extra_loss is not None else table[list(COLUMNS[:5])]
 
-    def state(self, done: int) -> dict[str, Any]:
-        """All that continuing bit for bit needs; random draws are functions of (seed, step), so none are kept."""
-        epoch, cursor = divmod(done, self.recipe.steps_per_epoch(self.n))
-        return {
-            "model": dict(self.module.state_dict()), "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(), "epoch": epoch, "cursor": cursor * self.recipe.batch,
-            "losses": self.losses, "rows": list(self.rows),
+    def identity(self, steps: int) -> dict[str, Any]:
+        extra = []
+        if self.extra_loss is not None:
+            extra = [float(self.extra_loss(self.module, step).detach()) for step in _probes(steps)]
+        return self.recipe.model_dump(exclude={"epochs"}) | {
+            "seed": int(self.seed), "data": self.batches.digest(), "architecture": content_digest(str(self.module)),
+            "initial weights": content_digest(dict(self.module.state_dict())), "extra loss": content_digest(extra),
+            "device": self.device.type,
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue from `state()`."""
-        self.module.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if state["scaler"]:
-            self.scaler.load_state_dict(state["scaler"])
-        self.losses.copy_(state["losses"])
-        self.rows = [row.to(self.device) for row in state["rows"]]
+    def spread(self, steps: int) -> list[str]:
+        return ["schedule"] * (self.recipe.schedule != "constant")
+
+    def kept(self) -> list[dict[str, Any]]:
+        """Random draws are functions of (seed, step), so none are kept."""
+        return [{"model": self.module, "optimizer": self.optimizer, "scaler": self.scaler}]
 
 
 def weighted(loss: Callable[[nn.Module], Tensor], weight: float | Callable[[int], float]) -> ExtraLoss:
@@ -149,6 +161,11 @@ def adamw(module: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
             groups[p.ndim > 1 and name not in spared].append(p)
     parts = [{"params": params, "weight_decay": recipe.weight_decay * decayed} for decayed, params in groups.items()]
     return torch.optim.AdamW([part for part in parts if part["params"]], lr=recipe.lr, fused=True)
+
+
+def _probes(steps: int) -> list[int]:
+    """Steps that tell schedules apart: the first 32 and 32 evenly spaced, the last among them."""
+    return sorted({*range(min(32, steps)), *(round(i * (steps - 1) / 31) for i in range(32))})
 
 
 def seed_noise(seed: int, device: torch.device) -> None:

@@ -53,7 +53,7 @@ def test_a_training_step_costs_little_more_than_forward_and_backward(benchmark):
     topo = weighted(TopoLoss(other, "blocks.*.attn.proj", factor=4), 2.0)
     recipe = Recipe(steps=1000, batch=BATCH, augment=("shift", "flip"))
     batches = ImageBatches(x, labels, recipe, 0, CPU, True)
-    both = [ModelTraining(m, recipe, 0, len(x), extra) for m, extra in ((model, None), (other, topo))]
+    both = [ModelTraining(m, batches, extra) for m, extra in ((model, None), (other, topo))]
     ready = prepare(x[:BATCH]), labels[:BATCH]
 
     def floor(_: int) -> None:
@@ -61,7 +61,7 @@ def test_a_training_step_costs_little_more_than_forward_and_backward(benchmark):
         F.cross_entropy(model(ready[0]), ready[1]).backward()
 
     def step(training: ModelTraining, number: int) -> None:
-        training.step(number, *batches[number], number % 50 == 0)
+        training.update(number, *batches[number], number % 50 == 0)
 
     def measure() -> list[float]:
         with torch.random.fork_rng(devices=[]):

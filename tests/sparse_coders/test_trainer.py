@@ -14,7 +14,7 @@ from lib import checkpoints
 from lib.activations.store import build
 from lib.files import ROOT
 from lib.rng import generator
-from lib.sparse_coders import FitOptions, SparseCoder, fit, load, starts, table, trainee
+from lib.sparse_coders import FitOptions, SparseCoder, fit, load, starts, table, trainee, trainer
 from lib.sparse_coders.inputs import SampleBatches
 from lib.sparse_coders.losses import Moment, loss
 from lib.sparse_coders.starts import geometric_median, resample
@@ -174,7 +174,7 @@ def test_samples_since_fired_are_exact_to_the_batch():
         one.step(step, x, None)
     assert torch.equal(one.since, 160 - last) and one.since.max() == 160 > one.since.min() == 0
     assert one.dead().tolist() == (one.since >= 64).nonzero()[:, 0].tolist()
-    metrics = one.result(X[-50:], None).metrics
+    metrics = one.metrics(X[-50:], None)
     assert metrics["dead_window"] == 64 and metrics["dead_fraction"] == (one.since >= 64).double().mean()
 
 
@@ -360,6 +360,37 @@ def test_a_finished_training_is_not_repeated(tmp_path):
     assert again.metrics == first.metrics and (tmp_path / "c.pt").stat().st_mtime_ns == written
 
 
+LONGER = QUICK | {"steps": 70, "lr_warmup": 4, "sparsity_warmup": 8}
+
+
+@pytest.mark.parametrize("rule", ["topk", "jumprelu", "stochastic"])
+def test_a_finished_training_is_extended_to_the_training_of_that_length(rule, tmp_path):
+    path = tmp_path / "c.pt"
+    fit([SparseCoder(12, 48, rule, seed=s) for s in range(2)], X, checkpoint=path, **QUICK)
+    longer, whole = (fit([SparseCoder(12, 48, rule, seed=s) for s in range(2)], X, **LONGER, **own)
+                     for own in ({"checkpoint": path}, {}))
+    for one, other in zip(longer, whole, strict=True):
+        assert all(map(torch.equal, one.coder.state_dict().values(), other.coder.state_dict().values()))
+        assert one.history.equals(other.history) and one.metrics == other.metrics
+
+
+@pytest.mark.parametrize(
+    ("rule", "options", "spread"),
+    [("p_anneal", {}, "rule p_anneal"), ("batch_topk", {}, "rule batch_topk"), ("topk", {"lr_decay": 0.2}, "lr_decay")],
+)
+def test_what_is_spread_over_all_of_training_keeps_it_from_being_extended(rule, options, spread, tmp_path):
+    setting = LONGER | options | {"checkpoint": tmp_path / "c.pt"}
+    fit(SparseCoder(12, 48, rule), X, **setting | {"steps": 40})
+    with pytest.raises(ValueError, match=rf"steps \(40 there\), and {spread} spreads over all of them; to train"):
+        fit(SparseCoder(12, 48, rule), X, **setting)
+
+
+def test_a_long_average_of_thresholds_does_not_depend_on_how_long_training_is(tmp_path):
+    training = trainer.Fitting([SparseCoder(12, 48, "batch_topk")], SampleBatches(X, None, None, 128, 0),
+                               FitOptions(steps=40_000))
+    assert training.spread(20_000) == [] and training.spread(10_000) == ["rule batch_topk"]
+
+
 @pytest.mark.parametrize(
     ("coder", "data", "options", "problem"),
     [
@@ -367,7 +398,7 @@ def test_a_finished_training_is_not_repeated(tmp_path):
         ({"seed": 1}, X, {}, "differs in coder 0 .*, initial weights"),
         ({}, X + 1, {}, "differs in data"),
         ({}, ONE_CHANGED, {}, "differs in data"),
-        ({}, X, {"steps": 41}, r"differs in lr_warmup|differs in steps \(40 there\)"),
+        ({}, X, {"steps": 60}, r"differs in lr_warmup \(4 there\), sparsity_warmup \(8 there\), steps \(40 there\);"),
         ({}, X, {"seed": 1}, r"differs in seed \(0 there\)"),
         ({}, X, {"lr": 1e-3}, r"differs in lr \(None there\)"),
     ],
@@ -391,16 +422,17 @@ def test_a_broken_checkpoint_is_refused(content, tmp_path):
 
 def test_a_flipped_bit_in_a_checkpoint_is_never_trained_from(tmp_path):
     path, states = tmp_path / "c.pt", [{"weights": torch.arange(600.0), "rng": torch.arange(9), "tokens": 5}]
-    checkpoints.write(path, {"seed": 0}, 3, states)
+    checkpoints.write(path, 3, states, identity={"seed": 0})
     whole, refused = path.read_bytes(), 0
     for place in range(0, len(whole), 23):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
         try:
-            step, found = checkpoints.read(path, {"seed": 0})
+            kept = checkpoints.read(path)
         except ValueError as error:
             refused += "delete it" in str(error)
         else:  # the padding of the archive
-            assert step == 3 and checkpoints.content_digest(found) == checkpoints.content_digest(states)
+            assert kept["step"] == 3 and kept["identity"] == {"seed": 0}
+            assert checkpoints.content_digest(kept["states"]) == checkpoints.content_digest(states)
     assert refused > 600 * 4 / 23
 
 
@@ -418,10 +450,10 @@ def test_a_checkpoint_keeps_its_last_good_state_when_training_diverges(tmp_path)
             self.reads += 1
             return X[indices] * (torch.nan if self.reads == 13 else 1)
 
-    with pytest.raises(ValueError, match="training diverged by step .*c.pt was not written; lower lr"):
+    with pytest.raises(ValueError, match="the loss of step 9 is nan, so that .*c.pt was not written; lower lr"):
         fit(SparseCoder(12, 48, k=3), Store(), **QUICK | setting)
     kept = torch.load(path, weights_only=True)
-    assert kept["step"] >= 5 and all(t.isfinite().all() for t in kept["states"][0]["model"].values())
+    assert kept["step"] == 9 and all(t.isfinite().all() for t in kept["states"][0]["model"].values())
 
 
 
@@ -451,7 +483,7 @@ def test_a_checkpoint_keeps_its_last_good_state_when_training_diverges(tmp_path)
         (X, {"held_out": X[:1].expand(9, -1)}, ValueError, "the 9 held-out samples are all the same"),
         (X, {"held_out": NAN[:20]}, ValueError, "held_out has NaN or infinite values, first in row 17"),
         (X, {"checkpoint_every": 0}, ValueError, "checkpoint_every: input should be"),
-        (X, {"epochs": 3}, ValueError, "fit has no option epochs; it has steps, batch_size, lr"),
+        (X, {"epochs": 3}, ValueError, "fit has no option epochs; it has .*, steps, batch_size, lr"),
         (X, {"resample_every": 0}, ValueError, "resample_every: input should be"),
     ],
 )
@@ -484,7 +516,7 @@ def test_a_diverged_training_stops_with_its_step(monkeypatch):
     with pytest.raises(ValueError, match="data has NaN or infinite values, in row 500"):
         fit(SparseCoder(12, 48, k=3), Store(), **setting)
     monkeypatch.setattr("lib.sparse_coders.inputs.FIRST", 64)
-    with pytest.raises(ValueError, match="training diverged by step .* look for NaN in the data"):
+    with pytest.raises(ValueError, match="training diverged: the loss of step .* is nan; .* look for NaN in the data"):
         fit(SparseCoder(12, 48, k=3), Store(), **setting)
 
 

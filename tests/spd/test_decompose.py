@@ -147,6 +147,23 @@ def test_checkpoints_of_other_runs_are_refused(tmp_path):
         decompose(hidden, toy_draw(5), QUICK, 0, log_every=3, checkpoint=path, sites=["linear1", "linear2"])
 
 
+def test_a_finished_decomposition_is_extended_where_its_schedule_does_not_depend_on_its_end(tmp_path):
+    def lasting(steps, checkpoint=None, **options):
+        return decompose(small_target(), toy_draw(5), QUICK.replace(steps=steps, **options), [0, 1], log_every=5,
+                         checkpoint=checkpoint, snapshot_at=(12,))
+
+    path, plain = tmp_path / "c.pt", {"schedule": "constant"}
+    lasting(12, path, **plain)
+    for one, other in zip(lasting(20, path, **plain), lasting(20, **plain), strict=True):
+        assert same(one.decomposition.arrays(), other.decomposition.arrays()) and one.history.equals(other.history)
+        assert same(one.snapshots, other.snapshots)
+    for changes, what in (({}, "schedule"), (plain | {"p_final": 0.5}, "p_final")):
+        path = tmp_path / what
+        lasting(12, path, **changes)
+        with pytest.raises(ValueError, match=rf"steps \(12 there\), and {what} spreads over all of them"):
+            lasting(20, path, **changes)
+
+
 @pytest.mark.slow
 def test_a_known_answer_is_found():
     """The pentagon, its exact weights given: five features must get a component each in both layers, their own."""

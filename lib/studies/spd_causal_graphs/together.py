@@ -103,9 +103,9 @@ def train_joint(
     """
     x, y, rows = _drawn(images, labels, seed, batch, device)
     network = MLP(sizes, seed).to(x.device)
-    warming = SPDConfig(**config.identity() | {"steps": 1, "lr": 0.0})
+    warming = config.replace(steps=1, lr=0.0)
     dec = LivingDecomposition(network, x[:2], config.n_components, config.gate, config.width, seed)
-    dec.load(decompose(network, x, warming, seed).decomposition.arrays())
+    dec.load(decompose(network, x, warming, seed, progress=False).decomposition.arrays())
     noise = Noise([stream_seed(seed, "joint")], False, x.device)
 
     def loss(step: int) -> Tensor:

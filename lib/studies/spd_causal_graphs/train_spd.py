@@ -48,7 +48,8 @@ def decomposed(params: Decomposing, seed: int, arm: str, checkpoints: Path | Non
     """
     weights, x = reuse(trained, params, seed), data(params).pixels(device_named(params.device))[0]
     start = stream_seed(params.seed, SLUG, "decomposition", seed, "again" if arm == "again" else "first")
-    found = decompose(network(params, weights), x, config(params, arm), start, **kept(checkpoints, "decomposition"))
+    found = decompose(network(params, weights), x, config(params, arm), start, progress=False,
+                      **kept(checkpoints, "decomposition"))
     return {"network": weights, "decomposition": found.decomposition.arrays()}
 
 
@@ -74,7 +75,7 @@ def by_recipe(params: ByRecipe, seed: int, checkpoints: Path | None = None) -> d
         divergence="kl", recon=0.0, layerwise=1.0, subset=1.0, adversarial_subset=1.0, attack_steps=1, attack_size=1.0,
         faithfulness=1.0, importance=5e-3, p=2.0, p_final=0.5, p_to=0.5, eps=1e-8, l1=3.0)
     x, start = data(params).pixels(device_named(params.device))[0], stream_seed(params.seed, SLUG, "recipe", seed)
-    found = decompose(frozen, x, recipe, start, **kept(checkpoints, "decomposition"))
+    found = decompose(frozen, x, recipe, start, progress=False, **kept(checkpoints, "decomposition"))
     return {"network": arrays(frozen), "decomposition": found.decomposition.arrays()}
 
 

@@ -45,7 +45,7 @@ def decomposed_toy(params: Toy, mask: str, checkpoints: Path | None = None) -> d
     seeds = [stream_seed(params.seed, SLUG, "toy", seed) for seed in range(params.toy_seeds)]
     config = SPDConfig(params.toy_components, width=WIDTH, steps=params.toy_steps, batch_size=256, warmup_steps=50,
                        lr=params.toy_rate, faithfulness=1.0, importance=1e-2, mask=mask)
-    found = decompose(_model(params), one_feature, config, seeds, log_every=params.toy_steps,
+    found = decompose(_model(params), one_feature, config, seeds, log_every=params.toy_steps, progress=False,
                       **kept(checkpoints, "decompositions"))
     return {"decompositions": [result.decomposition.arrays() for result in found]}
 

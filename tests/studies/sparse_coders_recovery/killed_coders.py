@@ -27,7 +27,7 @@ def before_each_step(tell: Callable[[int], None], put: Callable = setattr) -> No
     for kind in (Trainee, Table):
         def step(self, number, *batch, made=kind.step):
             tell(number)
-            made(self, number, *batch)
+            return made(self, number, *batch)
 
         put(kind, "step", step)
 

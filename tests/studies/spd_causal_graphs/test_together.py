@@ -39,15 +39,15 @@ def test_both_kinds_give_one_loss():
 def test_joint_training_repeats_and_moves_the_network_by_both_losses():
     dec, again = trained(), trained()
     assert torch.equal(dec.target.fc1.weight, again.target.fc1.weight)
-    other = trained(SPDConfig(**CONFIG.identity() | {"importance": 1.0}))
+    other = trained(CONFIG.replace(importance=1.0))
     assert not torch.equal(dec.target.fc1.weight, other.target.fc1.weight)
     assert torch.equal(dec.sites["fc1"].weight, dec.target.fc1.weight)
     assert not any(p.requires_grad for p in dec.target.parameters())
 
 
 def test_a_larger_weight_on_faithfulness_leaves_less_over():
-    plain = CONFIG.identity() | {"warmup_steps": 0}
-    loose, tight = (trained(SPDConfig(**plain | {"faithfulness": weight})) for weight in (0.0, 1e4))
+    plain = CONFIG.replace(warmup_steps=0)
+    loose, tight = (trained(plain.replace(faithfulness=weight)) for weight in (0.0, 1e4))
     assert tight.delta("fc1").norm() < loose.delta("fc1").norm()
 
 
