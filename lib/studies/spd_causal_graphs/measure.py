@@ -145,24 +145,24 @@ def analysis(params: Analysing, seed: int) -> dict[str, Any]:
     outs = np.flatnonzero(((ci2 > TAU).sum(0) >= params.least_images).cpu())
     on, rng = ci2[:, outs] > TAU, numpy_generator(params.seed, SLUG, "effects", seed)
     a1, a2 = net.activations(x)
-    values = causal.ablation_effects(net, x, ins, outs)
+    pairs = causal.Pairs(net, x, on, ins.tolist(), outs.tolist())
+    values = causal.ablation_effects(pairs)
     found = causal.edges(values, on, rng)
     signs = predictors.orientation(a1, ci1, TAU)[ins], predictors.orientation(a2, ci2, TAU)[outs]
     unit = (a2[:, outs].std(0) * signs[1]).cpu().numpy()
     keep = graph.strongest(found.mean) & found.significant
-    guess = predictors.predictions(net, x, ci1, on, ins, outs, TAU)
+    guess = predictors.predictions(pairs, ci1, TAU)
     table = pd.DataFrame({name: (value / unit)[keep] for name, value in guess.items()})
     level = np.array([float(a2[on[:, p], j].mean()) for p, j in enumerate(outs)])
     means = [x[on[:, place]].mean(0) - x.mean(0) for place in range(len(outs))]
     return {
         "inputs": ins, "outputs": outs, **found._asdict(), "level": level, "unit": unit, "keep": keep,
         "on_edges": table.assign(effect=(found.mean / unit)[keep]),
-        "gauge": predictors.random_gauge_flips(net, ins, outs, found.mean, keep, params.null_draws,
+        "gauge": predictors.random_gauge_flips(pairs, found.mean, keep, params.null_draws,
                                                _rng(params, "gauge", seed, x)),
-        **graph.sparsity(net, x, on, ins, outs, values, params.null_draws, rng),
-        "variants": variants(net, x, ci1, on, ins, outs, found.mean, keep, params.orders,
-                             _rng(params, "orders", seed, x)),
-        "large_null": causal.largest_at_random(net, x, on, ins, outs, np.sign(unit), params.null_draws,
+        **graph.sparsity(pairs, values, params.null_draws, rng),
+        "variants": variants(pairs, ci1, found.mean, keep, params.orders, _rng(params, "orders", seed, x)),
+        "large_null": causal.largest_at_random(pairs, np.sign(unit), params.null_draws,
                                                _rng(params, "random components", seed, x)),
         **regression.regress_all(a1[:, ins].cpu().numpy(), a2[:, outs].cpu().numpy(), params.most, rng),
         "reads": (net.V1[:, ins] * signs[0]).T.cpu().numpy(), "where": torch.stack(means).cpu().numpy(),
@@ -198,9 +198,9 @@ def _reported(params: Any, seed: int, dec: Decomposition, net: causal.TwoLayers)
     if not len(outs) or len(ins) < 2:
         return told
     mean = causal.mean_effects(net, x, on, form="published").cpu().numpy()[np.ix_(ins, outs)]
-    on, keep = on[:, outs], graph.strongest(mean)
-    guess = predictors.predictions(net, x, ci1, on, ins, outs, TAU)
-    null = causal.largest_at_random(net, x, on, ins, outs, np.ones(len(outs)), params.null_draws,
+    pairs, keep = causal.Pairs(net, x, on[:, outs], ins.tolist(), outs.tolist()), graph.strongest(mean)
+    guess = predictors.predictions(pairs, ci1, TAU)
+    null = causal.largest_at_random(pairs, np.ones(len(outs)), params.null_draws,
                                     _rng(params, "random components", seed, x))
     X, Y = acts[0][:, ins].cpu().numpy(), acts[1][:, outs].cpu().numpy()
     return {**told, "needed": float(graph.inputs_needed(mean).mean()),
