@@ -129,6 +129,18 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     return Interval(float(values.mean()), float(values.mean() - half), float(values.mean() + half))
 
 
+def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
+    """Student's interval of a mean over seeds, where some may lack a value: what a table or a sentence shows.
+
+    No seed is left out silently: nan throughout where one has no value, or where there is none. Where a mean over the
+    others is meant, leave them out beforehand and say how many are left. One seed has an estimate without ends.
+    """
+    values = np.asarray(values, dtype=float)
+    if len(values) > 1 and np.isfinite(values).all():
+        return t_interval(values, level)
+    return Interval(float(values.mean()) if len(values) else math.nan, math.nan, math.nan)
+
+
 def paired_difference(
     a: ArrayLike, b: ArrayLike, statistic: Callable[..., Any] = np.mean, level: float = 0.95,
     n_resamples: int = 5_000, *, rng: np.random.Generator, method: str = "BCa",

@@ -7,14 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib.metrics.statistics import Interval
 from lib.press.ledger import Claim, Measured
 from lib.studies.spd_causal_graphs.predictors import STEPS
-
-
-def interval(values: Any) -> Interval:
-    """Student's interval of one value per network; nan where a network has none."""
-    return Measured(np.asarray(values, dtype=float)).estimate()
 
 
 def per_network(values: pd.Series, of: Any = np.nanmean) -> np.ndarray:
