@@ -41,6 +41,10 @@ TAU, LEAST = 0.1, 1e-3
 """A component is active above this importance, and alive if active on more than this share of images."""
 LARGE, PUBLISHED_LEAST = 0.1, 10
 """The report calls a component alive above this mean |activation|, and averages over no fewer images than these."""
+MUTE = {**dict.fromkeys(("needed", "chance_needed", "lasso", "steps", "all", "lasso_null", "steps_null"), np.nan),
+        "wrong": dict.fromkeys(predictors.STEPS, np.nan), "largest": np.full(4, np.nan),
+        "large_null": np.full(4, np.nan)}
+"""The report's reading of a decomposition without effects."""
 
 
 class Drawing(Common):
@@ -187,6 +191,7 @@ def _reported(params: Any, seed: int, dec: Decomposition, net: causal.TwoLayers)
         ins and outs, alive by activation, counts; effects, outputs that matter on enough images; needed and
         chance_needed, means over those; wrong, share of wrong signs by predictor, among the 80 % edges; largest [4],
         the `effects.extremes`, and large_null [4] of random components, mean over draws; `regression.in_sample`.
+        All but the counts nan where no output matters on enough images, or fewer than two inputs are alive.
     Source: report_components, causal effects: images where the output's importance is above .1, ten of them at least.
     """
     x, rng = data(params).pixels(net.V1.device)[1], numpy_generator(params.seed, SLUG, "reported", seed)
@@ -196,7 +201,7 @@ def _reported(params: Any, seed: int, dec: Decomposition, net: causal.TwoLayers)
     ins, outs = np.flatnonzero(large1), np.flatnonzero(large2 & (on.sum(0) >= PUBLISHED_LEAST).cpu())
     told = {"ins": int(large1.sum()), "outs": int(large2.sum()), "effects": len(outs)}
     if not len(outs) or len(ins) < 2:
-        return told
+        return told | MUTE
     mean = causal.mean_effects(net, x, on, form="published").cpu().numpy()[np.ix_(ins, outs)]
     pairs, keep = causal.Pairs(net, x, on[:, outs], ins.tolist(), outs.tolist()), graph.strongest(mean)
     guess = predictors.predictions(pairs, ci1, TAU)

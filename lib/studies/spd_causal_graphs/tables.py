@@ -32,7 +32,7 @@ def reported_parts(rows: pd.DataFrame, pool: int) -> dict[str, list[Measured | N
     if rows.empty:
         return {}
     counts = {"PD-2": [Measured(rows[name], [float(pool)]) for name in ("ins", "outs")]}
-    if "needed" not in rows or rows.needed.isna().any():
+    if rows.needed.isna().any():
         return counts
     return counts | {
         "PD-1": [Measured(rows.needed, [rows.chance_needed])],
