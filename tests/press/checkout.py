@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -165,6 +166,15 @@ class Checkout:
         while not condition():
             assert time.monotonic() < end, f"waited {seconds} s for {what}"
             time.sleep(0.05)
+
+
+def until_quiet(made: Checkout) -> Iterator[Checkout]:
+    """Whatever a checkout started must be gone when the test ends."""
+    yield made
+    leftover = made.processes()
+    for process in leftover:
+        process.kill()
+    assert leftover == [], f"left running: {leftover}"
 
 
 def known(claims: Path) -> str:
