@@ -137,7 +137,7 @@ class Checkout:
     def press(self, *arguments: str, **more: tuple[str, ...]) -> subprocess.CompletedProcess:
         """Run `python -m lib.press ...` to its end."""
         process = self.start(*arguments, **more)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=600)  # a busy machine is no hang
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess:
