@@ -111,7 +111,7 @@ def bootstrap_seeds(
 
 
 def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
-    """Student's interval of the mean of values [n], one per seed, mean ± t_{n-1} s / sqrt(n): if nearly normal."""
+    """Student's interval of the mean of a few roughly normal values [n], one per seed, mean ± t_{n-1} s / sqrt(n)."""
     values = sample(values, "values")
     half = stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values)
     return Interval(float(values.mean()), float(values.mean() - half), float(values.mean() + half))

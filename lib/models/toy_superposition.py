@@ -67,7 +67,10 @@ def aligned(W: Tensor) -> Tensor:
 
 
 def sampled_loss(n_features: int, n_hidden: int, draw: Draw, importance: Tensor, kind: str = "relu") -> LossAndGrad:
-    """Minibatch loss and its manual gradient for an ensemble; `draw` gives fresh data at every call."""
+    """Minibatch loss of an ensemble and its manual gradient, on fresh data of `draw` at every call.
+
+    importance is [I, n_features].
+    """
     _check_kind(kind)
     names = layout(n_features, n_hidden)
 
