@@ -24,10 +24,10 @@ def finite(values: ArrayLike, name: str) -> np.ndarray:
     return values
 
 
-def matrix(values: ArrayLike, name: str) -> np.ndarray:
-    """`values` as a finite, non-empty float64 matrix, or a ValueError."""
+def matrix(values: ArrayLike, name: str, batched: bool = False) -> np.ndarray:
+    """`values` as a finite, non-empty float64 matrix, or several [..., m, n] where `batched`; else a ValueError."""
     values = finite(values, name)
-    if values.ndim != 2 or not values.size:
+    if values.ndim < 2 or values.ndim > 2 and not batched or not values.size:
         raise ValueError(f"{name} must be a matrix with rows and columns, got shape {values.shape}")
     return values
 

@@ -5,7 +5,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lib.rng import checked_generator
-from lib.tensors import finite, matrix
+from lib.tensors import matrix
 
 
 def effective_rank(W: ArrayLike) -> np.ndarray:
@@ -15,7 +15,7 @@ def effective_rank(W: ArrayLike) -> np.ndarray:
 
     Source: Roy & Vetterli 2007, "The effective rank".
     """
-    s = np.linalg.svd(finite(W, "W"), compute_uv=False)  # [..., min(m, n)]
+    s = np.linalg.svd(matrix(W, "W", batched=True), compute_uv=False)  # [..., min(m, n)]
     total = s.sum(-1, keepdims=True)
     if not (total > 0).all():
         raise ValueError("effective_rank is undefined for a matrix of zeros")
