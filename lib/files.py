@@ -16,11 +16,7 @@ BUILD = Path(os.environ.get("BOOK_BUILD", ROOT / "_build")).resolve()
 
 
 def digest(*parts: object) -> str:
-    """SHA-256 (hex) of JSON-serialisable parts; `0`, `0.0` and `"0"` differ.
-
-    Raises:
-        TypeError: a part has no JSON form.
-    """
+    """SHA-256 (hex) of JSON-serialisable parts; `0`, `0.0` and `"0"` differ."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

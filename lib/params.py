@@ -46,8 +46,7 @@ class Params(BaseModel):
 class Options(BaseModel):
     """Base of the options of a library's object: as `Params`, with defaults; NumPy numbers and lists are taken too.
 
-    Raises:
-        ParameterError: says every problem in a line of its own, and which options there are.
+    ParameterError says every problem in a line of its own, and which options there are.
     """
 
     model_config = Params.model_config
@@ -98,11 +97,7 @@ def _plain(value: Any) -> Any:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a parameter file, unchecked but free of repeated keys.
-
-    Raises:
-        ParameterError: the file is missing, is not YAML, is not a mapping or repeats a key.
-    """
+    """The mapping in a parameter file, unchecked but free of repeated keys."""
     if not path.is_file():
         near = sorted(p.name for p in path.parent.glob("*.yaml"))
         raise ParameterError(f"{path}: no such parameter file; here are: {', '.join(near) or 'none'}")
@@ -116,11 +111,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def parse_overrides(items: list[str]) -> dict[str, Any]:
-    """`name=value` texts as a mapping; values are read as YAML, as in a parameter file.
-
-    Raises:
-        ParameterError: an item has no `=` or a value that YAML cannot read.
-    """
+    """`name=value` texts as a mapping; values are read as YAML, as in a parameter file."""
     overrides: dict[str, Any] = {}
     for item in items:
         name, equals, text = item.partition("=")
@@ -134,14 +125,9 @@ def parse_overrides(items: list[str]) -> dict[str, Any]:
 
 
 def check(model: type[P], values: Mapping[str, Any], where: str | Path) -> P:
-    """`values` as a `model`, every field given and nothing else.
+    """`values` as a `model`, every field given (a profile states everything it uses) and nothing else.
 
-    Args:
-        model: the study's Params class.
-        values: name -> value; all fields must be present (a profile states everything it uses).
-        where: what the message should blame, usually the file.
-    Raises:
-        ParameterError: lists every problem, one line each.
+    ParameterError lists every problem, one line each, and blames `where`, usually the file.
     """
     problems = _name_problems(model, values)
     if not problems:
@@ -162,11 +148,7 @@ def load(model: type[P], path: Path, overrides: Mapping[str, Any] | None = None)
 
 
 def from_cell(model: type[P], namespace: Mapping[str, Any]) -> P:
-    """The notebook's parameters cell as a `model`; call as `params = from_cell(Params, globals())`.
-
-    Raises:
-        ParameterError: a value injected by hand (papermill, an edited cell) is not what the field accepts.
-    """
+    """The notebook's parameters cell as a `model`; call as `params = from_cell(Params, globals())`."""
     present = {name: namespace[name] for name in model.model_fields if name in namespace}
     return check(model, present, "parameters cell")
 

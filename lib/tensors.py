@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
@@ -13,6 +14,22 @@ def as_array(values: ArrayLike) -> ArrayLike:
     if not isinstance(values, torch.Tensor):
         return values
     return values.detach().cpu().to(torch.float32 if values.dtype == torch.bfloat16 else values.dtype).numpy()
+
+
+def finite(values: ArrayLike, name: str) -> np.ndarray:
+    """`values` as float64, or a ValueError that counts those which are NaN or infinite."""
+    values = np.asarray(as_array(values), dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} has {(~np.isfinite(values)).sum()} non-finite values; decide what they mean first")
+    return values
+
+
+def matrix(values: ArrayLike, name: str, batched: bool = False) -> np.ndarray:
+    """`values` as a finite, non-empty float64 matrix, or several [..., m, n] where `batched`; else a ValueError."""
+    values = finite(values, name)
+    if values.ndim < 2 or values.ndim > 2 and not batched or not values.size:
+        raise ValueError(f"{name} must be a matrix with rows and columns, got shape {values.shape}")
+    return values
 
 
 def device_named(name: str) -> torch.device:

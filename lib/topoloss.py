@@ -50,9 +50,6 @@ def anchors(h: int, w: int, factor: Factor) -> tuple[int, int]:
     """Rows and columns of the shrunk sheet, floor(h · (1 / factor_h)) and floor(w · (1 / factor_w)).
 
     The floor is taken in floating point, as interpolation takes it: 49 · (1 / 49) lies just below 1 and leaves nothing.
-
-    Raises:
-        ValueError: a factor that is no number of at least 1, or so large that no row or column is left.
     """
     factors = factor if isinstance(factor, tuple) else (factor, factor)
     if len(factors) != 2 or not all(isinstance(f, Real) and 1 <= f < math.inf for f in factors):
@@ -74,11 +71,7 @@ def operator(h: int, w: int, factor: Factor) -> tuple[Tensor, Tensor]:
 
     Each row of D picks one anchor: a unit, or the mean of the two or four nearest to a point. Each row of U blends the
     anchors around one unit. Both are products of one operator per axis, read off by interpolating unit vectors.
-
-    Args:
-        factor: by which the sheet shrinks, one number or (factor_h, factor_w).
-    Returns:
-        D [r, h·w] and U [h·w, r], float64.
+    `factor` is one number or (factor_h, factor_w); D [r, h·w] and U [h·w, r] are float64.
     """
     rows, cols = anchors(h, w, factor)
     factor_h, factor_w = factor if isinstance(factor, tuple) else (factor, factor)

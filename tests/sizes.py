@@ -15,6 +15,10 @@ from lib.files import ROOT
 BOUNDS = {"library": 12_200, "press": 3_700}
 """Lines a wing may have at most, docstrings included; a study's room has `ROOM`."""
 ROOM = 2_000
+LINES, PARAMETERS = 60, 9
+"""Of a function, and of a public one."""
+WIDER = ("lib/training/trainer.py train", "lib/models/toy_training.py train_grid", "lib/spd/trainer.py decompose")
+"""Public functions that still take more parameters."""
 
 
 class Function(NamedTuple):
@@ -63,6 +67,14 @@ def functions(root: Path) -> list[Function]:
                 lines = node.end_lineno - node.lineno + 1
                 found.append(Function(where, lines, count, not node.name.startswith("_")))
     return found
+
+
+def unwieldy(root: Path) -> list[str]:
+    """Functions with more lines, and public ones with more parameters, than they may have, one line each."""
+    every = functions(root)
+    long = [f"{f.where}: {f.lines} lines, at most {LINES}" for f in every if f.lines > LINES]
+    return long + [f"{f.where}: {f.parameters} parameters, at most {PARAMETERS}" for f in every
+                   if f.is_public and f.parameters > PARAMETERS and re.sub(r":\d+ ", " ", f.where) not in WIDER]
 
 
 def chapters(root: Path) -> list[Chapter]:

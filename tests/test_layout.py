@@ -129,6 +129,7 @@ def test_pages_import_what_is_theirs(tree):
 
 def test_wings_are_within_their_bounds():
     assert sizes.too_large(ROOT) == []
+    assert sizes.unwieldy(ROOT) == []
 
 
 def test_library_keeps_its_habits():
@@ -280,6 +281,14 @@ def test_a_wing_beyond_its_bound_is_named(tree):
     (tree / "lib/studies/penguins/long.py").write_text("x = 1\n" * 2_000)
     library, penguins = sizes.too_large(tree)
     assert library.startswith("library: 12201 lines") and penguins.startswith("studies/penguins: 20")
+
+
+def test_a_function_too_long_or_with_too_many_parameters_is_named(tree):
+    many = ", ".join("abcdefghij")
+    (tree / "lib/spd.py").write_text(f"def f({many}):\n    return a\n\ndef _own({many}):\n    return a\n")
+    (tree / "lib/long.py").write_text("def f():\n" + "    x = 1\n" * 60)
+    long, wide = sizes.unwieldy(tree)
+    assert long == "lib/long.py:1 f: 61 lines, at most 60" and wide == "lib/spd.py:1 f: 10 parameters, at most 9"
 
 
 def test_command_lines_may_print_and_an_import_error_may_be_told_better(tree):

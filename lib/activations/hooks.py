@@ -42,7 +42,6 @@ def capture(
     """Collect what matching modules return (or receive) while the block runs; hooks go when it ends, however it ends.
 
     Args:
-        model: any module; patterns: as `match_modules` takes them.
         where: "output", or "input" for the first positional argument. Of a tuple the first element is taken.
         keep_graph: keep the tensors in their autograd graph; otherwise they are detached.
         copy: keep copies, in which a later in-place operation of the model, such as ReLU(inplace=True), does not show.
@@ -67,10 +66,8 @@ def patch(model: nn.Module, edits: Mapping[str, Edit], where: Where = "output") 
     """Replace what matching modules return (or receive) while the block runs.
 
     Args:
-        model: any module.
         edits: pattern -> a tensor, or a function of (tensor, module name) that returns one of the same shape. Edits of
             one module apply in the order given; nested blocks apply from the outer to the inner.
-        where: as in `capture`.
     """
     with ExitStack() as stack:
         for pattern, edit in edits.items():

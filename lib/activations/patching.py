@@ -31,11 +31,9 @@ def logit_changes(
     Unit u of S becomes a_u + g_S (v_u - a_u) at all tokens or places; g_S = 1 replaces it by the value.
 
     Args:
-        site: of `open_site`.
         sets: ints [n_sets, k], or bool masks [n_sets, d] for sets of several sizes.
-        value: v, [*acts.shape[1:]].
+        value: v, [*acts.shape[1:]]; scale: g, [n_sets].
         rows: images to patch, ints [n], all by default.
-        scale: g, [n_sets].
         batch: (set, image) pairs at a time.
     Returns:
         [n_sets, n, n_classes].
@@ -55,12 +53,8 @@ def logit_changes(
 def patch_effects(
     site: Site, sets: ArrayLike, values: Tensor, c: int, scale: ArrayLike | None = None, batch: int = 512
 ) -> np.ndarray:
-    """E_c(S), mean |change of logit c| over images of class c with S patched to other classes' mean; [n_sets].
+    """E_c(S), mean |change of logit c| over images of class c with S patched to `other_class_means`; [n_sets].
 
-    Args:
-        site, sets, scale, batch: as in `logit_changes`.
-        values: [n_classes, *acts.shape[1:]], of `other_class_means`.
-        c: the class.
     Source: TopoSAE, H3.
     """
     changes = logit_changes(site, sets, values[c], _images_of(site, c), scale, batch)[..., c]  # [n_sets, n_c]
@@ -86,10 +80,8 @@ def push(site: Site, sets: ArrayLike, values: Tensor, c: int) -> np.ndarray:
 def contrast(activity: ArrayLike, labels: ArrayLike, n_classes: int) -> np.ndarray:
     """How far a unit's mean on class c lies above its mean on the others, (µ_c - µ_other) / σ; [n_classes, d].
 
-    Args:
-        activity: [n, d], of `unit_activity` on the selection split.
-        labels: ints [n].
-        n_classes: C; σ is the unit's standard deviation over all samples, and units without any score 0.
+    activity is [n, d], of `unit_activity` on the selection split; σ is the unit's standard deviation over all samples,
+    and units without any score 0.
     """
     x, labels = np.asarray(as_array(activity), dtype=float), np.asarray(as_array(labels))
     counts = np.bincount(labels, minlength=n_classes)
@@ -124,9 +116,7 @@ def causal_scores(
         site: of the patching split.
         sets: one set per class, ints [n_classes, k], selected on another split.
         n_random: random sets of k units, the same for all classes.
-        rng: source of the random sets.
         values: by default `other_class_means(site)`.
-        batch: as in `logit_changes`.
     Returns:
         Index class; columns
         effect, E_c(S);

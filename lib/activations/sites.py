@@ -46,14 +46,10 @@ class Site(NamedTuple):
 
 
 def tail_of(model: nn.Module, name: str) -> Tail:
-    """What turns the output of the module called `name` into logits.
+    """What turns the output of the module called `name`, with the images, into logits.
 
-    Args:
-        model: in the mode you want.
-        name: dotted name of one module.
-    Returns:
-        A function of (output, images). It starts at the module for `blocks.i` of a timm vision transformer and
-        `layeri` of a timm ResNet; otherwise it is `replaced(model, name)`.
+    It starts at the module for `blocks.i` of a timm vision transformer and `layeri` of a timm ResNet; otherwise it is
+    `replaced(model, name)`.
     """
     _one_module(model, name)
     part, _, index = name.partition(".")
@@ -85,12 +81,9 @@ def open_site(
     """Run the model once and keep what the module put out.
 
     Args:
-        model: in eval mode, on the device of `images`.
-        name: dotted name of one module, such as `blocks.2`.
-        images: what the model takes, [n, ...].
-        labels: ints [n].
+        model: in eval mode, on the device of `images`; name: dotted name of one module, such as `blocks.2`.
+        images: what the model takes, [n, ...]; labels: ints [n].
         unit_dim: axis of the units; by default the last of [n, tokens, d] and [n, d], 1 of [n, d, height, width].
-        batch: images at a time.
     """
     if model.training:
         raise ValueError("open_site: the model is in training mode, where effects are noise; call model.eval()")
@@ -116,8 +109,8 @@ def unit_activity(site: Site) -> np.ndarray:
 def other_class_means(site: Site) -> Tensor:
     """Mean output over the images not of class c, token by token: what images of c are patched with.
 
-    Returns:
-        [n_classes, *acts.shape[1:]].
+    [n_classes, *acts.shape[1:]].
+
     Source: TopoSAE, H3.
     """
     other = (site.labels != torch.arange(site.n_classes, device=site.labels.device)[:, None]).to(site.acts.dtype)

@@ -111,7 +111,6 @@ def build(
     """The store at `path`, written first if it is not there.
 
     Args:
-        path: of the store's folder.
         identity: what the rows are: plain data that changes whenever they would (model, weights, module, data, seed).
         batches: called when rows are needed; yields them in chunks [..., width].
         dtype: "float16" halves disk and reading and keeps three digits; "float32" keeps all.
@@ -134,13 +133,10 @@ def build(
 
 
 def open_store(path: Path | str, verify: bool = True) -> ActivationStore:
-    """An existing store.
+    """An existing store; StoreError where its description or its rows are damaged.
 
     Args:
-        path: of the store's folder.
         verify: read all rows once and compare their SHA-256; without it only shape and size are compared.
-    Raises:
-        StoreError: its description or its rows are damaged.
     """
     path = Path(path)
     if not path.is_dir():

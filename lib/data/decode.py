@@ -15,12 +15,9 @@ Arrays = dict[str, np.ndarray]
 
 
 def decode(data: Dataset, source: Source, members: Sequence[bytes]) -> Arrays:
-    """The arrays of `data` from its members' bytes, in the registry's shapes.
+    """The arrays of `data`, in the registry's shapes, from the bytes of `source.members`, in order.
 
-    Args:
-        members: bytes of `source.members`, in order; those of one array are concatenated.
-    Raises:
-        ValueError: the bytes are not of the source's format or do not fill the registered shape.
+    Those of one array are concatenated.
     """
     parts: dict[str, list[np.ndarray]] = {}
     for member, raw in zip(source.members, members, strict=True):

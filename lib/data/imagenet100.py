@@ -99,7 +99,6 @@ def arrays(split: str, size: int = 256, path: Path | str | None = None) -> tuple
     Raises:
         DatasetUnavailable: there is no copy, or it lacks a class, a split or a shard; the message names it.
         DataCorrupt: an image cannot be read, or the decoded copy is damaged.
-        DataError: no such size, or labels that cannot be put into order.
     Source: Tian, Krishnan & Isola 2020, "Contrastive Multiview Coding"; Russakovsky et al. 2015.
     """
     folder = decoded_folder(size)

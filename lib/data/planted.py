@@ -61,13 +61,10 @@ class Planted:
         """n samples and the features they are made of.
 
         Args:
-            n: number of samples.
             generator: the source of every draw; on the dictionary's device.
             sparse: features as a coalesced COO tensor, at memory n · l0 in place of n · n_features. Same draws.
         Returns:
             x float32 [n, d]; features float32 [n, n_features], active where > 0.
-        Raises:
-            ValueError: n < 1, the generator is on another device, or dense features would take more than 1 GiB.
         """
         self._check(n, generator, sparse)
         most = max(1, _CHUNK // len(self.dictionary))
@@ -148,15 +145,8 @@ class Planted:
 
 
 def planted(
-    dictionary: Tensor,
-    probability: Tensor | float,
-    *,
-    parent: Tensor | None = None,
-    exclusive: bool = False,
-    scaled: bool = False,
-    factor: Tensor | None = None,
-    mean: Tensor | float = 1.0,
-    std: Tensor | float = 0.0,
+    dictionary: Tensor, probability: Tensor | float, *, parent: Tensor | None = None, exclusive: bool = False,
+    scaled: bool = False, factor: Tensor | None = None, mean: Tensor | float = 1.0, std: Tensor | float = 0.0,
     bias: Tensor | None = None,
 ) -> Planted:
     """Samples of known sparse features along known directions.
@@ -173,9 +163,6 @@ def planted(
         factor: copula loadings [n_features, rank], such as `low_rank_factor`; rows shorter than 1.
         mean, std: of the value of a feature that fires, numbers or [n_features].
         bias: added to every sample, [d].
-    Raises:
-        ValueError: shapes that do not fit, a probability outside (0, 1], a child more frequent than its parent, a
-            parent that is no feature or its own ancestor, a loading of length 1 or more, a mean that is not positive.
     """
     if dictionary.ndim != 2 or not (dictionary.norm(dim=1) > 0).all():
         raise ValueError(f"dictionary must be [n_features, d] without zero rows, got {tuple(dictionary.shape)}")
@@ -187,7 +174,10 @@ def planted(
     factor = torch.zeros(n, 0) if factor is None else factor
     bias = torch.zeros(d) if bias is None else bias
     parent, factor, bias = parent.to(device), factor.float().to(device), bias.float().to(device)
-    _check_law(**numbers, parent=parent, factor=factor, bias=bias, shape=(n, d))
+    if parent.shape != (n,) or factor.ndim != 2 or len(factor) != n or bias.shape != (d,):
+        raise ValueError(f"for {n} features in {d} dimensions parent must be [{n}], factor [{n}, rank] and bias [{d}], "
+                         f"got {tuple(parent.shape)}, {tuple(factor.shape)}, {tuple(bias.shape)}")
+    _check_law(**numbers, parent=parent, factor=factor)
     firing = _conditional(numbers["probability"], parent, exclusive)
     return Planted(F.normalize(dictionary.float(), dim=1), firing=firing, parent=parent, children=_children(parent),
                    factor=factor, bias=bias, exclusive=exclusive, scaled=scaled, **numbers)
@@ -198,8 +188,6 @@ def zipf(n_features: int, exponent: float, p_max: float, p_min: float) -> Tensor
 
     float32 [n_features], descending from p_max to p_min.
 
-    Raises:
-        ValueError: not 0 < p_min <= p_max <= 1, exponent not positive, or fewer than two features.
     Source: Chanin & Garriga-Alonso 2026, "SynthSAEBench".
     """
     if not 0 < p_min <= p_max <= 1 or not exponent > 0 or n_features < 2:
@@ -215,12 +203,7 @@ def forest(n_features: int, roots: int, children: int, depth: int) -> Tensor:
     """Parents of complete trees, level by level, so that with falling frequencies parents are the frequent ones.
 
     Features 0 to roots - 1 are the roots, then come all their children, then theirs, down to `depth`; the features
-    left over belong to no tree.
-
-    Returns:
-        int64 [n_features], -1 for roots and features outside.
-    Raises:
-        ValueError: the trees need more features than there are.
+    left over belong to no tree. int64 [n_features], -1 for roots and features outside.
     """
     sizes = [roots * children**level for level in range(depth + 1)]
     if min(roots, children, depth) < 1 or sum(sizes) > n_features:
@@ -241,10 +224,8 @@ def near_orthogonal(directions: Tensor, steps: int = 50) -> Tensor:
     """Directions moved apart to the least total squared overlap: orthonormal rows, or a tight frame DᵀD = n/d I.
 
     Alternates between the nearest tight frame and unit rows. With more features than dimensions the mean squared
-    cosine falls from 1/d to the Welch bound (n - d) / (d (n - 1)), not to 0.
+    cosine falls from 1/d to the Welch bound (n - d) / (d (n - 1)), not to 0. directions [n_features, d].
 
-    Args:
-        directions: [n_features, d]; steps: of the alternation.
     Source: Tropp et al. 2005, "Designing structured tight frames via an alternating projection method".
     """
     D = directions.double()
@@ -260,10 +241,8 @@ def near_orthogonal(directions: Tensor, steps: int = 50) -> Tensor:
 def low_rank_factor(n_features: int, rank: int, scale: float, generator: torch.Generator) -> Tensor:
     """Copula loadings, N(0, scale^2), [n_features, rank]: g_i and g_j correlate by their rows' dot product.
 
-    Correlations have standard deviation scale^2 sqrt(rank). Rows longer than .995 are shortened to it.
-
-    Raises:
-        ValueError: rank < 1, or scale^2 rank >= 1, where most rows would be longer than 1.
+    Correlations have standard deviation scale^2 sqrt(rank). Rows longer than .995 are shortened to it; from
+    scale^2 rank = 1 on, where most would be, the law is refused.
     """
     if rank < 1 or not 0 < scale**2 * rank < 1:
         raise ValueError(f"low_rank_factor needs rank >= 1 and 0 < scale^2 rank < 1, got rank {rank}, scale {scale}")
@@ -272,14 +251,10 @@ def low_rank_factor(n_features: int, rank: int, scale: float, generator: torch.G
 
 
 def toy_model_dictionary(W: Tensor, threshold: float = 0.5) -> tuple[Tensor, Tensor]:
-    """Directions a trained toy model stores, Ŵ_i of the columns with |W_i| > threshold.
+    """Directions a trained toy model stores, Ŵ_i of the columns of W [n_hidden, n_features] with |W_i| > threshold.
 
-    Args:
-        W: [n_hidden, n_features].
     Returns:
         directions [n_stored, n_hidden], and their features' indices, int64 [n_stored].
-    Raises:
-        ValueError: W is not a matrix, or stores nothing.
     """
     if W.ndim != 2:
         raise ValueError(f"W must be [n_hidden, n_features], got {tuple(W.shape)}")
@@ -317,13 +292,8 @@ def _per_feature(value: Tensor | float, n: int, name: str, device: torch.device)
     return value.expand(n).contiguous()
 
 
-def _check_law(probability, mean, std, parent, factor, bias, shape) -> None:
-    n, d = shape
-    if parent.shape != (n,) or factor.ndim != 2 or len(factor) != n or bias.shape != (d,):
-        raise ValueError(
-            f"for {n} features in {d} dimensions parent must be [{n}], factor [{n}, rank] and bias [{d}], "
-            f"got {tuple(parent.shape)}, {tuple(factor.shape)}, {tuple(bias.shape)}"
-        )
+def _check_law(probability: Tensor, mean: Tensor, std: Tensor, parent: Tensor, factor: Tensor) -> None:
+    n = len(parent)
     if not ((probability > 0) & (probability <= 1)).all():
         raise ValueError(f"probability must lie in (0, 1], got {probability.min():g} to {probability.max():g}")
     if not (mean > 0).all() or not (std >= 0).all():

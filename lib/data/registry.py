@@ -144,11 +144,7 @@ def megabytes(n: int) -> str:
 
 
 def dataset(name: str) -> Dataset:
-    """The registered data set called `name`.
-
-    Raises:
-        DataError: no such data set; the message lists the accepted names.
-    """
+    """The registered data set called `name`; DataError lists the accepted names where there is none."""
     known = datasets()
     if name not in known:
         raise DataError(f"unknown data set {name!r}; accepted names: {', '.join(sorted(known))}")
@@ -162,11 +158,7 @@ def datasets() -> dict[str, Dataset]:
 
 
 def parse(text: str) -> dict[str, Dataset]:
-    """Read the text of a registry.
-
-    Raises:
-        DataError: an entry lacks a key or has an unknown one; a provider, decoder or member path is refused.
-    """
+    """Read the text of a registry; DataError where an entry lacks a key or has an unknown one, or a refused value."""
     found = {}
     for name, entry in tomllib.loads(text).items():
         try:

@@ -28,8 +28,6 @@ def resolve(data: Dataset, path: Path | str | None = None, download: bool | None
     Args:
         path: an archive of one of the registered packages, or a folder holding its members; nothing else is tried.
         download: whether package clients may be run; by default unless `BOOK_OFFLINE=1`.
-    Returns:
-        One array per name in the registry, of the registered dtype and shape.
     Raises:
         DatasetUnavailable: no source has it; says where it looked and the command that gets it.
         DataCorrupt: an archive, a member or a decoded array differs from the pinned hash.

@@ -25,15 +25,10 @@ def shapes_colours(
     Classes are as frequent as each other (up to one image) and in random order.
 
     Args:
-        n: images.
         size: side of an image in pixels.
         noise: standard deviation of the noise of every channel of every pixel, in steps of 255.
         rng: source of order, places and noise.
         without: labels that do not occur, for combinations held out of training.
-    Returns:
-        Images with uint8 pixels [n, size, size, 3] and labels 9 shape + 3 colour + size.
-    Raises:
-        ValueError: n or size is too small, noise is negative, or no class is left.
     """
     kept = np.array([label for label in range(len(CLASSES)) if label not in set(without)])
     if n < 1 or size < 8 or noise < 0 or not kept.size:
@@ -52,11 +47,7 @@ def shapes_colours(
 
 
 def atoms(labels: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Shape, colour and size of each label, ints 0 to 2; [n, 3].
-
-    Raises:
-        ValueError: a label outside 0..26.
-    """
+    """Shape, colour and size of each label, ints 0 to 2; [n, 3]."""
     labels = np.asarray(labels)
     if labels.size and not ((labels >= 0) & (labels < len(CLASSES))).all():
         raise ValueError(f"labels of shapes lie in 0..{len(CLASSES) - 1}, got {labels.min()} to {labels.max()}")

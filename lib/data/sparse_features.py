@@ -20,10 +20,6 @@ def sparse_features(
         density: p = 1 - S, the probability that a feature is non-zero; a number, or a tensor that broadcasts
             against `shape` ([n_features]: one per feature, [n_instances, 1, 1]: one per instance).
         generator: the source of every draw; its device is the result's.
-    Returns:
-        Features in [0, 1], [..., n_samples, n_features].
-    Raises:
-        ValueError: a density outside [0, 1].
     Source: Elhage et al. 2022, "Toy Models of Superposition", synthetic data.
     """
     p = _density(density, generator, dtype)
@@ -32,12 +28,8 @@ def sparse_features(
 
 
 def correlated_groups(
-    shape: Sequence[int],
-    density: float | Tensor,
-    generator: torch.Generator,
-    group_size: int,
-    kind: Literal["correlated", "anticorrelated"] = "correlated",
-    dtype: torch.dtype = torch.float32,
+    shape: Sequence[int], density: float | Tensor, generator: torch.Generator, group_size: int,
+    kind: Literal["correlated", "anticorrelated"] = "correlated", dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Sparse features in groups of neighbours that fire all together, or at most one at a time.
 
@@ -47,15 +39,8 @@ def correlated_groups(
 
     Args:
         shape: of the result, [..., n_samples, n_features]; features g·group_size to (g+1)·group_size - 1 are group g.
-        density: p; a number, or a tensor that broadcasts against [..., n_samples, n_groups, 1].
-        generator: the source of every draw; its device is the result's.
-        group_size: features per group.
-        kind: "correlated" or "anticorrelated".
-    Returns:
-        Features in [0, 1], [..., n_samples, n_features].
-    Raises:
-        ValueError: unknown kind, group_size does not divide n_features, a density outside [0, 1], or
-            p · group_size > 1 for anti-correlated groups, which leaves no room for one at a time.
+        density: p; a number, or a tensor that broadcasts against [..., n_samples, n_groups, 1]. Anti-correlated groups
+            need p · group_size <= 1: beyond that one at a time has no room.
     Source: Elhage et al. 2022, "Correlated and Anticorrelated Features".
     """
     *batch, n_features = shape

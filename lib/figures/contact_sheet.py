@@ -10,13 +10,7 @@ from lib.figures import style
 
 
 def contact_sheet(images: np.ndarray, labels: np.ndarray, classes: Sequence[str], columns: int = 16) -> Figure:
-    """The first `columns` images of each class, one row per class.
-
-    Args:
-        images: uint8, [n, h, w] grey or [n, h, w, 3] colour.
-        labels: ints, [n].
-        classes: name of each label.
-    """
+    """The first `columns` images of each class, one row per class; images as those of `lib.data.images.Images`."""
     counts = np.bincount(labels, minlength=len(classes))
     if counts.min() < columns:
         raise ValueError(f"class {classes[counts.argmin()]} has {counts.min()} images, the sheet needs {columns}")
@@ -38,11 +32,7 @@ def contact_sheet(images: np.ndarray, labels: np.ndarray, classes: Sequence[str]
 
 
 def feature_sheet(panels: Mapping[str, np.ndarray]) -> Figure:
-    """Samples x features of generated data, one panel per kind; white is 0.
-
-    Args:
-        panels: values in [0, 1], [n_samples, n_features], by the panel's label.
-    """
+    """Samples x features of generated data in [0, 1], one panel per kind, by its label; white is 0."""
     fig, axes = style.figure("page", aspect=0.5, cols=len(panels), sharey=True)
     for ax, (label, x) in zip(axes, panels.items(), strict=True):
         shown = ax.imshow(np.ma.masked_equal(x, 0), vmin=0, vmax=1, aspect="auto", cmap=style.SEQUENTIAL)

@@ -1,7 +1,7 @@
 """Figures of parameter decompositions: components beside the weights they should be, importances, V and U."""
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -36,13 +36,9 @@ def recovered_columns(
     style.null_band(seeds, *np.quantile(null, (0.025, 0.975)), label="random components")
     seeds.set(xlim=(-0.5, len(scores) - 0.5), ylim=(0, 1.12), xticks=range(len(scores)), xticklabels=list(scores))
     seeds.set_ylabel("cosine of whole components\nwith the weight's columns")
-    _corner_key(seeds, [("● every feature has its own", style.BLUE), ("● some share one", style.ORANGE)])
+    key = {"● every feature has its own": style.BLUE, "● some share one": style.ORANGE}
+    style.corner_key(seeds, 0.03, 0.2, 0.085, key)
     return fig
-
-
-def _corner_key(ax: Axes, lines: Sequence[tuple[str, str]]) -> None:
-    for i, (text, colour) in enumerate(lines):
-        ax.text(0.03, 0.13 - 0.085 * i, text, color=colour, fontsize=8.5, transform=ax.transAxes, va="bottom")
 
 
 def permuted_importances(maps: Mapping[str, np.ndarray], aspect: float = 0.4, rows: int = 1) -> Figure:
@@ -55,17 +51,15 @@ def permuted_importances(maps: Mapping[str, np.ndarray], aspect: float = 0.4, ro
     fig, axes = style.figure(aspect=aspect, rows=rows, cols=-(-len(maps) // rows), squeeze=False)
     for ax, (title, importance) in zip(axes.flat, maps.items(), strict=True):
         image = ax.imshow(importance, vmin=0, vmax=1, cmap=style.SEQUENTIAL, aspect="auto")
-        ax.set_title(title)
-        ax.set(xlabel="component (matched order)", ylabel="feature that is on")
-        ax.set(xticks=_ends(importance.shape[1]), yticks=_ends(importance.shape[0]))
-        ax.set_xticklabels([t + 1 for t in ax.get_xticks()])
-        ax.set_yticklabels([t + 1 for t in ax.get_yticks()])
+        ax.set(title=title, xlabel="component (matched order)", ylabel="feature that is on")
+        _first_and_last(ax, *importance.T.shape)
     fig.colorbar(image, ax=axes, label="causal importance", ticks=(0, 0.5, 1), shrink=0.8)
     return fig
 
 
-def _ends(n: int) -> list[int]:
-    return [0, n - 1]
+def _first_and_last(ax: Axes, columns: int, rows: int) -> None:
+    """Ticks at both ends of a matrix, counted from 1."""
+    ax.set(xticks=[0, columns - 1], xticklabels=[1, columns], yticks=[0, rows - 1], yticklabels=[1, rows])
 
 
 def uv(sites: Mapping[str, tuple[np.ndarray, np.ndarray]], order: Mapping[str, np.ndarray], shown: int) -> Figure:
@@ -81,10 +75,8 @@ def uv(sites: Mapping[str, tuple[np.ndarray, np.ndarray]], order: Mapping[str, n
         limits = style.symmetric_limits(np.concatenate([reads.ravel(), writes.ravel()]))
         for ax, values, what in zip(row, (reads, writes.T), ("reads (V)", "writes (U)"), strict=True):
             image = ax.imshow(values, cmap=style.DIVERGING, aspect="auto", **limits)
-            ax.set_title(f"{name} {what}")
-            ax.set(xticks=_ends(shown), yticks=_ends(len(values)), xlabel="component (matched order)")
-            ax.set_xticklabels([1, shown])
-            ax.set_yticklabels([1, len(values)])
+            ax.set(title=f"{name} {what}", xlabel="component (matched order)")
+            _first_and_last(ax, shown, len(values))
         fig.colorbar(image, ax=row)
         row[0].set_ylabel("input")
         row[1].set_ylabel("output")

@@ -73,9 +73,7 @@ def figure(
     """A figure in the book's style with a grid of axes; it shows once, where it is the value of a cell.
 
     Args:
-        width: "half", "page" or "wide".
-        aspect: height of the whole figure over its width.
-        rows, cols: grid of panels.
+        width: "half", "page" or "wide"; aspect: height of the whole figure over its width.
         kw: passed to `plt.subplots` (`sharex`, `sharey`, `width_ratios`, `subplot_kw`, ...).
     Returns:
         The figure and its axes: one Axes, or an array [rows, cols] with length-one sides dropped.

@@ -92,7 +92,7 @@ def alone(
         distance: on the sheet, [n_bins]; likeness: label -> mean correlation of two units' weights, [n_bins].
     """
     fig, (left, right) = style.figure("page", aspect=0.46, cols=2)
-    colours = {label: colour for label, colour in zip(ranks, (style.BLUE, style.ORANGE), strict=False)}
+    colours = dict(zip(ranks, (style.BLUE, style.ORANGE), strict=False))
     left.axhline(floor, color=style.NULL)
     for (label, rank), look in zip(ranks.items(), ({"linewidth": 4, "alpha": 0.45}, {"linestyle": ":"}), strict=False):
         left.semilogy(steps, rank, color=colours[label], **look)

@@ -14,8 +14,7 @@ import pandas as pd
 def read_off(sweep: pd.DataFrame, by: str, at: float, value: str) -> float:
     """`value` where the sweep's `by` is `at`, linear in log(by) between neighbouring rows; nan outside their range.
 
-    Args:
-        sweep: one arm and seed, a row per setting; rows whose `by` is not positive are left out.
+    The sweep has one arm and seed, a row per setting; rows whose `by` is not positive are left out.
     """
     rows = sweep[sweep[by] > 0].groupby(by)[value].mean()  # sorted; equal costs count once
     if not len(rows) or not rows.index[0] * (1 - 1e-9) <= at <= rows.index[-1] * (1 + 1e-9):
@@ -24,14 +23,7 @@ def read_off(sweep: pd.DataFrame, by: str, at: float, value: str) -> float:
 
 
 def at_matched(runs: pd.DataFrame, by: str, at: Mapping[int, float], values: Sequence[str]) -> pd.DataFrame:
-    """Every arm and seed read off at one cost per seed.
-
-    Args:
-        runs: columns arm, seed, `by` and `values`.
-        at: seed -> cost.
-    Returns:
-        One row per arm and seed (in the index), columns `values`.
-    """
+    """Every arm and seed (the index) read off at one cost per seed; columns `values`."""
     found = {
         (arm, seed): [read_off(sweep, by, at[seed], value) for value in values]
         for (arm, seed), sweep in runs.groupby(["arm", "seed"], sort=False)
@@ -41,12 +33,7 @@ def at_matched(runs: pd.DataFrame, by: str, at: Mapping[int, float], values: Seq
 
 
 def common_cost(runs: pd.DataFrame, by: str, wanted: Mapping[int, float]) -> dict[int, float]:
-    """Per seed, the cost nearest to the wanted one that every arm's sweep reaches; nan where they have none in common.
-
-    Args:
-        runs: the arms to compare, columns arm, seed and `by`.
-        wanted: seed -> cost.
-    """
+    """Per seed, the cost nearest to the wanted one that the sweeps of all arms reach; nan where there is none."""
     ends = runs[runs[by] > 0].groupby(["seed", "arm"])[by].agg(["min", "max"])
     n_arms, found = runs.arm.nunique(), {}
     for seed, cost in wanted.items():
@@ -62,7 +49,6 @@ def matched_pair(
     """Two arms at the same cost, seed by seed; what a paired difference is taken of.
 
     Args:
-        runs: as in `at_matched`.
         a, b: names of arms.
         wanted: seed -> cost; moved into the range both arms reach.
     Returns:

@@ -1,6 +1,4 @@
-"""Linear mixed models: effects of conditions when runs share seeds, classes or both.
-
-"""
+"""Linear mixed models: effects of conditions when runs share seeds, classes or both."""
 from __future__ import annotations
 
 import warnings
@@ -45,8 +43,6 @@ def mixed_effects(runs: pd.DataFrame, formula: str, components: Sequence[str], l
         formula: fixed part, such as "loss ~ C(penalty) * C(noise)" (patsy's language).
         components: columns whose levels carry a random intercept, crossed; "a:b" is one per pair of levels.
         level: coverage of the intervals.
-    Returns:
-        MixedFit.
     Source: Pinheiro & Bates 2000, chapter 2, through statsmodels.
     """
     levels = {name: _levels(runs, name) for name in components}

@@ -5,7 +5,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lib.metrics.nulls import null_distribution
-from lib.tensors import as_array
+from lib.tensors import matrix
 
 _ROUNDING = 1e-12
 
@@ -25,8 +25,7 @@ def monosemanticity(activations: ArrayLike, embeddings: ArrayLike) -> np.ndarray
         cone, so a latent firing at random does not read 0: see `monosemanticity_null`.
     Source: Pach et al. 2025, "Sparse Autoencoders Learn Monosemantic Features in Vision-Language Models".
     """
-    A, E = _checked_pair(activations, embeddings)
-    return _scores(A, E)
+    return _scores(*_checked_pair(activations, embeddings))
 
 
 def monosemanticity_null(
@@ -35,10 +34,7 @@ def monosemanticity_null(
     """Mean monosemanticity over latents with the samples' embeddings (or labels) permuted, [n].
 
     Permuting keeps every latent's activations and the cone of embeddings, and breaks only which sample is which.
-
-    Raises:
-        NullCannotMove: all draws read the same, as when all embeddings are equal or every latent fires on every
-            sample alike.
+    NullCannotMove where all embeddings are equal or every latent fires on every sample alike.
     """
     A, E = _checked_pair(activations, embeddings)
     return null_distribution(
@@ -63,15 +59,12 @@ def _mean_score(A: np.ndarray, E: np.ndarray) -> float:
 
 def _checked_pair(activations: ArrayLike, embeddings: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Activations less their smallest, and embeddings of unit length, both float64."""
-    A, E = (np.asarray(as_array(values), dtype=np.float64) for values in (activations, embeddings))
-    if A.ndim != 2 or E.ndim != 2 or len(A) != len(E) or len(A) < 2:
+    A, E = matrix(activations, "activations"), matrix(embeddings, "embeddings")
+    if len(A) != len(E) or len(A) < 2:
         raise ValueError(
             f"activations [n_samples, n_latents] and embeddings [n_samples, d] must describe the same samples, "
             f"at least two, got {A.shape} and {E.shape}"
         )
-    for name, values in (("activations", A), ("embeddings", E)):
-        if not np.isfinite(values).all():
-            raise ValueError(f"{name} has {(~np.isfinite(values)).sum()} non-finite values")
     lengths = np.linalg.norm(E, axis=1, keepdims=True)
     if not (lengths > 0).all():
         raise ValueError(f"{(lengths == 0).sum()} embeddings have length 0 and so no cosine")

@@ -33,13 +33,8 @@ def null_distribution(
     """What a metric reads on structureless input: metric(draw(rng)), n times.
 
     Args:
-        metric: maps one draw to a number.
         draw: makes one structureless input (random directions, permuted labels, a permuted sheet).
-        n: number of draws, at least 2.
-        rng: handed to `draw`.
         rounding: relative spread at or below which the draws count as one value (float32 sums reach 1e-7).
-    Returns:
-        [n].
     Raises:
         NullCannotMove: all draws give the same value up to rounding, as when columns are permuted under a metric
             that does not depend on their order.
@@ -57,11 +52,8 @@ def null_distribution(
 
 
 def against_null(observed: float, null: ArrayLike) -> NullComparison:
-    """Where an observed value stands in a null that moves.
+    """Where a metric on the real input stands in a null [n] that moves, as of `null_distribution`.
 
-    Args:
-        observed: the metric on the real input.
-        null: [n], from `null_distribution`.
     Source: Phipson & Smyth 2010 (why p is never 0).
     """
     null = sample(null, "the null")

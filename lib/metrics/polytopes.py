@@ -25,19 +25,16 @@ class Polytope(NamedTuple):
 def polytopes(
     W: Tensor, threshold: float = 0.5, edge: float = 0.15, rank_tolerance: float = 0.1, angle_tolerance: float = 10.0
 ) -> list[Polytope]:
-    """Name the polytope of each group of features that share dimensions.
+    """Name the polytope of each group of features that share dimensions, in the order of their first members.
 
     Groups are the connected components of the graph that joins represented features with |Ŵ_i · Ŵ_j| > edge. A
     group gets a polytope's name when it has its count and rank and, one by one in sorted order, its pairwise angles.
 
     Args:
-        W: one model, [n_hidden, n_features].
-        threshold: as in `is_represented`.
+        W: one model, [n_hidden, n_features]; threshold: as in `is_represented`.
         edge: overlap of unit directions below which two features count as orthogonal.
         rank_tolerance: singular values of the unit directions below this share of the largest count as 0.
         angle_tolerance: largest deviation from an ideal angle, in degrees.
-    Returns:
-        One Polytope per group, ordered by its first member.
     Source: Elhage et al. 2022, "Uniform Superposition".
     """
     if W.ndim != 2:

@@ -16,7 +16,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import rankdata
 
 from lib.metrics.nulls import NullComparison, against_null, null_distribution
-from lib.tensors import as_array
+from lib.tensors import as_array, matrix
 
 _CHUNK = 2**24
 """Entries of a temporary matrix held at once."""
@@ -66,11 +66,9 @@ def cosines(dictionary: ArrayLike, decoder: ArrayLike) -> np.ndarray:
 def match_features(dictionary: ArrayLike, decoder: ArrayLike, signed: bool = True) -> Matching:
     """The one-to-one matching of features with latents of largest total cosine (Hungarian algorithm).
 
-    The mean |cosine| over matched pairs of an unsigned matching is the "mean correlation coefficient" of others.
+    Unsigned it matches on |cosine|, which calls two antipodal features recovered by one direction found twice; the mean
+    |cosine| over its pairs is the "mean correlation coefficient" of others.
 
-    Args:
-        dictionary: [n_features, d]; decoder: [n_latents, d].
-        signed: False matches on |cosine|, which calls two antipodal features recovered by one direction found twice.
     Source: Kuhn 1955.
     """
     cosine = cosines(dictionary, decoder)
@@ -82,11 +80,7 @@ def match_features(dictionary: ArrayLike, decoder: ArrayLike, signed: bool = Tru
 
 
 def recovery_at(similarity: ArrayLike, tau: float = 0.9) -> float:
-    """Share of features whose matched latent lies within cosine tau, mean_i [similarity_i >= tau].
-
-    Args:
-        similarity: `Matching.similarity`, [n_features].
-    """
+    """Share of features whose matched latent lies within cosine tau, mean_i [similarity_i >= tau], of a `Matching`."""
     return float((np.asarray(similarity) >= tau).mean())
 
 
@@ -116,15 +110,12 @@ Metric = Callable[[np.ndarray, np.ndarray], float]
 def random_dictionary_null(
     dictionary: ArrayLike, n_latents: int, rng: np.random.Generator, n: int = 100, metric: Metric = mmcs
 ) -> np.ndarray:
-    """What a metric of (dictionary, decoder) reads for decoders of n_latents random directions, [n].
+    """What a metric of (dictionary, decoder) reads for decoders of n_latents directions uniform on the sphere, [n].
 
-    Args:
-        dictionary: [n_features, d]; rng: draws the directions, uniform on the sphere; n: number of draws.
-    Raises:
-        NullCannotMove: every draw reads the same, as recovery@.9 does (always 0) in many dimensions; the mean
-            matched cosine moves.
+    NullCannotMove where every draw reads the same, as recovery@.9 does (always 0) in many dimensions; the mean matched
+    cosine moves.
     """
-    D = _unit_rows(_checked(dictionary, "dictionary"))
+    D = _unit_rows(matrix(dictionary, "dictionary"))
     return null_distribution(lambda W: metric(D, W), lambda r: r.normal(size=(n_latents, D.shape[1])), n, rng)
 
 
@@ -137,11 +128,7 @@ def against_random_dictionary(
 
 
 def matched_scores(latents: ArrayLike, matching: Matching) -> np.ndarray:
-    """Each feature's latent, times the sign of their cosine, [n_samples, n_features]; 0 without a latent.
-
-    Args:
-        latents: [n_samples, n_latents].
-    """
+    """Each feature's latent of [n_samples, n_latents] times their cosine's sign, 0 if none; [n_samples, n_features]."""
     latents = np.asarray(as_array(latents))
     return latents[:, matching.latent] * matching.sign.astype(latents.dtype)
 
@@ -178,7 +165,7 @@ def linear_probe(x: ArrayLike, active: ArrayLike, x_test: ArrayLike, penalty: fl
         [n_test, n_features], for `detection(decisions, active_test)`.
     Source: Alain & Bengio 2016, "Understanding intermediate layers using linear classifier probes".
     """
-    x, x_test = _checked(x, "x"), _checked(x_test, "x_test")
+    x, x_test = matrix(x, "x"), matrix(x_test, "x_test")
     active = np.asarray(as_array(active)).astype(bool)
     if active.ndim != 2 or len(active) != len(x) or x.shape[1] != x_test.shape[1]:
         raise ValueError(
@@ -268,16 +255,7 @@ def _unit_rows(A: np.ndarray) -> np.ndarray:
 
 
 def _checked_pair(dictionary: ArrayLike, decoder: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    D, W = _checked(dictionary, "dictionary"), _checked(decoder, "decoder")
+    D, W = matrix(dictionary, "dictionary"), matrix(decoder, "decoder")
     if D.shape[1] != W.shape[1]:
         raise ValueError(f"dictionary and decoder must have rows of one width, got {D.shape} and {W.shape}")
     return D, W
-
-
-def _checked(A: ArrayLike, name: str) -> np.ndarray:
-    A = np.asarray(as_array(A), dtype=np.float64)
-    if A.ndim != 2 or not A.size:
-        raise ValueError(f"{name} must be a matrix with rows and columns, got shape {A.shape}")
-    if not np.isfinite(A).all():
-        raise ValueError(f"{name} has {(~np.isfinite(A)).sum()} non-finite values")
-    return A

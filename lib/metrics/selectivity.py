@@ -1,7 +1,8 @@
 """How much a unit prefers one class: scores on class means, AUROC, and what each reads with the labels permuted.
 
 codes are [n_samples, n_units]; labels ints in 0..n_classes-1. A score that only grows with sharper preference cannot
-be read alone: class means of finitely many samples always differ, so every score stands beside permuted labels.
+be read alone: class means of finitely many samples always differ, so every score stands beside permuted labels; where
+those cannot move it, as under a floor or with constant codes, NullCannotMove is raised.
 """
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from scipy.stats import rankdata
 
 from lib.metrics.nulls import NullCannotMove, against_null
 from lib.rng import checked_generator
-from lib.tensors import as_array
+from lib.tensors import as_array, finite
 
 PUBLISHED_FLOOR = 0.2
 """The published score reports no value below this one."""
@@ -25,12 +26,7 @@ Score = Callable[[np.ndarray], np.ndarray]
 
 
 def class_means(codes: ArrayLike, labels: ArrayLike, n_classes: int | None = None) -> np.ndarray:
-    """Mean code of each unit on each class, µ_cu; [n_classes, n_units].
-
-    Args:
-        codes: [n_samples, n_units]; labels: ints [n_samples].
-        n_classes: by default the largest label + 1; every class needs samples.
-    """
+    """Mean code of each unit on each class, µ_cu; [n_classes, n_units], by default as many as the largest label + 1."""
     codes, labels, n_classes = _checked(codes, labels, n_classes)
     return _means(codes, labels[None], n_classes)[0]
 
@@ -91,15 +87,10 @@ def label_permutation_null(
     """A score of class means with the labels permuted over samples; one matrix product per batch of permutations.
 
     Args:
-        codes: [n_samples, n_units].
-        labels, n_classes: as in `class_means`.
         score: such as `entropy_selectivity`.
         n: permutations, 200 or more for a verdict.
-        rng: source of the permutations.
     Returns:
         [n, n_units]; its mean over units is the null of a mean over units.
-    Raises:
-        NullCannotMove: all permutations read the same mean, as under a floor or with constant codes.
     """
     codes, labels, n_classes = _checked(codes, labels, n_classes)
     if n < 2:
@@ -118,9 +109,6 @@ def random_means_null(
 
     Without a floor and for many classes it tends to ((log 2 - γ)/2 + log(2π)/2) / log C = .977 / log C: .212 for 100
     classes, which already exceeds the published floor.
-
-    Raises:
-        NullCannotMove: all draws read the same, as when every unit lies under the floor.
     """
     rng = checked_generator(rng)
     draws = [np.maximum(rng.normal(size=(n_classes, n_units)), 0) for _ in range(n)]
@@ -134,13 +122,10 @@ def selectivity_report(
     """Every score of non-negative codes, averaged over units in use, beside its label-permutation null.
 
     Args:
-        codes: non-negative, [n_samples, n_units].
-        labels, n_classes, n, rng: as in `label_permutation_null`; all scores see the same permutations.
+        n: permutations; all scores see the same.
     Returns:
         For each of entropy, index, peak, auroc: the mean over units (`entropy`), its null's mean (`entropy_null`) and
         standing (`entropy_z`); and `silent`, `n_units`.
-    Raises:
-        NullCannotMove: as `label_permutation_null`.
     """
     codes, labels, n_classes = _checked(codes, labels, n_classes)
     if (codes < 0).any():
@@ -200,8 +185,7 @@ def _checked(codes: ArrayLike, labels: ArrayLike, n_classes: int | None) -> tupl
         raise ValueError(f"codes [n_samples, n_units] and labels [n_samples] do not fit: {codes.shape}, {labels.shape}")
     if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
         raise ValueError(f"labels must be ints from 0 on, got {labels.dtype} from {labels.min()} on")
-    if not np.isfinite(codes).all():
-        raise ValueError(f"codes have {(~np.isfinite(codes)).sum()} non-finite values")
+    finite(codes, "codes")
     n_classes = int(labels.max()) + 1 if n_classes is None else n_classes
     counts = np.bincount(labels, minlength=n_classes)
     if len(counts) > n_classes or not counts.all():
@@ -213,9 +197,7 @@ def _checked_means(means: ArrayLike) -> np.ndarray:
     means = np.asarray(as_array(means), dtype=np.float64)
     if means.ndim < 2 or means.shape[-2] < 2:
         raise ValueError(f"class means must be [..., n_classes >= 2, n_units], got {means.shape}")
-    if not np.isfinite(means).all():
-        raise ValueError(f"class means have {(~np.isfinite(means)).sum()} non-finite values")
-    return means
+    return finite(means, "class means")
 
 
 def _non_negative(means: np.ndarray) -> np.ndarray:

@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike
 from scipy.spatial.distance import pdist
 from scipy.stats import spearmanr
 
+from lib.tensors import matrix
+
 _ROUNDING = 1e-12
 """Spread below this share of the largest entry is rounding error, not geometry."""
 
@@ -23,9 +25,9 @@ def linear_cka(X: ArrayLike, Y: ArrayLike) -> float:
     Equal to the form through n_samples x n_samples Gram matrices, at cost n d^2 in place of n^2 d. Directions of
     large variance dominate it: it can read near 1 while small directions differ.
 
-    Returns:
-        In [0, 1]; 1 for equal up to rotation, shift and scale. Independent Gaussians read about sqrt(d1 d2) /
-        n_samples while that is small, and approach 1 as it grows.
+    In [0, 1]; 1 for equal up to rotation, shift and scale. Independent Gaussians read about sqrt(d1 d2) / n_samples
+    while that is small, and approach 1 as it grows.
+
     Source: Kornblith et al. 2019, "Similarity of Neural Network Representations Revisited".
     """
     X, Y = _checked_pair(X, Y)
@@ -63,23 +65,12 @@ def rsa(X: ArrayLike, Y: ArrayLike) -> float:
 
 def _checked_pair(X: ArrayLike, Y: ArrayLike, least: int = 2) -> tuple[np.ndarray, np.ndarray]:
     """Both as centred float64 matrices with matching rows, or a ValueError that says what is wrong."""
-    X, Y = _checked(X, "X"), _checked(Y, "Y")
+    X, Y = matrix(X, "X"), matrix(Y, "Y")
     if len(X) != len(Y):
         raise ValueError(f"X and Y must describe the same samples: {len(X)} and {len(Y)} rows")
     if len(X) < least:
         raise ValueError(f"at least {least} samples are needed, got {len(X)}")
     return _centred(X, "X"), _centred(Y, "Y")
-
-
-def _checked(A: ArrayLike, name: str) -> np.ndarray:
-    if hasattr(A, "detach"):  # a torch tensor, on any device and in any graph
-        A = A.detach().cpu().double().numpy()
-    A = np.asarray(A, dtype=np.float64)
-    if A.ndim != 2:
-        raise ValueError(f"{name} must be [n_samples, d], got shape {A.shape}")
-    if not np.isfinite(A).all():
-        raise ValueError(f"{name} has {(~np.isfinite(A)).sum()} non-finite values")
-    return A
 
 
 def _centred(A: np.ndarray, name: str) -> np.ndarray:

@@ -16,9 +16,6 @@ def fvu(x: ArrayLike, recons: ArrayLike) -> float:
     0 for a perfect reconstruction, 1 for predicting the mean, above 1 for doing worse than that. Over data too large
     for memory: the summed errors divided by n · var.sum() of `lib.activations.Statistics`.
 
-    Args:
-        x: what was to be reconstructed, [n_samples, d].
-        recons: the reconstruction x̂, [n_samples, d].
     Source: Gao et al. 2024, "Scaling and evaluating sparse autoencoders".
     """
     x, recons = _pair(x, recons)
@@ -39,12 +36,9 @@ def l1(latents: ArrayLike) -> float:
 
 
 def samples_since_fired(latents: ArrayLike) -> Tensor:
-    """Samples seen after each latent was last active, 0 if it was on the last one, n_samples if it never was.
+    """Samples seen after each latent was last active, n_samples if it never was; int64 [n_latents].
 
-    Args:
-        latents: [n_samples, n_latents], rows in the order they were seen.
-    Returns:
-        int64, [n_latents].
+    The rows of latents stand in the order they were seen.
     """
     active = _matrix(latents, "latents") != 0
     seen_from_the_end = active.flip(0).int().argmax(0)  # the first maximum; 0 as well where nothing is active
@@ -57,9 +51,7 @@ def dead_fraction(since_fired: ArrayLike, window: int) -> float:
     Every dead fraction belongs to its window: report them together. A record shorter than the window finds nothing
     dead; over a finite evaluation the window is its size, `dead_fraction(samples_since_fired(f), len(f))`.
 
-    Args:
-        since_fired: samples since each latent was last active, [n_latents], as `samples_since_fired` counts them.
-        window: in samples.
+    since_fired is [n_latents], as `samples_since_fired` counts them.
     """
     since = torch.as_tensor(since_fired)
     if window < 1:

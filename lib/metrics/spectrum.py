@@ -5,7 +5,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lib.rng import checked_generator
-from lib.tensors import as_array
+from lib.tensors import matrix
 
 
 def effective_rank(W: ArrayLike) -> np.ndarray:
@@ -15,7 +15,7 @@ def effective_rank(W: ArrayLike) -> np.ndarray:
 
     Source: Roy & Vetterli 2007, "The effective rank".
     """
-    s = np.linalg.svd(_checked(W, "W"), compute_uv=False)  # [..., min(m, n)]
+    s = np.linalg.svd(matrix(W, "W", batched=True), compute_uv=False)  # [..., min(m, n)]
     total = s.sum(-1, keepdims=True)
     if not (total > 0).all():
         raise ValueError("effective_rank is undefined for a matrix of zeros")
@@ -25,8 +25,8 @@ def effective_rank(W: ArrayLike) -> np.ndarray:
 
 def variances(x: ArrayLike) -> np.ndarray:
     """Variance along each principal axis, largest first, of x [n_samples >= 2, d]; [min(n_samples, d)]."""
-    x = _checked(x, "x")
-    if x.ndim != 2 or len(x) < 2:
+    x = matrix(x, "x")
+    if len(x) < 2:
         raise ValueError(f"x must be [n_samples >= 2, d], got {x.shape}")
     found = np.square(np.linalg.svd(x - x.mean(0), compute_uv=False)) / (len(x) - 1)
     if not found.sum() > 1e-24 * np.square(x).sum():
@@ -56,13 +56,4 @@ def unrelated(x: ArrayLike, rng: np.random.Generator) -> np.ndarray:
 
     The null of a low dimension.
     """
-    return checked_generator(rng).permuted(_checked(x, "x"), axis=0)
-
-
-def _checked(values: ArrayLike, name: str) -> np.ndarray:
-    values = np.asarray(as_array(values), dtype=np.float64)
-    if values.ndim < 2 or not values.size:
-        raise ValueError(f"{name} must be a matrix with rows and columns, got shape {values.shape}")
-    if not np.isfinite(values).all():
-        raise ValueError(f"{name} has {(~np.isfinite(values)).sum()} non-finite values")
-    return values
+    return checked_generator(rng).permuted(matrix(x, "x"), axis=0)

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from lib.rng import checked_generator
-from lib.tensors import as_array
+from lib.tensors import finite
 
 _CHUNK = 2**21
 """Values resampled at a time: 16 MiB."""
@@ -74,14 +74,9 @@ def bootstrap_interval(
     than ten seeds prefer `t_interval`.
 
     Args:
-        values: [n], independent.
+        values: [n], independent; where all are equal the interval has width 0.
         statistic: maps values (and `axis`, if it has it) to a number.
-        level: coverage aimed at.
-        n_resamples: bootstrap samples.
-        rng: source of the resampling.
-        method: "BCa" or "percentile".
-    Returns:
-        Interval; of width 0 where all values are equal.
+        level: coverage aimed at; method: "BCa" or "percentile".
     Source: Efron 1987, through scipy.stats.bootstrap.
     """
     values, rng = sample(values, "values"), checked_generator(rng)
@@ -105,9 +100,7 @@ def bootstrap_seeds(
     For what a mean per seed cannot express, such as where the curve of seed means is steepest.
 
     Args:
-        table: [n_seeds, ...].
-        statistic: maps such a table to a number.
-        level, n_resamples, rng: as in `bootstrap_interval`.
+        table: [n_seeds, ...]; statistic: maps such a table to a number.
     Source: Efron & Tibshirani 1993, chapter 13.
     """
     table, rng = np.asarray(table, dtype=float), checked_generator(rng)
@@ -118,29 +111,29 @@ def bootstrap_seeds(
 
 
 def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
-    """Student's interval of a mean, mean ± t_{n-1} s / sqrt(n): right for a few roughly normal values.
-
-    Args:
-        values: [n], independent, one per seed.
-        level: coverage aimed at.
-    """
+    """Student's interval of the mean of a few roughly normal values [n], one per seed, mean ± t_{n-1} s / sqrt(n)."""
     values = sample(values, "values")
     half = stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values)
     return Interval(float(values.mean()), float(values.mean() - half), float(values.mean() + half))
+
+
+def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
+    """Student's interval of a mean over seeds, where some may lack a value: what a table or a sentence shows.
+
+    No seed is left out silently: nan throughout where one has no value, or where there is none. Where a mean over the
+    others is meant, leave them out beforehand and say how many are left. One seed has an estimate without ends.
+    """
+    values = np.asarray(values, dtype=float)
+    if len(values) > 1 and np.isfinite(values).all():
+        return t_interval(values, level)
+    return Interval(float(values.mean()) if len(values) else math.nan, math.nan, math.nan)
 
 
 def paired_difference(
     a: ArrayLike, b: ArrayLike, statistic: Callable[..., Any] = np.mean, level: float = 0.95,
     n_resamples: int = 5_000, *, rng: np.random.Generator, method: str = "BCa",
 ) -> Interval:
-    """Bootstrap interval of a - b where entry i of both comes from the same seed.
-
-    Args:
-        a, b: [n] each.
-        statistic, level, n_resamples, rng, method: as in `bootstrap_interval`.
-    Returns:
-        Interval of statistic(a - b).
-    """
+    """`bootstrap_interval` of a - b, [n] each, where entry i of both comes from the same seed."""
     a, b = _pairs(a, b)
     return bootstrap_interval(a - b, statistic, level, n_resamples, rng=rng, method=method)
 
@@ -159,7 +152,6 @@ def hierarchical_bootstrap(
         values: [n], one per item.
         groups: [n], the seed each item belongs to; seeds may differ in their number of items and count equally.
         statistic: maps items [..., n_items] and `axis` to numbers [...].
-        level, n_resamples, rng: as in `bootstrap_interval`.
     Source: Davison & Hinkley 1997, section 3.8.
     """
     values, groups, rng = sample(values, "values"), np.asarray(groups), checked_generator(rng)
@@ -180,15 +172,10 @@ def hierarchical_bootstrap(
 def paired_permutation_test(
     a: ArrayLike, b: ArrayLike, n_resamples: int = 10_000, *, rng: np.random.Generator
 ) -> PermutationTest:
-    """Sign-flip test that a - b is symmetric about 0, pairs sharing a seed.
+    """Sign-flip test that a - b, [n] each, is symmetric about 0, pairs sharing a seed.
 
-    Exact over all 2^n sign patterns while 2^n <= n_resamples. The smallest p that n pairs can show is 2 / 2^n: .25
-    with three seeds, .0625 with five, .03 with six.
-
-    Args:
-        a, b: [n] each.
-        n_resamples: random sign patterns where there are too many to count.
-        rng: source of the patterns.
+    Exact over all 2^n sign patterns while 2^n <= n_resamples, else over that many random ones. The smallest p that n
+    pairs can show is 2 / 2^n: .25 with three seeds, .0625 with five, .03 with six.
     """
     a, b = _pairs(a, b)
     return _permutation_test(a, b, "samples", 2 ** len(a), n_resamples, rng)
@@ -197,13 +184,9 @@ def paired_permutation_test(
 def permutation_test(
     a: ArrayLike, b: ArrayLike, n_resamples: int = 10_000, *, rng: np.random.Generator
 ) -> PermutationTest:
-    """Two-sample test that a and b are exchangeable, by the difference of their means.
+    """Two-sample test that a [n_a] and b [n_b], of independent seeds, are exchangeable, by their means' difference.
 
     Exact over all divisions into two groups while there are at most n_resamples of them.
-
-    Args:
-        a, b: [n_a] and [n_b], independent seeds.
-        n_resamples, rng: as in `paired_permutation_test`.
     """
     a, b = sample(a, "a"), sample(b, "b")
     return _permutation_test(a, b, "independent", math.comb(len(a) + len(b), len(a)), n_resamples, rng)
@@ -225,10 +208,8 @@ def holm(p_values: ArrayLike) -> np.ndarray:
 
     The i-th smallest of m becomes max over j <= i of min(1, (m - j + 1) p_(j)).
 
-    Args:
-        p_values: [..., m], the whole family declared before the runs, or a batch of families.
-    Returns:
-        [..., m], in the order given.
+    p_values are [..., m], the whole family declared before the runs, or a batch of families; so is what is returned.
+
     Source: Holm 1979.
     """
     p = np.asarray(p_values, dtype=float)
@@ -249,11 +230,9 @@ def paired_dz(a: ArrayLike, b: ArrayLike) -> float:
 
 def sample(values: ArrayLike, name: str) -> np.ndarray:
     """A float vector of at least two finite values, or a ValueError that says what is wrong."""
-    values = np.asarray(values, dtype=float)
+    values = finite(values, name)
     if values.ndim != 1 or len(values) < 2:
         raise ValueError(f"{name} must be a list of at least two numbers, got shape {values.shape}")
-    if not np.isfinite(values).all():
-        raise ValueError(f"{name} has {(~np.isfinite(values)).sum()} non-finite values; decide what they mean first")
     return values
 
 
@@ -298,12 +277,5 @@ def rank_p(observed: float, null: ArrayLike) -> float:
 
     Source: Phipson & Smyth 2010.
     """
-    null = _draws(null, "rank_p")
+    null = sample(null, "rank_p's null")
     return float((1 + (null >= observed).sum()) / (len(null) + 1))
-
-
-def _draws(values: ArrayLike, name: str) -> np.ndarray:
-    values = np.asarray(as_array(values), dtype=float)
-    if values.ndim != 1 or not len(values):
-        raise ValueError(f"{name} needs the effects of other sets, [n], got shape {values.shape}")
-    return values

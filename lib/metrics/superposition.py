@@ -40,13 +40,10 @@ def interference(W: Tensor) -> Tensor:
 def feature_dimensionality(W: Tensor) -> Tensor:
     """Fraction of a hidden dimension each feature owns, D_i = |W_i|^2 / sum_j (Ŵ_i · W_j)^2.
 
-    1 for a feature with a dimension to itself, 1/2 for an antipodal pair, 2/5 for a pentagon.
+    1 for a feature with a dimension to itself, 1/2 for an antipodal pair, 2/5 for a pentagon. [..., n_features], each
+    in [0, 1], with sum_i D_i <= rank(W) <= n_hidden. 0 for a zero column; a tiny column orthogonal to the others still
+    owns a whole dimension, so mask with `is_represented`.
 
-    Args:
-        W: [..., n_hidden, n_features].
-    Returns:
-        [..., n_features], each in [0, 1], with sum_i D_i <= rank(W) <= n_hidden. 0 for a zero column; a tiny column
-        orthogonal to the others still owns a whole dimension, so mask with `is_represented`.
     Source: Elhage et al. 2022, "The Geometry of Superposition".
     """
     own = feature_norms(W).square()
@@ -57,26 +54,16 @@ def feature_dimensionality(W: Tensor) -> Tensor:
 def dimensions_per_feature(W: Tensor) -> Tensor:
     """Hidden dimensions spent per represented feature, D* = n_hidden / |W|_F^2.
 
-    |W|_F^2 counts the represented features, because each has |W_i| about 1; D* sticks at 1 and at 1/2.
+    |W|_F^2 counts the represented features, because each has |W_i| about 1; D* sticks at 1 and at 1/2. [...]; inf where
+    W is zero.
 
-    Args:
-        W: [..., n_hidden, n_features].
-    Returns:
-        [...]; inf where W is zero.
     Source: Elhage et al. 2022, "The Geometry of Superposition".
     """
     return _checked(W).shape[-2] / feature_norms(W).square().sum(-1)
 
 
 def is_represented(W: Tensor, threshold: float = 0.5) -> Tensor:
-    """Whether the model stores each feature, |W_i| > threshold.
-
-    Args:
-        W: [..., n_hidden, n_features].
-        threshold: length above which a feature counts as stored; trained lengths cluster at 0 and 1.
-    Returns:
-        bool, [..., n_features].
-    """
+    """Whether the model stores each feature, |W_i| > threshold, bool [..., n_features]; lengths cluster at 0 and 1."""
     return feature_norms(W) > threshold
 
 

@@ -47,8 +47,6 @@ def measured_phase(W: np.ndarray, threshold: float = 0.3) -> np.ndarray:
     Args:
         W: [..., n_hidden, n_features], the extra feature last.
         threshold: a length between the 0 and 1 that trained directions cluster at.
-    Returns:
-        [...].
     """
     extra, others = W[..., -1], W[..., :-1]
     norm = np.linalg.norm(extra, axis=-1)

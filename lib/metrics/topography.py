@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from lib.metrics.nulls import NullCannotMove
 from lib.rng import checked_generator
-from lib.tensors import as_array
+from lib.tensors import as_array, finite
 
 Sheet = tuple[int, int]
 _CHUNK = 2**22
@@ -64,13 +64,8 @@ def distances(sheet: Sheet) -> np.ndarray:
 
 
 def mean_pairwise_distance(sets: ArrayLike, sheet: Sheet) -> np.ndarray:
-    """Mean distance of the pairs in a set of places, 2 / (k (k-1)) Σ_{a<b} |r_a - r_b|.
+    """Mean distance of pairs in sets of k >= 2 different places, 2 / (k (k-1)) Σ_{a<b} |r_a - r_b|; [...] of [..., k].
 
-    Args:
-        sets: places, ints [..., k], k >= 2, no place twice in a set.
-        sheet: (h, w).
-    Returns:
-        [...].
     Source: TopoSAE, EXP_019.
     """
     sets = _checked_sets(sets, sheet)
@@ -94,11 +89,7 @@ def colocation(sets: ArrayLike, sheet: Sheet, n: int = 2_000, *, rng: np.random.
 
     Args:
         sets: places, ints [n_sets, k], such as each class's top units.
-        sheet: (h, w).
         n: random sets, shared by all sets.
-        rng: source of the random sets.
-    Raises:
-        NullCannotMove: every k places of the sheet are equally far apart (k is the whole sheet).
     Source: TopoSAE, EXP_019; p counts the observation (Phipson & Smyth 2010).
     """
     if n < 2:
@@ -118,13 +109,8 @@ def morans_i(maps: ArrayLike, sheet: Sheet) -> np.ndarray:
     """Moran's I of a map on the sheet, (n / Σw_ij) Σ w_ij y_i y_j / Σ y_i², y the map less its mean.
 
     w_ij = 1 for the places beside, above and below each other. Near 1 for a smooth map, -1 for a chessboard,
-    -1/(n-1) on average for values in random places.
+    -1/(n-1) on average for values in random places; nan for a constant map. [...] of maps [..., h w].
 
-    Args:
-        maps: value of every place, [..., h w].
-        sheet: (h, w), at least two places.
-    Returns:
-        [...]; nan for a constant map.
     Source: Moran 1950.
     """
     maps = _checked_maps(maps, sheet)
@@ -139,11 +125,7 @@ def morans_i(maps: ArrayLike, sheet: Sheet) -> np.ndarray:
 
 
 def morans_i_null(maps: ArrayLike, sheet: Sheet, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Moran's I with the places permuted, the same permutations for all maps; [n, ...].
-
-    Raises:
-        NullCannotMove: no map varies over the sheet, so every permutation reads the same.
-    """
+    """Moran's I with the places permuted, the same permutations for all maps; [n, ...]."""
     maps, rng = _checked_maps(maps, sheet), checked_generator(rng)
     if n < 2:
         raise ValueError(f"morans_i_null needs at least 2 permutations, got {n}")
@@ -158,9 +140,7 @@ def correlation_profile(activations: ArrayLike, sheet: Sheet, n: int = 200, *, r
 
     Args:
         activations: [n_samples, h w], a column per place; columns that never change are left out.
-        sheet: (h, w).
         n: permuted sheets.
-        rng: source of the permutations.
     """
     x, rng = _checked_maps(activations, sheet), checked_generator(rng)
     varies = np.flatnonzero(x.std(0) > 1e-12 * np.abs(x).max())
@@ -179,15 +159,7 @@ def correlation_profile(activations: ArrayLike, sheet: Sheet, n: int = 200, *, r
 
 
 def disc(centres: ArrayLike, k: int, sheet: Sheet) -> np.ndarray:
-    """The k places nearest to each centre, itself included, nearest first; of equally near ones the lower index.
-
-    Args:
-        centres: places, ints [...].
-        k: size of the disc.
-        sheet: (h, w).
-    Returns:
-        ints [..., k].
-    """
+    """The k places nearest to each centre [...], itself first, of equally near ones the lower index; ints [..., k]."""
     n_places, centres = sheet[0] * sheet[1], np.asarray(centres)
     if not 1 <= k <= n_places or not ((centres >= 0) & (centres < n_places)).all():
         raise ValueError(f"disc: k = {k} or a centre does not fit the {sheet[0]} x {sheet[1]} sheet")
@@ -214,6 +186,4 @@ def _checked_maps(maps: ArrayLike, sheet: Sheet) -> np.ndarray:
     if maps.ndim < 1 or maps.shape[-1] != sheet[0] * sheet[1] or maps.shape[-1] < 2:
         raise ValueError(f"maps on a {sheet[0]} x {sheet[1]} sheet must be [..., {sheet[0] * sheet[1]}], "
                          f"at least two places, got {maps.shape}")
-    if not np.isfinite(maps).all():
-        raise ValueError(f"maps have {(~np.isfinite(maps)).sum()} non-finite values; decide what they mean first")
-    return maps
+    return finite(maps, "maps")

@@ -25,8 +25,7 @@ def vit(
     Its modules keep timm's names: `blocks.<i>.attn.proj`, `blocks.<i>.mlp.act`, `norm`, `head`.
 
     Args:
-        image_size: side of the square images, in pixels.
-        patch: side of a patch, in pixels.
+        image_size, patch: sides of the square images and of a patch, in pixels.
         width: of the residual stream; an MLP is four times as wide.
         dropout: after the position embedding and after every projection of attention and MLP.
         drop_path: share of blocks skipped in training by the last block, growing linearly from 0 at the first.
@@ -58,7 +57,6 @@ def resnet18(image_size: int, channels: int, classes: int, *, small_stem: bool |
     """ResNet-18: a stem, eight blocks of two 3 x 3 convolutions (`layer<i>.<j>.conv<k>`), mean pool, `fc`.
 
     Args:
-        image_size: side of the square images, in pixels.
         small_stem: a 3 x 3 convolution of stride 1 and no pooling in place of the 7 x 7 of stride 2 and its pool, which
             leave little of a small image; None: where image_size is at most 64.
     Source: He et al. 2016, "Deep residual learning"; the small stem as for CIFAR there.
@@ -82,7 +80,6 @@ def image_model(name: str, image_size: int, channels: int, classes: int, seed: i
 
     Args:
         name: "vit_small" (ViT-S/16), "tiny_vit" or "resnet18".
-        seed: of the initial weights.
         options: keyword arguments of the model's own function above.
     """
     if name not in MODELS:

@@ -12,13 +12,9 @@ from lib.metrics.superposition import is_represented
 def largest_unit_share(W: Tensor, threshold: float = 0.5) -> Tensor:
     """How far represented features lie along single units, mean_i max_k W_ki^2 / |W_i|^2.
 
-    1 when every feature has one unit; a random direction in k dimensions reads about (2 ln k)/k for large k.
+    1 when every feature has one unit; a random direction in k dimensions reads about (2 ln k)/k for large k. [...] of W
+    [..., n_hidden, n_features]; nan where no feature is represented.
 
-    Args:
-        W: [..., n_hidden, n_features].
-        threshold: as in `is_represented`; features below it do not count.
-    Returns:
-        [...]; nan where no feature is represented.
     Source: Elhage et al. 2022, "Superposition in a Privileged Basis".
     """
     squared = W.square()
@@ -28,12 +24,9 @@ def largest_unit_share(W: Tensor, threshold: float = 0.5) -> Tensor:
 
 
 def random_rotations(W: Tensor, count: int, rng: np.random.Generator) -> Tensor:
-    """W in `count` uniformly random frames of its hidden space: the null of anything that reads single units.
+    """W [n_hidden, n_features] in `count` uniformly random frames of its hidden space; every W^T W is the same.
 
-    Args:
-        W: [n_hidden, n_features].
-    Returns:
-        [count, n_hidden, n_features]; every W^T W is the same.
+    The null of anything that reads single units, [count, n_hidden, n_features].
     """
     turns = special_ortho_group.rvs(W.shape[0], size=count, random_state=rng)  # [count, n_hidden, n_hidden]
     return torch.from_numpy(turns).to(W) @ W
@@ -42,10 +35,7 @@ def random_rotations(W: Tensor, count: int, rng: np.random.Generator) -> Tensor:
 def served_features(W1: Tensor, W2: Tensor, share: float = 0.1) -> Tensor:
     """Which features each unit computes: |W1_ui W2_iu| above `share` of the largest such product in the model.
 
-    Args:
-        W1: [..., n_hidden, n_features]; W2: [..., n_features, n_hidden].
-    Returns:
-        bool, [..., n_hidden, n_features].
+    bool [..., n_hidden, n_features], as W1; W2 is [..., n_features, n_hidden].
     """
     strength = (W1 * W2.mT).abs()
     return strength > share * strength.amax((-2, -1), keepdim=True)
@@ -56,11 +46,8 @@ def circuit_asymmetry(W1: Tensor, W2: Tensor, share: float = 0.1) -> Tensor:
 
     A unit's scale may move between W1 and W2 without changing the function, but it moves all its ratios together:
     a unit that is strong-in, weak-out for one feature and weak-in, strong-out for another cannot be rescaled away.
+    [..., n_hidden], 0 for a unit that serves fewer than two `served_features`.
 
-    Args:
-        W1: [..., n_hidden, n_features]; W2: [..., n_features, n_hidden]; share: as in `served_features`.
-    Returns:
-        [..., n_hidden], 0 for a unit that serves fewer than two features.
     Source: Elhage et al. 2022, "The Asymmetric Superposition Motif".
     """
     served = served_features(W1, W2, share)

@@ -71,9 +71,8 @@ def train_online(X: Tensor, W: Tensor, importance: Tensor, epochs: int, lr: floa
     Models lie along the last axis of every array, so each step is a dozen dense sweeps and no tiny matrix product.
 
     Args:
-        X: [samples, n_features, I], model i reads X[:, :, i].
+        X: [samples, n_features, I], model i reads X[:, :, i]; importance: [I, n_features].
         W: initial weights, [I, n_hidden, n_features].
-        importance: [I, n_features].
     """
     (models, k, n), samples = W.shape, len(X)
     if X.shape[1:] != (n, models) or importance.shape != (models, n):

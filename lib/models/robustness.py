@@ -18,7 +18,6 @@ def strongest_attack(
 
     Args:
         W: [I, n_hidden, n_features]; b: [I, n_features]; x: [I, samples, n_features].
-        rng: draws the starting directions; starts, steps: of the search.
     Returns:
         [I, samples], never below the error at the best starting direction.
     Source: Elhage et al. 2022, "Superposition and Adversarial Robustness".

@@ -42,10 +42,7 @@ def forward(W: Tensor, b: Tensor, x: Tensor, kind: str = "relu") -> Tensor:
     "relu" is the model; "linear" leaves out the output's ReLU; "privileged" adds one on the hidden layer,
     x' = ReLU(W^T ReLU(W x) + b), which gives the hidden units a meaning of their own.
 
-    Args:
-        W: [..., n_hidden, n_features]; b: [..., n_features]; x: [..., batch, n_features]; kind: one of `KINDS`.
-    Returns:
-        x', shaped like x.
+    W is [..., n_hidden, n_features], b [..., n_features], x and x' [..., batch, n_features].
     """
     _check_kind(kind)
     h = x @ W.mT  # [..., batch, n_hidden]
@@ -61,10 +58,8 @@ def feature_losses(W: Tensor, b: Tensor, x: Tensor, importance: Tensor, kind: st
 def aligned(W: Tensor) -> Tensor:
     """The same model turned so that feature 0 lies along the first axis, feature 1 in the plane of the first two, ...
 
-    W -> QᵀW with W = QR, signs chosen so that feature i points along axis i; overlaps WᵀW do not change.
-
-    Args:
-        W: [..., n_hidden, n_features], n_features >= n_hidden.
+    W -> QᵀW with W = QR, signs chosen so that feature i points along axis i; overlaps WᵀW do not change. W is
+    [..., n_hidden, n_features], n_features >= n_hidden.
     """
     Q, R = torch.linalg.qr(W)
     sign = torch.where(R.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0)
@@ -72,12 +67,9 @@ def aligned(W: Tensor) -> Tensor:
 
 
 def sampled_loss(n_features: int, n_hidden: int, draw: Draw, importance: Tensor, kind: str = "relu") -> LossAndGrad:
-    """Minibatch loss and its manual gradient for an ensemble; `draw` gives fresh data at every call.
+    """Minibatch loss of an ensemble and its manual gradient, on fresh data of `draw` at every call.
 
-    Args:
-        importance: I, [I, n_features].
-    Returns:
-        (theta, grad) -> loss [I].
+    importance is [I, n_features].
     """
     _check_kind(kind)
     names = layout(n_features, n_hidden)
@@ -125,8 +117,6 @@ def expected_loss(n_hidden: int, p: Tensor, importance: Tensor, nodes: int = 8, 
         p: [I, n_features], one to three features in practice: (nodes + 1)^n_features points are summed.
         importance: [I, n_features].
         scaled: divide loss and gradient by the model's mean p, so that gradients stay O(1) when features are rare.
-    Returns:
-        (theta, grad) -> loss [I].
     """
     _check_probability(p)
     n = p.shape[1]
@@ -212,8 +202,6 @@ def zero_predictor_loss(importance: Tensor | float, feature_probability: Tensor 
         importance: I, [..., n_features].
         feature_probability: p = 1 - sparsity, a number or anything that broadcasts against `importance`
             (one p per model is [n_models, 1]).
-    Returns:
-        [...], the same unit as sum_i I_i (x_i - x̂_i)^2 averaged over samples.
     """
     p = torch.as_tensor(feature_probability)
     if not ((p >= 0) & (p <= 1)).all():
@@ -222,10 +210,7 @@ def zero_predictor_loss(importance: Tensor | float, feature_probability: Tensor 
 
 
 def mean_predictor_loss(importance: Tensor | float, feature_probability: Tensor | float) -> Tensor:
-    """Expected loss of always answering the mean, sum_i I_i Var(x_i) = sum_i I_i (p / 3 - p^2 / 4).
-
-    Args, Returns: as `zero_predictor_loss`.
-    """
+    """Expected loss of always answering the mean, sum_i I_i Var(x_i) = sum_i I_i (p / 3 - p^2 / 4)."""
     p = torch.as_tensor(feature_probability)
     return zero_predictor_loss(importance, p) - (torch.as_tensor(importance) * p.square()).sum(-1) / 4
 
@@ -233,13 +218,8 @@ def mean_predictor_loss(importance: Tensor | float, feature_probability: Tensor 
 def normalised_loss(loss: Tensor, importance: Tensor | float, feature_probability: Tensor | float) -> Tensor:
     """Loss as a fraction of the zero predictor's, L / (sum_i I_i p / 3); 1 means nothing was learned.
 
-    Raw loss falls with p by itself, so only this ratio can be compared across sparsities.
-
-    Args:
-        loss: [...], sum_i I_i (x_i - x̂_i)^2 averaged over samples.
-        importance, feature_probability: as in `zero_predictor_loss`.
-    Returns:
-        [...].
+    Raw loss, sum_i I_i (x_i - x̂_i)^2 averaged over samples, falls with p by itself, so only this ratio can be compared
+    across sparsities; [...], as loss.
     """
     floor = zero_predictor_loss(importance, feature_probability)
     if not (floor > 0).all():

@@ -23,11 +23,7 @@ LUMA = (0.299, 0.587, 0.114)
 def prepare(images: Tensor, image_size: int | None = None) -> Tensor:
     """uint8 pixels as the floats models read, x / 127.5 - 1 in [-1, 1], of the middle image_size x image_size.
 
-    Args:
-        images: uint8, [B, C, H, W], on any device.
-        image_size: side to keep; None: all.
-    Returns:
-        float32, [B, C, image_size, image_size].
+    images are uint8 [B, C, H, W], on any device; so is the result, float32, of the whole where image_size is None.
     """
     height, width = images.shape[-2:]
     if image_size is not None:
@@ -49,11 +45,8 @@ def augment(images: Tensor, index: Tensor, names: tuple[str, ...], key: int, ima
     Args:
         images: uint8, [B, C, H, W].
         index: each image's number in the data set, int64 [B].
-        names: of `Recipe.augment`.
-        key: of the seed and epoch (`epoch_key`).
+        names: of `Recipe.augment`; key: of the seed and epoch (`epoch_key`).
         image_size: side to return; None: as stored.
-    Returns:
-        float32, [B, C, image_size, image_size].
     """
     if "random_resized_crop" in names:
         size = images.shape[-2:] if image_size is None else (image_size, image_size)
@@ -75,10 +68,8 @@ def epoch_key(seed: int, epoch: int) -> int:
 def uniform(key: int, what: str, index: Tensor, count: int) -> Tensor:
     """`count` numbers in [0, 1) for each image, functions of (key, what, index) alone: SplitMix64's mixing.
 
-    Args:
-        index: int64, [B].
-    Returns:
-        float32, [B, count]; the same on every device.
+    float32 [B, count] of index int64 [B]; the same on every device.
+
     Source: Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators".
     """
     start = stream_seed(key, what)

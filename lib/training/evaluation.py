@@ -20,9 +20,7 @@ def logits(
     """The model's outputs for images, in evaluation mode, on the model's device; the model's mode stays as it was.
 
     Args:
-        model: [B, C, H, W] -> [B, classes].
         images: uint8, [n, H, W], [n, H, W, 3] or [n, C, H, W].
-        batch: images at once.
         image_size: side of the middle part the model sees; None: all.
         precision: of products on CUDA, as in `Recipe`.
     Returns:
@@ -38,12 +36,7 @@ def evaluate(
     model: nn.Module, images: np.ndarray | Tensor, labels: np.ndarray | Tensor, *, batch: int = 500,
     image_size: int | None = None, precision: str = "float32",
 ) -> float:
-    """Share of images whose largest logit is their label's.
-
-    Args:
-        images, batch, image_size, precision: as in `logits`.
-        labels: whole numbers, [n].
-    """
+    """Share of images whose largest logit is their label's, a whole number; the rest as in `logits`."""
     images, labels = labelled(images, labels)
     scores = logits(model, images, batch=batch, image_size=image_size, precision=precision)
     check_labels(labels, scores.shape[1])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lib.rng import generator
-from lib.studies.spd_causal_graphs.effects import TwoLayers, ablation_effects, mean_effects
+from lib.studies.spd_causal_graphs.effects import Pairs, TwoLayers, ablation_effects, mean_effects
 
 C, IMAGES = 500, 2000
 
@@ -51,6 +51,6 @@ def test_all_250_000_edges_take_seconds(benchmark):
 def test_the_sweep_agrees_with_single_images():
     net, x, on = network()
     few = [3, 100, 499]
-    values = ablation_effects(net, x, few, few)
+    values = ablation_effects(Pairs(net, x, on[:, few], few, few))
     wanted = torch.stack([values[on[:, j], :, place].mean(0) for place, j in enumerate(few)], dim=1)
     torch.testing.assert_close(mean_effects(net, x, on)[few][:, few], wanted, atol=1e-6, rtol=1e-4)

@@ -87,6 +87,14 @@ def test_t_interval_by_hand():
     assert st.t_interval([1, 2, 3]) == pytest.approx((2, 2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5))
 
 
+def test_mean_interval_leaves_no_seed_out_silently():
+    assert st.mean_interval([1, 2, 3]) == st.t_interval([1, 2, 3])
+    assert st.mean_interval([1, 2, 3], 0.9) == st.t_interval([1, 2, 3], 0.9)
+    assert np.isnan(st.mean_interval([1, np.nan, 3])).all() and np.isnan(st.mean_interval([])).all()
+    alone = st.mean_interval([2.0])
+    assert alone.estimate == 2 and np.isnan(alone[1:]).all()
+
+
 def test_t_interval_of_three_normal_values_covers():
     draws = rng("t").normal(size=(1000, 3))
     assert 0.93 < np.mean([covers(st.t_interval(x), 0) for x in draws]) < 0.97

@@ -148,7 +148,7 @@ def test_rank_p_counts_the_observation():
     (lambda: topography.morans_i([1, np.nan, 0, 0], (2, 2)), "1 non-finite"),
     (lambda: topography.correlation_profile(np.ones((5, 4)), (2, 2), rng=rng()), "two units that vary"),
     (lambda: topography.disc(9, 2, (3, 3)), "does not fit"),
-    (lambda: rank_p(1.0, []), "rank_p needs the effects of other sets"),
+    (lambda: rank_p(1.0, []), "rank_p's null must be a list of at least two"),
 ])
 def test_what_does_not_lie_on_the_sheet_is_refused(what, message):
     with pytest.raises(ValueError, match=message):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,7 +137,7 @@ class Checkout:
     def press(self, *arguments: str, **more: tuple[str, ...]) -> subprocess.CompletedProcess:
         """Run `python -m lib.press ...` to its end."""
         process = self.start(*arguments, **more)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=600)  # a busy machine is no hang
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess:
@@ -165,6 +166,15 @@ class Checkout:
         while not condition():
             assert time.monotonic() < end, f"waited {seconds} s for {what}"
             time.sleep(0.05)
+
+
+def until_quiet(made: Checkout) -> Iterator[Checkout]:
+    """Whatever a checkout started must be gone when the test ends."""
+    yield made
+    leftover = made.processes()
+    for process in leftover:
+        process.kill()
+    assert leftover == [], f"left running: {leftover}"
 
 
 def known(claims: Path) -> str:

@@ -2,7 +2,7 @@ import shutil
 
 import pytest
 from book_of_claims import BookOfClaims
-from checkout import Checkout, make_checkout
+from checkout import Checkout, make_checkout, until_quiet
 
 
 @pytest.fixture(scope="session")
@@ -23,19 +23,10 @@ def book(tmp_path, monkeypatch):
 def executed(executed_once, tmp_path):
     """A miniature checkout whose page has been executed."""
     shutil.copytree(executed_once.root, tmp_path, dirs_exist_ok=True)
-    yield from _until_quiet(Checkout(tmp_path.resolve()))
+    yield from until_quiet(Checkout(tmp_path.resolve()))
 
 
 @pytest.fixture
 def checkout(tmp_path):
     """A miniature checkout in which nothing has run yet."""
-    yield from _until_quiet(make_checkout(tmp_path.resolve()))
-
-
-def _until_quiet(made: Checkout):
-    """Whatever a checkout started must be gone when the test ends."""
-    yield made
-    leftover = made.processes()
-    for process in leftover:
-        process.kill()
-    assert leftover == [], f"left running: {leftover}"
+    yield from until_quiet(make_checkout(tmp_path.resolve()))

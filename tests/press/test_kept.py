@@ -1,38 +1,55 @@
 """Records kept in the tree, and studies confirmed on fresh seeds."""
 import json
-import re
+import shutil
+from types import SimpleNamespace
 
 import pytest
-from checkout import CLAIM, judging
+from checkout import CLAIM, Checkout, judging, make_checkout, until_quiet
+
+from lib import files
+from lib.press import kept
+from lib.press.claims import ClaimError
+from lib.press.pages import Page
 
 FRESH = "book/kept/fresh_seeds/tiny.json"
+STALE = "import json; from lib.press.kept import kept; print(json.dumps({{i: r.stale for i, r in kept({!r}).items()}}))"
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory):
+    """A checkout whose one study judges one claim, and what its commands said: refused, run and kept, confirmed."""
+    made = make_checkout(tmp_path_factory.mktemp("kept").resolve())
+    (made.root / "book/claims.yml").write_text(CLAIM)
+    judging(made)
+    refused = made.press("keep", "mine", "tiny", "--run", "quick")
+    ran, confirmed = made.run(), made.press("confirm")
+    said = SimpleNamespace(refused=refused, ran=ran, confirmed=confirmed, kept=made.press("keep", "quick"))
+    return made, said
 
 
 @pytest.fixture
-def judged(checkout):
-    """A checkout whose one study judges one claim."""
-    (checkout.root / "book/claims.yml").write_text(CLAIM)
-    judging(checkout)
-    return checkout
+def judged(once, tmp_path):
+    """A copy of it."""
+    shutil.copytree(once[0].root, tmp_path, dirs_exist_ok=True)
+    yield from until_quiet(Checkout(tmp_path.resolve()))
 
 
 def stale(checkout, label: str) -> dict[str, bool]:
     """Claim id -> whether its record kept under `label` is stale, as the pages of this checkout see it."""
-    code = f"from lib.press.kept import kept; print(json.dumps({{i: r.stale for i, r in kept({label!r}).items()}}))"
-    done = checkout.python("-c", f"import json; {code}")
+    done = checkout.python("-c", STALE.format(label))
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-def test_records_are_kept_with_what_they_were_made_from(judged):
-    refused = judged.press("keep", "mine", "tiny", "--run", "quick")
-    assert refused.returncode == 2
-    assert "tiny [quick]: no execution; run: python -m lib.press run tiny --profile quick" in refused.stderr
-    judged.run()
-    kept = judged.press("keep", "mine", "--run", "quick")
-    assert kept.stdout == "tiny [quick]: kept as book/kept/mine/tiny.json\n", kept.stderr
+def test_records_are_kept_with_what_they_were_made_from(once, judged):
+    made, said = once
+    assert said.refused.returncode == 2
+    assert "tiny [quick]: no execution; run: python -m lib.press run tiny --profile quick" in said.refused.stderr
+    assert said.kept.stdout == "tiny [quick]: kept as book/kept/quick/tiny.json\n", said.ran.stderr + said.kept.stderr
+    mine = judged.press("keep", "mine", "--run", "quick")
+    assert mine.stdout == "tiny [quick]: kept as book/kept/mine/tiny.json\n", mine.stderr
     record = json.loads((judged.root / "book/kept/mine/tiny.json").read_text())
-    assert record["records"] == json.loads(judged.results.read_text())["records"]
+    assert record["records"] == json.loads(made.results.read_text())["records"]
     assert record["records"][0]["word"] == "reproduced"
     made = record["run"]
     assert made["environment"]["torch"] and made["code"] and made["profile"] == "quick" and made["broken"] == []
@@ -40,9 +57,6 @@ def test_records_are_kept_with_what_they_were_made_from(judged):
 
 @pytest.mark.parametrize("what", ["rule", "parameter", "prose", "code"])
 def test_a_changed_rule_or_parameter_marks_a_kept_record_stale(judged, what):
-    judged.run()
-    judged.press("keep", "quick")
-    assert stale(judged, "quick") == {"TI-1": False}
     claims = judged.root / "book/claims.yml"
     if what == "rule":
         claims.write_text(CLAIM.replace("margin: 0.5", "margin: 0.7"))
@@ -52,11 +66,12 @@ def test_a_changed_rule_or_parameter_marks_a_kept_record_stale(judged, what):
         judged.quick.write_text(judged.quick.read_text().replace("rate: 0.5", "rate: 0.6"))
     else:
         judged.chapter.write_text(judged.chapter.read_text().replace('print("answer"', 'print("the answer"'))
-    assert stale(judged, "quick") == {"TI-1": what in ("rule", "parameter")}
+    keep = "import sys; from lib.press.__main__ import main; sys.exit(main(['keep', 'quick', 'tiny']))"
+    done = judged.python("-c", f"{STALE.format('quick')}; {keep}")
+    assert json.loads(done.stdout.splitlines()[0]) == {"TI-1": what in ("rule", "parameter")}
     if what != "prose":
-        refused = judged.press("keep", "quick", "tiny")
         named = {"rule": "claims", "parameter": "values", "code": "page, code"}[what]
-        assert refused.returncode == 2 and f"tiny [quick]: {named} changed since; run: " in refused.stderr
+        assert done.returncode == 2 and f"tiny [quick]: {named} changed since; run: " in done.stderr
 
 
 @pytest.mark.parametrize(("label", "message"), [
@@ -65,35 +80,44 @@ def test_a_changed_rule_or_parameter_marks_a_kept_record_stale(judged, what):
     ("../elsewhere", "a label is a word of small letters, digits and _"),
 ])
 def test_a_label_says_nothing_that_its_run_is_not(judged, label, message):
-    judged.run()
+    before = sorted(judged.root.glob("book/kept/*"))
     refused = judged.press("keep", label, "--run", "quick")
-    assert refused.returncode == 2 and message in refused.stderr and not (judged.root / "book/kept").exists()
+    assert refused.returncode == 2 and message in refused.stderr
+    assert sorted(judged.root.glob("book/kept/*")) == before and not (judged.root / "book/elsewhere").exists()
 
 
-@pytest.mark.parametrize(("damage", "message"), [
+DAMAGES = [
     (lambda text: text[:100], "Expecting|Unterminated|delimiter"), (lambda text: "[]", "valid dictionary"),
     (lambda text: text.replace('"seed": 1', '"seeds": 1'), "run.overrides has no root seed"),
     (lambda text: text.replace('"run"', '"ran"'), "run Field required"),
     (lambda text: text.replace('"deciding": 0', '"deciding": 7'), "part 7 of 1 does not exist"),
-])
-def test_a_damaged_kept_file_is_one_line_and_its_remedy(judged, damage, message):
-    judged.press("confirm")
+]
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGES)
+def test_a_damaged_kept_file_is_told_with_its_remedy(judged, monkeypatch, damage, message):
     path = judged.root / FRESH
     path.write_text(damage(path.read_text()))
+    monkeypatch.setattr(files, "ROOT", judged.root)
+    with pytest.raises(ClaimError, match=f"{FRESH}: not kept records .*({message}).*; restore it: git checkout -- "):
+        kept.fresh(Page("tiny"))
+
+
+def test_a_damaged_kept_file_is_one_line_to_a_command(judged):
+    (judged.root / FRESH).write_text("[]")
     refused = judged.press("confirm")
     assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1, refused.stderr
-    assert re.search(f"{FRESH}: not kept records .*({message}).*; restore it: git checkout -- ", refused.stderr)
+    assert f"{FRESH}: not kept records" in refused.stderr
 
 
 def test_a_claim_that_is_gone_moves_the_seed_on_and_breaks_nothing(judged):
-    judged.press("confirm")
     (judged.root / "book/claims.yml").write_text(CLAIM.replace("TI-1", "TI-2"))
     assert stale(judged, "fresh_seeds") == {}
     assert "quick+seed=2" in judged.press("confirm").stdout and stale(judged, "fresh_seeds") == {"TI-2": False}
 
 
-def test_a_study_is_confirmed_on_seeds_that_no_rule_has_seen(judged):
-    done = judged.press("confirm")
+def test_a_study_is_confirmed_on_seeds_that_no_rule_has_seen(once, judged):
+    done = once[1].confirmed
     assert done.returncode == 0 and f"tiny [quick+seed=1]: kept as {FRESH}" in done.stdout, done.stdout + done.stderr
     record = json.loads((judged.root / FRESH).read_text())
     assert record["run"]["overrides"] == {"seed": 1} and record["records"][0]["word"] == "reproduced"

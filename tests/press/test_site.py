@@ -14,7 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from book_of_claims import CLAIMS, CODERS, PHASES, TOPOLOSS, BookOfClaims, claim, measured, part
+from book_of_claims import CLAIMS, CODERS, PHASES, TOPOLOSS, BookOfClaims, claim, measured, part, seeds
 
 from lib.files import ROOT, write_json
 from lib.press import claims
@@ -401,17 +401,28 @@ def test_a_word_that_the_longer_profile_changes_is_open(book: BookOfClaims):
     book.keep("long", "SP-1", measured(0.5))
     book.keep("long", "SV-4", measured(0.5), CODERS)
     book.keep("long", "TL-6", Measured([True]), TOPOLOSS)
-    told = claims_table.words("quick")
-    assert claims_table.moved(told, "quick") == {"SP-1": "contradicted", "SV-4": "contradicted"}
+    assert claims_table.moved("quick") == {"SP-1": "contradicted", "SV-4": "contradicted"}
     lines = claims_table.summary("quick").splitlines()
     counts = ["0 survived", "1 fell", "2 open", "1 question"]  # TL-6 was not tested here: nothing has changed
     assert [line.split("**")[1] for line in lines if "**" in line] == counts
     assert lines[2].endswith("SP-1</a> reproduced here, contradicted at *long*")
     assert lines[3].endswith("SV-4</a> reproduced here, contradicted at *long*")
     assert "long: contradicted, another word than here: open" in row("SP-1")
-    assert "open" not in row("TL-6") and claims_table.moved(told, "long") == claims_table.moved(told, "full") == {}
+    assert "open" not in row("TL-6") and claims_table.moved("long") == claims_table.moved("full") == {}
     book.write(claim("SP-1", part(margin=0.2)), *CLAIMS[1:])  # a stale record changes nothing
-    assert claims_table.moved(told, "quick") == {"SV-4": "contradicted"}
+    assert claims_table.moved("quick") == {"SV-4": "contradicted"}
+
+
+def test_a_sign_that_the_longer_profile_changes_is_open_too(book: BookOfClaims):
+    """"contradicted" on either side of 0; an interval that holds 0 has no sign, and "absent" stays where it is."""
+    book.ledger().judge("SP-1", measured(0.5))
+    book.keep("long", "SP-1", measured(-0.5))
+    assert claims_table.moved("quick") == {"SP-1": "contradicted, of the other sign"}
+    assert claims_table.moved("long") == {}
+    assert "SP-1</a> contradicted here, contradicted, of the other sign at *long*" in claims_table.summary("quick")
+    assert "long: contradicted, another sign than here: open" in row("SP-1")
+    book.keep("long", "SP-1", Measured(seeds(-0.5, spread=0.8), [1.0]))
+    assert claims_table.moved("quick") == {} and "than here" not in row("SP-1")
 
 
 def test_the_summary_says_which_words_stand_on_fresh_seeds(book: BookOfClaims):

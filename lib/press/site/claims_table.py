@@ -60,26 +60,38 @@ def words(label: str) -> dict[str, str]:
     return {id: found[id].word if id in found else NO_RUN for id in claims.load()}
 
 
-def moved(told: Mapping[str, str], label: str) -> dict[str, str]:
-    """Words that the kept `long` changes, by claim; what was judged at `label`, the default profile, as `told`."""
-    long = _standing("long") if label == DEFAULT_PROFILE else {}
-    return {id: long[id] for id, word in told.items() if id in long and _differ(word, long[id])}
+def moved(label: str) -> dict[str, str]:
+    """What the kept `long` says otherwise than the runs under `label`, the default profile, by claim: word or sign."""
+    here, long = records(label), _standing("long") if label == DEFAULT_PROFILE else {}
+    changes = {id: _change(here[id], record) for id, record in long.items() if id in here}
+    signed = {"word": "", "sign": ", of the other sign"}
+    return {id: long[id].word + signed[change] for id, change in changes.items() if change}
 
 
-def _differ(word: str, other: str) -> bool:
-    """Whether two runs that both judged a claim say different words."""
-    return word != other and not {UNTESTED, NO_RUN} & {word, other}
+def _change(here: Record, other: Record) -> str:
+    """What another run that judged the claim says otherwise: "word", "sign", or nothing.
+
+    A sign is changed where the same part stands for the claim and its two intervals lie on opposite sides of 0.
+    """
+    if UNTESTED in (here.word, other.word):
+        return ""
+    if here.word != other.word:
+        return "word"
+    ours, theirs = (record.part.estimate for record in (here, other))
+    if here.deciding != other.deciding or ours is None or theirs is None:
+        return ""
+    return "sign" if ours.low > 0 > theirs.high or theirs.low > 0 > ours.high else ""
 
 
-def _standing(label: str) -> dict[str, str]:
-    """Words kept under a label whose rules and parameters are as they were."""
-    return {id: record.word for id, record in kept.kept(label).items() if not record.stale}
+def _standing(label: str) -> dict[str, Record]:
+    """Records kept under a label whose rules and parameters are as they were."""
+    return {id: record for id, record in kept.kept(label).items() if not record.stale}
 
 
 def summary(label: str) -> str:
     """What became of the claims, for the front page: survived, fell, open; questions apart; what chance would do."""
     known, told = claims.load(), words(label)
-    other = {id: f"{told[id]} here, {word} at *long*" for id, word in moved(told, label).items()}
+    other = {id: f"{told[id]} here, {word} at *long*" for id, word in moved(label).items()}
     asked = {id: other.get(id, ANSWERS.get(word, word)) for id, word in told.items() if known[id].origin == "question"}
     stated = {id: other.get(id, word) for id, word in told.items() if id not in asked}
     lines = [_group(name, *GROUPS[name], stated) for name in GROUPS]
@@ -103,7 +115,7 @@ def summary(label: str) -> str:
 
 def _again(told: Mapping[str, str]) -> list[str]:
     """How many words of a run stand on fresh seeds, and which do not."""
-    fresh = _standing("fresh_seeds")
+    fresh = {id: record.word for id, record in _standing("fresh_seeds").items()}
     both = [id for id, word in told.items() if id in fresh and UNTESTED not in (word, fresh[id]) and word != NO_RUN]
     other = [f"{_link(id)} {fresh[id]}" for id in both if fresh[id] != told[id]]
     if not both:
@@ -191,9 +203,11 @@ class _Row:
             lines.append(_quiet("stale: its rule has changed since this run"))
         for name, record in self.kept.items():
             decides = record is self.shown[1]
-            differs = ", another word than here" * (not decides and self.word not in (NO_RUN, record.word))
+            change = _change(self.here, record) if self.here else ""
+            other = "word" if self.word not in (NO_RUN, record.word) else change
+            differs = f", another {other} than here" * (not decides and other != "")
             moves = name == "long" and self.label == DEFAULT_PROFILE and not self._stale(record)
-            differs += ": open" * (moves and _differ(self.word, record.word))
+            differs += ": open" * (moves and change != "")
             told = badge(record.word) if decides else f"{record.word}{differs}"
             lines.append(_quiet(f"{KEPT[name]}: {told}{', stale' * self._stale(record)}"))
         fresh = self.kept.get("fresh_seeds")

@@ -14,7 +14,7 @@ from scipy.stats import rankdata
 
 from lib.metrics.frontier import matched_pair
 from lib.metrics.mixed_effects import mixed_effects
-from lib.metrics.statistics import Interval, holm, paired_permutation_test, t_interval
+from lib.metrics.statistics import Interval, holm, mean_interval, paired_permutation_test
 
 CELLS = ["init", "noise", "reg", "act"]
 FACTORS = {
@@ -28,32 +28,25 @@ FACTORS = {
 """Name -> the factor and its two levels."""
 
 
-def interval(values: ArrayLike) -> Interval:
-    """Student's interval of the mean over the seeds that have a value; nan where fewer than two have one."""
-    found = np.asarray(values, float)
-    found = found[np.isfinite(found)]
-    return t_interval(found) if len(found) > 1 else Interval(*[float("nan")] * 3)
-
-
 def told(values: ArrayLike | Interval, form: str = "+.1%") -> str:
     """The mean with its interval as a table shows it, "+1.2% [-0.3%, +2.7%]"; a dash where there is none."""
-    found = values if isinstance(values, Interval) else interval(values)
-    return "–" if np.isnan(found.estimate) else "{:{f}} [{:{f}}, {:{f}}]".format(*found, f=form)
+    found = values if isinstance(values, Interval) else mean_interval(values)
+    return "–" if np.isnan(found.low) else "{:{f}} [{:{f}}, {:{f}}]".format(*found, f=form)
 
 
 def stands(changes: Mapping[str, ArrayLike], margins: Mapping[str, float]) -> str:
     """In words which of the changes named in `margins` is less, more, none past its margin, or open; name -> values."""
     said = {"there is less overlap with": [], "more with": [], "no change that matters with": [], "it is open with": []}
     for name, margin in margins.items():
-        change = interval(changes[name])
+        change = mean_interval(changes[name])
         is_one = change.below(0), change.above(0), change.inside(-margin, margin), True
         list(said.values())[is_one.index(True)].append(name.replace(", not ", " (against ") + ")")
     return "; ".join(f"{word} {' and '.join(names)}" for word, names in said.items() if names)
 
 
 def raises(factors: pd.DataFrame) -> str:
-    """In words with which factors recovery rises at equal error, by the interval of what `by_factor` found."""
-    found = {name: interval(rows.recovery) for name, rows in factors.groupby("factor", sort=False)}
+    """In words with which factors recovery rises, over the seeds that `by_factor` read at equal error."""
+    found = {name: mean_interval(rows.recovery.dropna()) for name, rows in factors.groupby("factor", sort=False)}
     said = [f"{told(rise)} with {name.replace(', not ', ' against ')}" for name, rise in found.items() if rise.above(0)]
     return f"it rises by {' and by '.join(said)}" if said else "it rises with no factor"
 
@@ -88,9 +81,11 @@ def relative_change(pairs: pd.DataFrame) -> pd.Series:
     return means.a / means.b - 1
 
 
-def at_equal_error(*args, **kwargs) -> pd.Series:
-    """`relative_change` of `pairs_at_equal_error`."""
-    return relative_change(pairs_at_equal_error(*args, **kwargs))
+def at_equal_error(
+    runs: pd.DataFrame, a: str, b: str, others: Sequence[str] = (), value: str = "interference"
+) -> pd.Series:
+    """`relative_change` of `pairs_at_equal_error`, which takes the same."""
+    return relative_change(pairs_at_equal_error(runs, a, b, others, value))
 
 
 def by_factor(runs: pd.DataFrame) -> pd.DataFrame:
@@ -112,12 +107,15 @@ def by_factor(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def factor_table(factors: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """What `by_factor` found as a reader sees it, with Holm's p of the changes at the same penalty (sign flips)."""
+    """What `by_factor` found as a reader sees it, with Holm's p of the changes at the same penalty (sign flips).
+
+    Changes at equal error are means over the seeds that reach one.
+    """
     groups = factors.groupby("factor", sort=False)
     p = [paired_permutation_test(rows.same, 0 * rows.same, rng=rng).p_value for _, rows in groups]
-    columns = {"same penalty": groups.same.agg(told), "Holm p": np.round(holm(p), 4),
-               "equal error": groups.equal.agg(told), "pairs kept": groups.kept.mean().map("{:.0%}".format),
-               "recovery, equal error": groups.recovery.agg(told)}
+    read = groups[["equal", "recovery"]].agg(lambda found: told(found.dropna()))
+    columns = {"same penalty": groups.same.agg(told), "Holm p": np.round(holm(p), 4), "equal error": read.equal,
+               "pairs kept": groups.kept.mean().map("{:.0%}".format), "recovery, equal error": read.recovery}
     return pd.DataFrame(columns, index=list(FACTORS))
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from scipy.stats import gaussian_kde
 
 from lib.figures import style
-from lib.studies.incidental_polysemanticity.comparisons import interval
+from lib.metrics.statistics import mean_interval
 
 REGS = {"L1": style.BLUE, "L2": style.ORANGE}
 Effects = Mapping[str, Sequence[float]]
@@ -29,7 +29,7 @@ def factors(same: Effects, equal: Effects, claimed: Mapping[str, float]) -> Figu
     for ax, effects, title in zip(axes, (same, equal), titles, strict=True):
         ax.axvline(0, color=style.NULL, zorder=0)
         for place, values in enumerate(effects.values()):
-            mean = interval(values)
+            mean = mean_interval(values)
             style.dots(ax, values, np.full(len(values), -place))
             ax.plot(mean[1:], [-place - 0.22] * 2, color=style.INK, linewidth=2.2)
             ax.plot(mean.estimate, -place - 0.22, "o", color=style.INK)

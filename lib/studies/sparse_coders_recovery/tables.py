@@ -5,10 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 
 from lib.metrics.frontier import at_matched, common_cost
-from lib.metrics.statistics import Interval, t_interval
 
 NAMES = {
     "relu": "ReLU with L1", "p_anneal": "L1 annealed", "gated": "Gated", "jumprelu": "JumpReLU",
@@ -22,14 +20,6 @@ SCORES = {
     "fvu": "variance unexplained", "dead_fraction": "dead latents",
 }
 """Metrics in words."""
-
-
-def interval(values: ArrayLike) -> Interval:
-    """Student's interval of a mean over seeds; without ends for one seed, nan where a seed has no value."""
-    values = np.asarray(values, dtype=float)
-    if np.isfinite(values).all() and len(values) > 1:
-        return t_interval(values)
-    return Interval(float(values.mean()), float("nan"), float("nan"))
 
 
 def shown(table: pd.DataFrame, digits: int = 2) -> pd.DataFrame:

@@ -70,6 +70,18 @@ def random_components(net: TwoLayers, rng: torch.Generator) -> TwoLayers:
     return net._replace(V1=V, U1=U, delta1=net.delta1 + (net.V1 @ net.U1 - V @ U).T)
 
 
+class Pairs(NamedTuple):
+    """Which effects are asked: two layers on some images, and the components of each, I of layer 1 and J of layer 2."""
+
+    net: TwoLayers
+    x: Tensor
+    """Images, [n, d_in]."""
+    on: Tensor
+    """The images on which each output matters, bool [n, J]."""
+    inputs: list[int]
+    outputs: list[int]
+
+
 class Edges(NamedTuple):
     """Effects of input components (rows) on output components (columns) over the images where the output matters."""
 
@@ -86,26 +98,23 @@ class Edges(NamedTuple):
 
 @torch.no_grad()
 def ablation_effects(
-    net: TwoLayers, x: Tensor, inputs: Sequence[int], outputs: Sequence[int], baseline: str = "zero",
-    form: str = "exact", ci1: Tensor | None = None,
+    pairs: Pairs, baseline: str = "zero", form: str = "exact", ci1: Tensor | None = None
 ) -> Tensor:
     """Effect of every input component on every output component, a2_j with i on minus a2_j with i replaced.
 
     Args:
-        net: the two layers; x: images, [n, d_in].
-        inputs, outputs: components of layer 1 and 2, I and J of them.
         baseline: i is replaced by "zero", or by its "mean" activation over the images; "ci": by zero in the network
             whose first layer is masked by its causal importances and has no delta (what the masks promise to keep);
             form "exact" alone.
         form: "exact", or "published" (bias after the ReLU, delta dropped).
         ci1: causal importances of layer 1, [n, C1]; needed by "ci".
     Returns:
-        Effects of each image, [n, I, J].
+        Effects of each image, whether the output matters on it or not, [n, I, J].
     Source: report_components, causal effects; the exact form is ours.
     """
-    pre, removed = _ablation(net, x, baseline, form, ci1)
-    V2 = net.V2[:, list(outputs)]
-    found = [drop @ V2 for _, drop in _drops(pre, removed, net.U1, inputs)]  # each [i, n, J]
+    net, V2 = pairs.net, pairs.net.V2[:, pairs.outputs]
+    pre, removed = _ablation(net, pairs.x, baseline, form, ci1)
+    found = [drop @ V2 for drop in _drops(pre, removed, net.U1, pairs.inputs)]  # each [i, n, J]
     return torch.cat(found).transpose(0, 1)  # [n, I, J]
 
 
@@ -118,35 +127,34 @@ def mean_effects(
     E_ij = mean over {x: on_j(x)} of a2_j - a2_j without i: all pairs at once, no effects of single images kept.
 
     Args:
-        on: bool, [n, C2]: ci2 > tau; the other arguments as in `ablation_effects`.
+        on: bool, [n, C2]: ci2 > tau; baseline, form, ci1: as in `ablation_effects`.
     Returns:
         [C1, C2]; nan where an output matters on no image.
     """
     pre, removed = _ablation(net, x, baseline, form, ci1)
     weights = on.to(x.dtype) / on.sum(0)  # [n, C2]
     found = []
-    for _, drop in _drops(pre, removed, net.U1, range(len(net.U1))):
+    for drop in _drops(pre, removed, net.U1, range(len(net.U1))):
         sums = drop.transpose(1, 2) @ weights  # [i, d_hidden, C2]
         found.append((sums * net.V2).sum(1))
     return torch.cat(found)  # [C1, C2]
 
 
 @torch.no_grad()
-def shapley_effects(
-    net: TwoLayers, x: Tensor, inputs: Sequence[int], outputs: Sequence[int], orders: int, rng: torch.Generator
-) -> Tensor:
+def shapley_effects(pairs: Pairs, orders: int, rng: torch.Generator) -> Tensor:
     """Shapley values of the input components, their marginal effect averaged over random orders of switching on.
 
     Everything else (components not in `inputs`, delta) is one player more, left out of the result. Along each order
     the marginal effects sum to a2_j with everything minus a2_j with nothing but the bias.
 
     Args:
-        orders: random orders; rng: draws them; the others as in `ablation_effects`.
+        orders: random orders; rng: draws them.
     Returns:
         [n, I, J].
     Source: Shapley 1953.
     """
-    a, U1, V2 = (x @ net.V1)[:, list(inputs)], net.U1[list(inputs)], net.V2[:, list(outputs)]
+    net, x = pairs.net, pairs.x
+    a, U1, V2 = (x @ net.V1)[:, pairs.inputs], net.U1[pairs.inputs], net.V2[:, pairs.outputs]
     rest = net.pre(x) - net.b1 - a @ U1  # [n, d_hidden]
     total = torch.zeros(len(x), len(U1) + 1, U1.shape[1], dtype=x.dtype, device=x.device)
     for _ in range(orders):
@@ -159,19 +167,12 @@ def shapley_effects(
 
 
 @torch.no_grad()
-def largest_at_random(
-    net: TwoLayers, x: Tensor, on: Tensor, inputs: Sequence[int], outputs: Sequence[int], unit: np.ndarray, draws: int,
-    rng: torch.Generator,
-) -> np.ndarray:
-    """The `extremes` of the effects of `random_components`, [draws, 4].
-
-    Args:
-        on: bool, [n, J]; unit: [J], what effects are divided by; the others as in `ablation_effects`.
-    """
+def largest_at_random(pairs: Pairs, unit: np.ndarray, draws: int, rng: torch.Generator) -> np.ndarray:
+    """The `extremes` of the effects of `random_components`, divided by `unit` [J]; [draws, 4]."""
     rows = []
     for _ in range(draws):
-        drawn = random_components(net, rng)._replace(V2=net.V2[:, list(outputs)])
-        rows.append(extremes(mean_effects(drawn, x, on)[list(inputs)].cpu().numpy() / unit))
+        drawn = random_components(pairs.net, rng)._replace(V2=pairs.net.V2[:, pairs.outputs])
+        rows.append(extremes(mean_effects(drawn, pairs.x, pairs.on)[pairs.inputs].cpu().numpy() / unit))
     return np.array(rows)
 
 
@@ -230,14 +231,14 @@ def _ablation(net: TwoLayers, x: Tensor, baseline: str, form: str, ci1: Tensor |
     return net.pre(x, form), a if baseline == "zero" else a - a.mean(0)
 
 
-def _drops(pre: Tensor, removed: Tensor, U1: Tensor, inputs: Sequence[int]) -> Iterator[tuple[list[int], Tensor]]:
-    """Some input components at a time: which, and what the hidden layer loses without each, [i, n, d_hidden]."""
+def _drops(pre: Tensor, removed: Tensor, U1: Tensor, inputs: Sequence[int]) -> Iterator[Tensor]:
+    """What the hidden layer loses without each of some input components at a time, [i, n, d_hidden]."""
     inputs, step = list(inputs), max(1, _BLOCK // pre.numel())
     kept = pre.relu()
     for start in range(0, len(inputs), step):
         own = inputs[start : start + step]
         without = torch.addcmul(pre, removed[:, own].T[:, :, None], U1[own][:, None], value=-1)
-        yield own, torch.sub(kept, without.relu_(), out=without)
+        yield torch.sub(kept, without.relu_(), out=without)
 
 
 def _one_of(name: str, value: str, accepted: Sequence[str]) -> None:

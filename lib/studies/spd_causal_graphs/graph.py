@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.studies.spd_causal_graphs.effects import Edges, TwoLayers
+from lib.studies.spd_causal_graphs.effects import Edges, Pairs
 
 
 class Ribbon(NamedTuple):
@@ -66,20 +66,18 @@ def random_needed(
 
 
 @torch.no_grad()
-def joint_share(
-    net: TwoLayers, x: Tensor, on: Tensor, inputs: Sequence[int], outputs: Sequence[int], keep: np.ndarray
-) -> np.ndarray:
+def joint_share(pairs: Pairs, keep: np.ndarray) -> np.ndarray:
     """Share of the inputs' joint effect on each output that is left when the inputs not kept are ablated too.
 
     share_j = sum (a2_j(kept on) - a2_j(all off)) / sum (a2_j(all on) - a2_j(all off)), sums over {x: on_j(x)};
     "off" refers to `inputs`, everything else stays. Effects of single ablations need not add up to this.
 
     Args:
-        on: bool, [n, J]; keep: bool, [I, J], the kept inputs of each output.
+        keep: bool, [I, J], the kept inputs of each output.
     Returns:
         [J]; nan where an output matters on no image or the joint effect is 0.
     """
-    inputs, outputs = list(inputs), list(outputs)
+    net, x, on, inputs, outputs = pairs
     parts, pre = (x @ net.V1)[:, inputs], net.pre(x)
     off, found = pre - parts @ net.U1[inputs], []
     kept = torch.as_tensor(keep, dtype=x.dtype, device=x.device)
@@ -92,26 +90,23 @@ def joint_share(
     return np.array(found)
 
 
-def sparsity(
-    net: TwoLayers, x: Tensor, on: Tensor, inputs: Sequence[int], outputs: Sequence[int], values: Tensor, draws: int,
-    rng: np.random.Generator,
-) -> dict[str, np.ndarray]:
+def sparsity(pairs: Pairs, values: Tensor, draws: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """The 80 % rule of one network, with its chance.
 
     Args:
-        on: bool, [n, J]; values: effects of single images, [n, I, J]; draws: random edges; the others as `joint_share`.
+        values: effects of single images, [n, I, J]; draws: of random edges.
     Returns:
         needed and needed_squares [J]; chance_needed and chance_needed_squares [200], means over outputs; joint [J],
         share of the joint effect the rule's edges keep, and joint_chance [J], that of as many random edges.
     """
-    values, own = values.cpu().numpy(), on.cpu().numpy()
-    mean = np.stack([values[own[:, j], :, j].mean(0) for j in range(len(outputs))], axis=1)  # [I, J]
+    values, own = values.cpu().numpy(), pairs.on.cpu().numpy()
+    mean = np.stack([values[own[:, j], :, j].mean(0) for j in range(own.shape[1])], axis=1)  # [I, J]
     found, keep = {}, strongest(mean)
     for name, power in (("needed", 1), ("needed_squares", 2)):
         found[name] = inputs_needed(mean, power=power)
-        found[f"chance_{name}"] = random_needed(len(inputs), len(outputs), rng, power=power, draws=200)
-    drawn = [joint_share(net, x, on, inputs, outputs, rng.permuted(keep, axis=0)) for _ in range(draws)]
-    found["joint"], found["joint_chance"] = joint_share(net, x, on, inputs, outputs, keep), np.mean(drawn, axis=0)
+        found[f"chance_{name}"] = random_needed(*mean.shape, rng, power=power, draws=200)
+    drawn = [joint_share(pairs, rng.permuted(keep, axis=0)) for _ in range(draws)]
+    found["joint"], found["joint_chance"] = joint_share(pairs, keep), np.mean(drawn, axis=0)
     return found
 
 

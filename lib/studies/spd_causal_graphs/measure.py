@@ -41,6 +41,10 @@ TAU, LEAST = 0.1, 1e-3
 """A component is active above this importance, and alive if active on more than this share of images."""
 LARGE, PUBLISHED_LEAST = 0.1, 10
 """The report calls a component alive above this mean |activation|, and averages over no fewer images than these."""
+MUTE = {**dict.fromkeys(("needed", "chance_needed", "lasso", "steps", "all", "lasso_null", "steps_null"), np.nan),
+        "wrong": dict.fromkeys(predictors.STEPS, np.nan), "largest": np.full(4, np.nan),
+        "large_null": np.full(4, np.nan)}
+"""The report's reading of a decomposition without effects."""
 
 
 class Drawing(Common):
@@ -145,24 +149,24 @@ def analysis(params: Analysing, seed: int) -> dict[str, Any]:
     outs = np.flatnonzero(((ci2 > TAU).sum(0) >= params.least_images).cpu())
     on, rng = ci2[:, outs] > TAU, numpy_generator(params.seed, SLUG, "effects", seed)
     a1, a2 = net.activations(x)
-    values = causal.ablation_effects(net, x, ins, outs)
+    pairs = causal.Pairs(net, x, on, ins.tolist(), outs.tolist())
+    values = causal.ablation_effects(pairs)
     found = causal.edges(values, on, rng)
     signs = predictors.orientation(a1, ci1, TAU)[ins], predictors.orientation(a2, ci2, TAU)[outs]
     unit = (a2[:, outs].std(0) * signs[1]).cpu().numpy()
     keep = graph.strongest(found.mean) & found.significant
-    guess = predictors.predictions(net, x, ci1, on, ins, outs, TAU)
+    guess = predictors.predictions(pairs, ci1, TAU)
     table = pd.DataFrame({name: (value / unit)[keep] for name, value in guess.items()})
     level = np.array([float(a2[on[:, p], j].mean()) for p, j in enumerate(outs)])
     means = [x[on[:, place]].mean(0) - x.mean(0) for place in range(len(outs))]
     return {
         "inputs": ins, "outputs": outs, **found._asdict(), "level": level, "unit": unit, "keep": keep,
         "on_edges": table.assign(effect=(found.mean / unit)[keep]),
-        "gauge": predictors.random_gauge_flips(net, ins, outs, found.mean, keep, params.null_draws,
+        "gauge": predictors.random_gauge_flips(pairs, found.mean, keep, params.null_draws,
                                                _rng(params, "gauge", seed, x)),
-        **graph.sparsity(net, x, on, ins, outs, values, params.null_draws, rng),
-        "variants": variants(net, x, ci1, on, ins, outs, found.mean, keep, params.orders,
-                             _rng(params, "orders", seed, x)),
-        "large_null": causal.largest_at_random(net, x, on, ins, outs, np.sign(unit), params.null_draws,
+        **graph.sparsity(pairs, values, params.null_draws, rng),
+        "variants": variants(pairs, ci1, found.mean, keep, params.orders, _rng(params, "orders", seed, x)),
+        "large_null": causal.largest_at_random(pairs, np.sign(unit), params.null_draws,
                                                _rng(params, "random components", seed, x)),
         **regression.regress_all(a1[:, ins].cpu().numpy(), a2[:, outs].cpu().numpy(), params.most, rng),
         "reads": (net.V1[:, ins] * signs[0]).T.cpu().numpy(), "where": torch.stack(means).cpu().numpy(),
@@ -187,6 +191,7 @@ def _reported(params: Any, seed: int, dec: Decomposition, net: causal.TwoLayers)
         ins and outs, alive by activation, counts; effects, outputs that matter on enough images; needed and
         chance_needed, means over those; wrong, share of wrong signs by predictor, among the 80 % edges; largest [4],
         the `effects.extremes`, and large_null [4] of random components, mean over draws; `regression.in_sample`.
+        All but the counts nan where no output matters on enough images, or fewer than two inputs are alive.
     Source: report_components, causal effects: images where the output's importance is above .1, ten of them at least.
     """
     x, rng = data(params).pixels(net.V1.device)[1], numpy_generator(params.seed, SLUG, "reported", seed)
@@ -196,11 +201,11 @@ def _reported(params: Any, seed: int, dec: Decomposition, net: causal.TwoLayers)
     ins, outs = np.flatnonzero(large1), np.flatnonzero(large2 & (on.sum(0) >= PUBLISHED_LEAST).cpu())
     told = {"ins": int(large1.sum()), "outs": int(large2.sum()), "effects": len(outs)}
     if not len(outs) or len(ins) < 2:
-        return told
+        return told | MUTE
     mean = causal.mean_effects(net, x, on, form="published").cpu().numpy()[np.ix_(ins, outs)]
-    on, keep = on[:, outs], graph.strongest(mean)
-    guess = predictors.predictions(net, x, ci1, on, ins, outs, TAU)
-    null = causal.largest_at_random(net, x, on, ins, outs, np.ones(len(outs)), params.null_draws,
+    pairs, keep = causal.Pairs(net, x, on[:, outs], ins.tolist(), outs.tolist()), graph.strongest(mean)
+    guess = predictors.predictions(pairs, ci1, TAU)
+    null = causal.largest_at_random(pairs, np.ones(len(outs)), params.null_draws,
                                     _rng(params, "random components", seed, x))
     X, Y = acts[0][:, ins].cpu().numpy(), acts[1][:, outs].cpu().numpy()
     return {**told, "needed": float(graph.inputs_needed(mean).mean()),

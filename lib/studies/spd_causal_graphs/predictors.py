@@ -5,13 +5,11 @@ one, by asking that a component be positive where it matters; every later step i
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from lib.studies.spd_causal_graphs.effects import TwoLayers
+from lib.studies.spd_causal_graphs.effects import Pairs
 
 STEPS = ("raw path", "oriented path", "path x activation", "gate-aware path")
 """From what weights say to what they say once activations and the ReLU are known."""
@@ -30,9 +28,7 @@ def orientation(activations: Tensor, importances: Tensor, tau: float = 0.1) -> T
 
 
 @torch.no_grad()
-def predictions(
-    net: TwoLayers, x: Tensor, ci1: Tensor, on: Tensor, inputs: Sequence[int], outputs: Sequence[int], tau: float = 0.1
-) -> dict[str, np.ndarray]:
+def predictions(pairs: Pairs, ci1: Tensor, tau: float = 0.1) -> dict[str, np.ndarray]:
     """Four predictors of the mean effect E_ij over {x: on_j(x)}, each knowing what the one before knows and more.
 
         raw path            P_ij = U1_i·V2_j
@@ -41,14 +37,12 @@ def predictions(
         gate-aware path     E_j[a_i sum_h 1(pre_h > 0) U1_ih V2_hj]
 
     Args:
-        net: the two layers; x: images, [n, d_in].
-        ci1: causal importances of layer 1, [n, C1]; on: bool, [n, J], the images of each output.
-        inputs, outputs: components of layer 1 and 2, I and J of them.
+        ci1: causal importances of layer 1, [n, C1].
         tau: importance from which a component counts as active.
     Returns:
         step -> [I, J].
     """
-    inputs, outputs = list(inputs), list(outputs)
+    net, x, on, inputs, outputs = pairs
     a, U1, V2 = (x @ net.V1)[:, inputs], net.U1[inputs], net.V2[:, outputs]
     weights = on.to(x.dtype) / on.sum(0)  # [n, J]
     path = U1 @ V2  # [I, J]
@@ -73,14 +67,13 @@ def flips(predicted: np.ndarray, effects: np.ndarray, keep: np.ndarray | None = 
 
 @torch.no_grad()
 def random_gauge_flips(
-    net: TwoLayers, inputs: Sequence[int], outputs: Sequence[int], effects: np.ndarray, keep: np.ndarray, draws: int,
-    rng: torch.Generator,
+    pairs: Pairs, effects: np.ndarray, keep: np.ndarray, draws: int, rng: torch.Generator
 ) -> np.ndarray:
     """The null of wrong signs: their share among kept raw paths when every (V, U) has a random sign, [draws].
 
     Args:
-        inputs, outputs: components, I and J of them; effects [I, J]; keep: bool, [I, J].
+        effects: [I, J]; keep: bool, [I, J].
     """
-    path = net.U1[list(inputs)] @ net.V2[:, list(outputs)]
+    path = pairs.net.U1[pairs.inputs] @ pairs.net.V2[:, pairs.outputs]
     signs = [2 * torch.randint(0, 2, (len(path), 1), generator=rng, device=rng.device) - 1 for _ in range(draws)]
     return np.array([flips((sign * path).cpu().numpy(), effects, keep).mean() for sign in signs])

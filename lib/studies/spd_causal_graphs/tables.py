@@ -7,14 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib.metrics.statistics import Interval
 from lib.press.ledger import Claim, Measured
 from lib.studies.spd_causal_graphs.predictors import STEPS
-
-
-def interval(values: Any) -> Interval:
-    """Student's interval of one value per network; nan where a network has none."""
-    return Measured(np.asarray(values, dtype=float)).estimate()
 
 
 def per_network(values: pd.Series, of: Any = np.nanmean) -> np.ndarray:
@@ -38,7 +32,7 @@ def reported_parts(rows: pd.DataFrame, pool: int) -> dict[str, list[Measured | N
     if rows.empty:
         return {}
     counts = {"PD-2": [Measured(rows[name], [float(pool)]) for name in ("ins", "outs")]}
-    if "needed" not in rows or rows.needed.isna().any():
+    if rows.needed.isna().any():
         return counts
     return counts | {
         "PD-1": [Measured(rows.needed, [rows.chance_needed])],

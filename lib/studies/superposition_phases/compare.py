@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from lib.metrics.statistics import Interval, bootstrap_seeds, t_interval
+from lib.metrics.statistics import Interval, bootstrap_seeds, mean_interval
 from lib.press.ledger import Record
 from lib.rng import numpy_generator
 from lib.studies.superposition_phases.common import Sweep
@@ -47,16 +47,9 @@ def relative(table: pd.DataFrame, s: float, base: float) -> pd.Series:
     return 1 + (table[s] - table[base]) / table[base].mean()
 
 
-def interval(values: pd.Series) -> Interval:
-    """Student's interval of a mean over seeds; nan where the run lacks the sparsity, without ends for one seed."""
-    if len(values) < 2 or values.isna().any():
-        return Interval(values.mean(skipna=False), np.nan, np.nan)
-    return t_interval(values)
-
-
 def ratios(tables: Mapping[str, pd.DataFrame], s: float, sides: Sequence[float]) -> dict[tuple[str, float], Interval]:
     """(name of a table, side) -> the `relative` loss at s over that side."""
-    return {(label, side): interval(relative(table, s, side)) for label, table in tables.items() for side in sides}
+    return {(label, side): mean_interval(relative(table, s, side)) for label, table in tables.items() for side in sides}
 
 
 def ratio_table(found: Mapping[tuple[str, float], Interval], s: float) -> pd.DataFrame:
@@ -118,7 +111,7 @@ def claimed_step(rows: np.ndarray) -> float:
 def over_seeds(
     rows: pd.DataFrame, statistic: Callable[[np.ndarray], float], root: int, level: float = 0.95
 ) -> Interval:
-    """Interval of a statistic of all seeds together, [seeds, 9], by resampling seeds; as `interval` where it has none.
+    """Interval of a statistic of all seeds together, [seeds, 9], by resampling seeds; as `mean_interval` has none.
 
     Args:
         root: the study's root seed; every interval of the storage resamples the same seeds.

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from lib.metrics.frontier import read_off
 from lib.metrics.mixed_effects import mixed_effects
-from lib.metrics.statistics import Interval, holm, t_interval
+from lib.metrics.statistics import Interval, holm, mean_interval
 from lib.press.ledger import Measured, Record
 from lib.studies.topoloss_hypotheses.pooling import MeanTest, seed_test
 
@@ -69,7 +69,7 @@ class Models:
 
     def interval(self, what: str, arm: str = TOPO, base: str = PLAIN) -> Interval:
         """Student's interval over seeds of `change`."""
-        return over_seeds(self.change(what, arm, base))
+        return mean_interval(self.change(what, arm, base))
 
     def against(self, what: str, *nulls: str, arm: str = TOPO, base: str = PLAIN) -> Measured:
         """What an arm changes, beside no change and what the arms `nulls` change."""
@@ -93,24 +93,18 @@ class Models:
         return table.assign(holm=holm(table.p_value) if len(table) else ())
 
 
-def over_seeds(values: ArrayLike) -> Interval:
-    """Student's interval of the mean over seeds; nan where there are fewer than two, or one is not finite."""
-    values = np.asarray(values, dtype=float)
-    return t_interval(values) if len(values) > 1 and np.isfinite(values).all() else Interval(*[np.nan] * 3)
-
-
 def told(interval: Interval) -> str:
     """An interval in a table: three digits, nothing where there is none."""
-    return "" if np.isnan(interval.estimate) else "{:.3g} [{:.3g}, {:.3g}]".format(*interval)
+    return "" if np.isnan(interval.low) else "{:.3g} [{:.3g}, {:.3g}]".format(*interval)
 
 
 def moves(changes: ArrayLike, margin: float = 0.0) -> str:
     """In prose, what a change does; one word where its interval lies off 0, `STAYS` where its 90 % interval fits."""
-    interval = over_seeds(changes)
-    if np.isnan(interval.estimate):
+    interval = mean_interval(changes)
+    if np.isnan(interval.low):
         return "is not compared here"
     if interval.holds(0):
-        return STAYS if t_interval(changes, 0.9).inside(-margin, margin) else "is not settled"
+        return STAYS if mean_interval(changes, 0.9).inside(-margin, margin) else "is not settled"
     return "falls" if interval.below(0) else "rises"
 
 

@@ -84,9 +84,9 @@ def test_mixed_models_name_every_term_and_leave_error_out_of_the_first():
     assert float(table.loc["log validation error"].iloc[2].split()[0]) == pytest.approx(1, abs=0.05)
 
 
-def test_intervals_leave_out_what_is_missing_and_say_a_dash_for_nothing():
-    assert compare.interval([1.0, np.nan, 1.0]) == Interval(1, 1, 1)
-    assert np.isnan(compare.interval([1.0])).all() and compare.told([]) == "–"
+def test_a_change_is_told_with_its_interval_and_as_a_dash_without_one():
+    assert compare.told([1.0, 1.0]) == "+100.0% [+100.0%, +100.0%]"
+    assert [compare.told(values) for values in ([], [1.0], [1.0, np.nan, 1.0])] == ["–"] * 3
     assert compare.told(Interval(0.012, -0.003, 0.027)) == "+1.2% [-0.3%, +2.7%]"
 
 

@@ -6,7 +6,6 @@ import torch
 
 from lib.rng import generator
 from lib.studies.sparse_coders_recovery import alignment, published_alone, train_aligned
-from lib.studies.sparse_coders_recovery.tables import interval
 
 GRID = {"seed": 0, "device": "cpu", "seeds": 2, "align_sparsities": (0.1, 0.9)}
 
@@ -109,9 +108,3 @@ def test_agreement_is_read_where_there_is_superposition_alone():
                          "null_agreement": 0.7})
     found = alignment.agreement(rows)
     assert found.agreement[0] == 0.9 and np.isnan(found.agreement[1])
-
-
-def test_an_interval_needs_every_seed():
-    assert interval([1.0, 3.0]).estimate == 2 and interval([1.0, 3.0]).holds(2)
-    assert interval([2.0]).estimate == 2 and np.isnan(interval([2.0]).low)
-    assert np.isnan(interval([1.0, np.nan]).low)

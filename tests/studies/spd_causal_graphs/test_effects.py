@@ -7,6 +7,7 @@ import torch
 
 from lib.rng import generator, numpy_generator
 from lib.studies.spd_causal_graphs.effects import (
+    Pairs,
     TwoLayers,
     ablation_effects,
     edges,
@@ -31,6 +32,12 @@ def network(seed: int = 0, dtype: torch.dtype = torch.float64, bias: float = 0.3
 
 def images(n: int = 11, seed: int = 1) -> torch.Tensor:
     return torch.rand(n, 6, generator=generator(seed, "images"), dtype=torch.float64)
+
+
+def pairs(net: TwoLayers, x: torch.Tensor, on: torch.Tensor | None = None, ins=INS, outs=OUTS) -> Pairs:
+    """The pairs of INS and OUTS on images that matter to all outputs, where nothing else is said."""
+    on = torch.ones(len(x), len(outs), dtype=torch.bool) if on is None else on
+    return Pairs(net, x, on, list(ins), list(outs))
 
 
 def literal(net: TwoLayers, x: torch.Tensor, replaced: torch.Tensor, published: bool = False) -> torch.Tensor:
@@ -69,14 +76,14 @@ def test_ablation_is_the_literal_loop(baseline, form):
     net, x = network(), images()
     a = x @ net.V1
     replaced = torch.zeros_like(a) if baseline == "zero" else a.mean(0).expand_as(a)
-    found = ablation_effects(net, x, INS, OUTS, baseline, form)
+    found = ablation_effects(pairs(net, x), baseline, form)
     torch.testing.assert_close(found, literal(net, x, replaced, form == "published"))
 
 
 def test_ci_baseline_works_in_the_masked_network():
     net, x = network(), images()
     ci = torch.rand(11, 5, generator=generator(4), dtype=x.dtype)
-    found = ablation_effects(net, x, INS, OUTS, "ci", ci1=ci)
+    found = ablation_effects(pairs(net, x), "ci", ci1=ci)
     masked = ci * (x @ net.V1)
     without = masked.clone()
     without[:, 2] = 0
@@ -87,16 +94,16 @@ def test_ci_baseline_works_in_the_masked_network():
 def test_the_published_form_differs_only_where_bias_and_delta_move_gates():
     x = images()
     plain = network()._replace(delta1=torch.zeros(7, 6, dtype=x.dtype), b1=torch.zeros(7, dtype=x.dtype))
-    torch.testing.assert_close(*(ablation_effects(plain, x, INS, OUTS, form=form) for form in ("exact", "published")))
+    torch.testing.assert_close(*(ablation_effects(pairs(plain, x), form=form) for form in ("exact", "published")))
     net = network(bias=3.0)
-    exact, published = (ablation_effects(net, x, INS, OUTS, form=form) for form in ("exact", "published"))
+    exact, published = (ablation_effects(pairs(net, x), form=form) for form in ("exact", "published"))
     assert (exact - published).abs().max() > 0.1
 
 
 def test_means_of_all_pairs_are_the_means_of_single_effects():
     net, x = network(), images(40)
     on = torch.rand(40, 8, generator=generator(5)) < 0.4
-    values = ablation_effects(net, x, range(5), range(8))
+    values = ablation_effects(pairs(net, x, ins=range(5), outs=range(8)))
     wanted = torch.stack([values[on[:, j], :, j].mean(0) for j in range(8)], dim=1)
     torch.testing.assert_close(mean_effects(net, x, on), wanted)
     on[:, 3] = False
@@ -107,7 +114,7 @@ def test_shapley_values_sum_to_everything_minus_nothing():
     """With every component and delta a player, sum_i phi_i + phi_delta is exact; without delta phi_delta is 0."""
     x = images()
     net = network()._replace(delta1=torch.zeros(7, 6, dtype=x.dtype))
-    phi = shapley_effects(net, x, range(5), OUTS, 3, generator(6))
+    phi = shapley_effects(pairs(net, x, ins=range(5)), 3, generator(6))
     wanted = (net.pre(x).relu() - net.b1.relu()) @ net.V2[:, OUTS]
     torch.testing.assert_close(phi.sum(1), wanted)
 
@@ -115,8 +122,8 @@ def test_shapley_values_sum_to_everything_minus_nothing():
 def test_where_no_gate_moves_effects_agree():
     x = images()
     net = network()._replace(b1=torch.full((7,), 100.0, dtype=x.dtype))
-    ablated = ablation_effects(net, x, INS, OUTS)
-    torch.testing.assert_close(ablated, shapley_effects(net, x, INS, OUTS, 2, generator(7)))
+    ablated = ablation_effects(pairs(net, x))
+    torch.testing.assert_close(ablated, shapley_effects(pairs(net, x), 2, generator(7)))
 
 
 def test_edges_average_over_the_images_of_each_output():
@@ -166,9 +173,9 @@ def test_random_components_leave_the_network_and_their_lengths():
 
 def test_the_null_of_the_largest_effects_moves_and_is_scaled():
     net, x = network(), images()
-    on, unit = torch.ones(11, 2, dtype=torch.bool), np.array([1.0, 1.0])
-    null = largest_at_random(net, x, on, INS, OUTS, unit, 5, generator(1))
-    half = largest_at_random(net, x, on, INS, OUTS, 2 * unit, 5, generator(1))
+    unit = np.array([1.0, 1.0])
+    null = largest_at_random(pairs(net, x), unit, 5, generator(1))
+    half = largest_at_random(pairs(net, x), 2 * unit, 5, generator(1))
     assert null.shape == (5, 4) and np.ptp(null, axis=0).min() > 0
     np.testing.assert_allclose(half, null / 2)
 
@@ -176,9 +183,9 @@ def test_the_null_of_the_largest_effects_moves_and_is_scaled():
 def test_refusals():
     net, x = network(), images()
     with pytest.raises(ValueError, match="baseline 'none' is not one of zero, mean, ci"):
-        ablation_effects(net, x, INS, OUTS, "none")
+        ablation_effects(pairs(net, x), "none")
     with pytest.raises(ValueError, match="form 'other' is not one of"):
         mean_effects(net, x, torch.ones(11, 8, dtype=torch.bool), form="other")
     for wrong in ({}, {"ci1": torch.ones(11, 5, dtype=x.dtype), "form": "published"}):
         with pytest.raises(ValueError, match="give ci1"):
-            ablation_effects(net, x, INS, OUTS, "ci", **wrong)
+            ablation_effects(pairs(net, x), "ci", **wrong)

@@ -22,7 +22,7 @@ from lib.studies.spd_causal_graphs.graph import (
 )
 
 made = runpy.run_path(str(Path(__file__).with_name("test_effects.py")))
-network, images, INS, OUTS = made["network"], made["images"], made["INS"], made["OUTS"]
+network, images, pairs, INS, OUTS = (made[name] for name in ("network", "images", "pairs", "INS", "OUTS"))
 
 EFFECTS = np.array([[4.0, 0.0, 1.0], [-5.0, 0.0, 1.0], [1.0, 0.0, -1.0], [0.0, 0.0, 1.0]])
 
@@ -62,16 +62,16 @@ def test_joint_share_is_the_literal_forward():
         kept = [i for i, k in zip(INS, keep[:, place], strict=True) if k]
         none = sum(a2(row, j, []) for row in rows)
         wanted.append((sum(a2(row, j, kept) for row in rows) - none) / (sum(a2(row, j, INS) for row in rows) - none))
-    found = joint_share(net, x, on, INS, OUTS, keep)
-    np.testing.assert_allclose(found, wanted)
-    np.testing.assert_allclose(joint_share(net, x, on, INS, OUTS, np.ones((3, 2), dtype=bool)), 1)
-    np.testing.assert_allclose(joint_share(net, x, on, INS, OUTS, np.zeros((3, 2), dtype=bool)), 0)
+    asked = pairs(net, x, on)
+    np.testing.assert_allclose(joint_share(asked, keep), wanted)
+    np.testing.assert_allclose(joint_share(asked, np.ones((3, 2), dtype=bool)), 1)
+    np.testing.assert_allclose(joint_share(asked, np.zeros((3, 2), dtype=bool)), 0)
 
 
 def test_graph_carries_what_the_figure_tells():
     net, x = network(), images(30)
     on = torch.ones(30, 2, dtype=torch.bool)
-    found = edges(ablation_effects(net, x, INS, OUTS), on, numpy_generator(0))
+    found = edges(ablation_effects(pairs(net, x)), on, numpy_generator(0))
     keep = strongest(found.mean)
     graph = build(found, keep, INS, OUTS, unit=np.array([2.0, -1.0]), level=np.array([5.0, 7.0]))
     assert graph.number_of_nodes() == 5 and graph.number_of_edges() == keep.sum()
@@ -85,9 +85,10 @@ def test_graph_carries_what_the_figure_tells():
 def test_sparsity_gathers_the_rule_and_its_chance():
     net, x = network(), images(40)
     on = torch.rand(40, 2, generator=generator(2)) < 0.7
-    values = ablation_effects(net, x, INS, OUTS)
-    found = sparsity(net, x, on, INS, OUTS, values, 4, numpy_generator(3))
+    asked = pairs(net, x, on)
+    values = ablation_effects(asked)
+    found = sparsity(asked, values, 4, numpy_generator(3))
     mean = np.stack([values[on[:, j], :, j].mean(0).numpy() for j in range(2)], axis=1)
     assert np.array_equal(found["needed"], inputs_needed(mean))
-    np.testing.assert_allclose(found["joint"], joint_share(net, x, on, INS, OUTS, strongest(mean)))
+    np.testing.assert_allclose(found["joint"], joint_share(asked, strongest(mean)))
     assert np.ptp(found["chance_needed"]) > 0

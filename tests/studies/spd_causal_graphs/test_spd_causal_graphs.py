@@ -138,7 +138,7 @@ def test_a_recipe_without_effects_was_run_and_one_of_no_networks_was_not():
     whole = study.published(tiny())[0]
     mute = whole.copy()
     mute.loc[1, "needed"] = np.nan  # no output of the second network matters on enough images
-    counted = pd.DataFrame({"ins": [3, 4], "outs": [0, 0], "effects": [0, 0]})  # none of any
+    counted = pd.DataFrame({"ins": [3, 4], "outs": [0, 0], "effects": [0, 0], "needed": np.nan})  # none of any
     columns = {name: tables.reported_parts(rows, 12)
                for name, rows in {"whole": whole, "mute": mute, "counted": counted, "none": whole[:0]}.items()}
     assert [list(parts) for parts in columns.values()] == [[f"PD-{n}" for n in (2, 1, 3, 4, 5, 6)], *[["PD-2"]] * 2, []]
@@ -146,6 +146,16 @@ def test_a_recipe_without_effects_was_run_and_one_of_no_networks_was_not():
     assert shown.loc["alive input components (PD-2)"].tolist()[2:] == ["3.50", "not run", "28"]
     assert shown.loc["inputs for 80 % (PD-1)"].tolist() == [
         f"{whole.needed.mean():.2f}", *["run, but no output matters"] * 2, "not run", "5 to 9"]
+
+
+def test_a_reading_without_effects_has_the_same_columns_and_nothing_in_them(monkeypatch):
+    whole = study.published(tiny())[0]
+    monkeypatch.setattr(measure, "PUBLISHED_LEAST", 10**6)
+    dec, net = measure.restored(tiny(), 0, "sized")[1:]
+    rows = pd.DataFrame([measure._reported(tiny(), 0, dec, net)] * 2)
+    assert set(rows) == set(whole) - {"params", "seed"} and rows.effects.tolist() == [0, 0]
+    assert np.isnan([np.mean(value) for value in rows.iloc[0][["needed", "lasso", "largest", "large_null"]]]).all()
+    assert set(rows.wrong[0]) == set(STEPS) and list(tables.reported_parts(rows, 12)) == ["PD-2"]
 
 
 def test_transcoders_are_swept_and_compared_with_rotations():

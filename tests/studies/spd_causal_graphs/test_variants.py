@@ -13,7 +13,7 @@ from lib.studies.spd_causal_graphs.effects import mean_effects
 from lib.studies.spd_causal_graphs.variants import variants
 
 made = runpy.run_path(str(Path(__file__).with_name("test_effects.py")))
-network, images, INS, OUTS = made["network"], made["images"], made["INS"], made["OUTS"]
+network, images, pairs, INS, OUTS = (made[name] for name in ("network", "images", "pairs", "INS", "OUTS"))
 
 
 def compared(net):
@@ -21,7 +21,7 @@ def compared(net):
     on = torch.rand(30, 8, generator=generator(1)) < 0.7
     effects, keep = mean_effects(net, x, on)[INS][:, OUTS].numpy(), np.ones((3, 2), dtype=bool)
     ones = torch.ones(30, 5, dtype=x.dtype)
-    return variants(net, x, ones, on[:, OUTS], INS, OUTS, effects, keep, 3, generator(2)).set_index("variant")
+    return variants(pairs(net, x, on[:, OUTS]), ones, effects, keep, 3, generator(2)).set_index("variant")
 
 
 def test_where_no_gate_moves_only_replacing_by_the_mean_differs():

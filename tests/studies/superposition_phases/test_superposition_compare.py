@@ -49,11 +49,6 @@ def test_relative_loss_by_hand(runs):
     assert shown.loc[("arm", 0.8), "ratio"] == 2 and list(shown.columns) == ["ratio", "low", "high"]
 
 
-def test_one_seed_has_a_mean_and_no_interval():
-    found = compare.interval(pd.Series([2.0]))
-    assert found.estimate == 2 and np.isnan([found.low, found.high]).all()
-
-
 def test_steepest_step_by_hand_on_both_axes():
     """Storage that is the logarithm itself, .3 higher from 0.87 on: slope 1, and 1 + .3 / log(18/13) up to there."""
     axis = -np.log1p(-GRID)

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from lib.figures import style
-from lib.metrics.statistics import Interval
+from lib.metrics.statistics import t_interval
 from lib.rng import numpy_generator
 from lib.studies.topoloss_hypotheses import dose_response
 from lib.studies.topoloss_hypotheses import explorer as sheet_explorer
@@ -115,14 +115,14 @@ def test_the_key_has_the_order_of_the_lines_and_tells_two_greys_apart():
 def test_outcomes_have_a_panel_each_with_seeds_means_intervals_and_nulls():
     cells = [(o, a, s, s + i) for o in ("l0", "accuracy") for i, a in enumerate(ARMS) for s in range(3)]
     table = pd.DataFrame([*cells, ("l0", 0.0, 3, np.nan)], columns=["outcome", "arm", "seed", "value"])
-    fig = dose_response.dose_response(
-        table, ARMS, ["permuted"], {("l0", 1.0): Interval(3, 2, 4)}, {"l0": 0.5},
-    )
+    fig = dose_response.dose_response(table, ARMS, ["permuted"], {"l0": 0.5})
     left, right, spare = fig.axes
     assert [left.get_title(loc="left"), right.get_title(loc="left"), spare.axison] == ["l0", "accuracy", False]
     means = [c.get_segments()[0] for c in left.collections]
     assert [segment[0][1] for segment in means if segment[0][1] == segment[1][1]] == [1, 2, 3, 4]
-    assert [segment.tolist() for segment in means if segment[0][1] != segment[1][1]] == [[[2, 2], [2, 4]]]
+    ends = [segment.tolist() for segment in means if segment[0][1] != segment[1][1]]  # none where a seed has no value
+    half = t_interval([0, 1, 2]).high - 1
+    assert ends == [[[x, x + 1 - half], [x, x + 1 + half]] for x in (1, 2, 3)]
     assert [line.get_ydata()[0] for line in left.lines if line.get_color() == style.NULL][-1] == 0.5
 
 
