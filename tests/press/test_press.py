@@ -150,6 +150,41 @@ def test_cell_that_is_not_python_is_named_before_a_kernel_starts(request, fixtur
     assert "book/studies/tiny.md: code cell 5, line 2: " in refused.stderr and 'print "answer"' in refused.stderr
 
 
+HEADER = """kernelspec:
+  display_name: Python 3
+  language: python
+  name: python3
+"""
+
+
+@pytest.mark.parametrize("header", ["", "kernelspec:\n  display_name: Other\n  language: R\n  name: conda-env-other\n"])
+def test_a_page_runs_in_this_environment_whatever_its_header_and_the_users_kernels_say(checkout, monkeypatch, header):
+    broken = checkout.root / "home/.local/share/jupyter/kernels/python3/kernel.json"
+    broken.parent.mkdir(parents=True)
+    broken.write_text(json.dumps({"argv": ["/bin/false"], "display_name": "broken", "language": "python"}))
+    monkeypatch.setenv("HOME", str(checkout.root / "home"))
+    checkout.chapter.write_bytes(b"\xef\xbb\xbf" + checkout.chapter.read_bytes().replace(HEADER.encode(), header.encode())
+                                 .replace(b"\n", b"\r\n"))
+    done = checkout.run()
+    assert done.returncode == 0, done.stderr
+    assert checkout.notebook()["metadata"]["kernelspec"]["name"] == "python3"
+
+
+@pytest.mark.parametrize("cell", [":load: part.py\n", "---\nload: part.py\n---\n"])
+def test_code_taken_from_another_file_is_refused(checkout, cell):
+    checkout.chapter.write_text(checkout.chapter.read_text() + f"\n```{{code-cell}} ipython3\n{cell}```\n")
+    refused = checkout.run()
+    assert refused.returncode and "Traceback" not in refused.stderr
+    assert "book/studies/tiny.md: a cell has `:load: part.py`; write its code in the cell, or import" in refused.stderr
+
+
+def test_a_page_of_another_encoding_is_refused_by_name(checkout):
+    checkout.chapter.write_bytes(checkout.chapter.read_bytes().replace(b"# Tiny", b"# T\xefny"))
+    refused = checkout.run()
+    assert refused.returncode == 2 and "Traceback" not in refused.stderr
+    assert "book/studies/tiny.md: not UTF-8 at byte" in refused.stderr and "save it as UTF-8" in refused.stderr
+
+
 @pytest.mark.parametrize("twice", [False, True])
 def test_a_study_has_exactly_one_parameters_cell(checkout, twice):
     tag = ":tags: [parameters]\n"
