@@ -251,8 +251,8 @@ def read_page(path: Path) -> Any:
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"{path.stem.replace('_', '-')[:40]}-{number:03d}"
         if "load" in cell.metadata:
-            raise PageError(f"{path.relative_to(ROOT)}: a cell has `:load: {cell.metadata['load']}`; write its code in the "
-                            "cell, or import it from lib, so that the page is run again when it changes")
+            raise PageError(f"{path.relative_to(ROOT)}: a cell has `:load: {cell.metadata['load']}`; write its code in "
+                            "the cell, or import it from lib, so that the page is run again when it changes")
     try:
         without_magics([cell.source for cell in notebook.cells if cell.cell_type == "code"])
     except PageError as error:

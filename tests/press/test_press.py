@@ -163,8 +163,8 @@ def test_a_page_runs_in_this_environment_whatever_its_header_and_the_users_kerne
     broken.parent.mkdir(parents=True)
     broken.write_text(json.dumps({"argv": ["/bin/false"], "display_name": "broken", "language": "python"}))
     monkeypatch.setenv("HOME", str(checkout.root / "home"))
-    checkout.chapter.write_bytes(b"\xef\xbb\xbf" + checkout.chapter.read_bytes().replace(HEADER.encode(), header.encode())
-                                 .replace(b"\n", b"\r\n"))
+    text = checkout.chapter.read_text().replace(HEADER, header)
+    checkout.chapter.write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
     done = checkout.run()
     assert done.returncode == 0, done.stderr
     assert checkout.notebook()["metadata"]["kernelspec"]["name"] == "python3"
