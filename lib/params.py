@@ -10,7 +10,7 @@ import difflib
 import inspect
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
@@ -166,14 +166,22 @@ def load(model: type[P], path: Path, overrides: Mapping[str, Any] | None = None)
     return check(model, values, f"{path} with -p" if overrides else path)
 
 
-def from_cell(model: type[P], namespace: Mapping[str, Any]) -> P:
+def from_cell(model: type[P], namespace: Mapping[str, Any], given: Collection[str] = ()) -> P:
     """The notebook's parameters cell as a `model`; call as `params = from_cell(Params, globals())`.
 
+    Args:
+        given: names that were given as parameters on purpose, so that one which is none is refused.
     Raises:
         ParameterError: a value injected by hand (papermill, an edited cell) is not what the field accepts.
     """
-    present = {name: namespace[name] for name in model.model_fields if name in namespace}
+    present = {name: namespace[name] for name in {**model.model_fields, **dict.fromkeys(given)} if name in namespace}
     return check(model, present, "parameters cell")
+
+
+def meant(name: str, names: Iterable[str]) -> str:
+    """"did you mean ...? " where one of the names is close to what was written, else nothing."""
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {near[0]}? " if near else ""
 
 
 def _name_problems(model: type[Params], values: Mapping[str, Any]) -> list[str]:
@@ -181,9 +189,7 @@ def _name_problems(model: type[Params], values: Mapping[str, Any]) -> list[str]:
     problems = []
     for name in values:
         if name not in accepted:
-            near = difflib.get_close_matches(name, accepted, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            problems.append(f"unknown parameter {name}; {hint}accepted names: {', '.join(accepted)}")
+            problems.append(f"unknown parameter {name}; {meant(name, accepted)}accepted names: {', '.join(accepted)}")
     return problems + [f"missing parameter {name}" for name in accepted if name not in values]
 
 

@@ -100,7 +100,7 @@ def test_what_yaml_reads_as_something_else_is_refused_by_name(tmp_path, text, me
         parse_overrides([f"started={text}"])
 
 
-@pytest.mark.parametrize("text", ["'2024-01-01'", "'010'", "'1:30'", "v1:30", "0x1F", "1_000", "-3", "0", "1.5", "[1, 2]"])
+@pytest.mark.parametrize("text", ["'2024-01-01'", "'010'", "'1:30'", "v1:30", "0x1F", "1_000", "-3", "0", "[1, 2]"])
 def test_what_looks_like_what_it_is_is_taken_as_before(text):
     assert parse_overrides([f"a={text}"]) == {"a": yaml.safe_load(text)}
 

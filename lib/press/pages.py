@@ -102,7 +102,7 @@ def find_page(name: str) -> Page:
     """
     pages = {page.name: page for page in all_pages()}
     if name not in pages:
-        raise PageError(f"{name}: no such page; the book has: {', '.join(pages)}")
+        raise PageError(f"{name}: no such page; {params.meant(name, pages)}the book has: {', '.join(pages)}")
     return pages[name]
 
 
@@ -176,6 +176,8 @@ class Request:
         path, values = self.page.params_file(self.profile), self.raw_values
         where = f"{path.relative_to(ROOT)}{' with -p' if self.overrides else ''}"
         checked = params.check(self.page.params_class(), values, where)
+        if getattr(checked, "device", "cpu") == "cuda" and provenance.device() == "cpu":
+            raise params.ParameterError(f"{where}: device: no CUDA device is seen here; write device: auto or cpu")
         if getattr(checked, "profile", self.profile) != self.profile:
             raise params.ParameterError(f"{where}: profile: says {checked.profile!r}; write `profile: {self.profile}`")
         return json.loads(checked.model_dump_json())

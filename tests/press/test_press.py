@@ -8,6 +8,9 @@ import time
 import pytest
 from checkout import CLAIM, QUICK, judging
 
+from lib.params import ParameterError
+from lib.press.pages import Request, find_page
+
 
 def test_run_stores_a_whole_notebook_and_its_results(checkout):
     done = checkout.run()
@@ -117,7 +120,7 @@ def test_bad_parameter_is_refused_before_a_kernel_starts(checkout, change, messa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "tinny"], "tinny: no such page; the book has: tiny"),
+        (["run", "tinny"], "tinny: no such page; did you mean tiny? the book has: tiny"),
         (["run", "tiny", "--profile", "huge"], "no such parameter file; here are: quick.yaml"),
         (["run", "tiny", "-p", "seeds"], "expected name=value"),
         (["run", "-p", "seeds=3"], "name the study"),
@@ -335,3 +338,11 @@ def test_what_changed_while_a_page_waited_is_told_and_not_run(executed, what):
     event = json.loads(worker.stdout.read())
     assert worker.wait() == 1 and event["what"] == f"tiny: {what} changed while it waited; run it again"
     assert executed.output.read_bytes() == good
+
+
+def test_a_gpu_that_is_not_here_is_refused_at_the_door(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    request = Request(find_page("topoloss_hypotheses"), "smoke", {"device": "cuda"})
+    with pytest.raises(ParameterError, match="smoke.yaml with -p: device: no CUDA device .* write device: auto or cpu"):
+        request.checked_values()
+    assert Request(request.page, "smoke", {"device": "auto"}).checked_values()["device"] == "auto"
