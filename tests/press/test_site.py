@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import re
 import shutil
 import struct
@@ -21,7 +22,7 @@ from lib.press import claims
 from lib.press.ledger import VERDICTS
 from lib.press.pages import Page
 from lib.press.plotly_mime import MIME, PlotlyMime, figure_html
-from lib.press.site import Site, SiteError, build, claims_table
+from lib.press.site import Site, SiteError, build, claims_picture, claims_table
 from lib.press.site.render import swap
 from lib.press.site.source import FRAGMENTS, executions_table, for_page, plain, png_width, with_roles
 from lib.press.verdicts import Measured
@@ -435,3 +436,49 @@ def test_the_summary_says_which_words_stand_on_fresh_seeds(book: BookOfClaims):
 )
 def test_what_stands_in_for_a_profile(book: BookOfClaims, page: str, profile: str, shown: str):
     assert Page(page).standing(profile) == shown
+
+
+def marks(id: str) -> str:
+    """One claim's row of the picture."""
+    return re.search(rf'<li><a href="claims.html#{id}">.*?</li>', claims_picture.picture("quick"))[0]
+
+
+def test_the_picture_places_what_was_found_and_what_was_printed_in_margins_over_the_null(book: BookOfClaims):
+    assert [claims_picture.place(v) for v in (-1e9, 0, 1e9)] == [0, 50, 100]
+    assert claims_picture.place(1) == 50 + 50 * math.asinh(1) / math.asinh(claims_picture.EDGE)
+    book.ledger().judge("SP-1", measured(0.8))  # two margins under its null; printed is five over
+    found, printed = claims_picture.place(-2), claims_picture.place(5)
+    assert f'<i class="found" style="left:{found:.1f}%"></i>' in marks("SP-1")
+    assert f'<i class="printed" style="left:{printed:.1f}%;width:0.0%"></i>' in marks("SP-1")
+    assert "verdict-contradicted" in marks("SP-1") and "over its null -0.2 [-0.21," in marks("SP-1")
+    assert "printed 1.5 nats" in marks("SP-1") and "SP-1 holds for a|b &lt; *c*." in marks("SP-1")
+    less = {"direction": "less", "printed": {"low": 0.5, "high": 0.7, "against": 1.0}}
+    book.write(claim("SP-1", part(**less)), *CLAIMS[1:])
+    book.ledger().judge("SP-1", measured(0.8))
+    ends = claims_picture.place(3), claims_picture.place(5)
+    assert f'<i class="found" style="left:{claims_picture.place(2):.1f}%"></i>' in marks("SP-1")
+    assert f'class="printed" style="left:{ends[0]:.1f}%;width:{ends[1] - ends[0]:.1f}%"' in marks("SP-1")
+
+
+def test_the_picture_has_a_row_for_every_claim_also_where_nothing_was_found(book: BookOfClaims):
+    book.ledger(TOPOLOSS).judge("TL-6", Measured([True]))
+    book.ledger(CODERS).judge("SV-4", untested="400 steps")
+    text = claims_picture.picture("quick")
+    assert re.findall(r"claims.html#([A-Z]+-\d+)", text) == ["SP-1", "SP-2", "SV-4", "TL-6"] and "\n\n" not in text
+    assert "no run yet" in marks("SP-1") and "400 steps" in marks("SV-4")
+    assert 'class="found' not in text
+    book.keep("long", "SV-4", measured(2.0), CODERS)
+    assert 'class="found kept"' in marks("SV-4") and "reproduced</span> <small>long</small>" in marks("SV-4")
+    assert "long: loss over S = 0.8: 2 [" in marks("SV-4")
+
+
+def test_an_effect_beyond_the_scale_stands_at_its_edge(book: BookOfClaims):
+    book.ledger().judge("SP-1", measured(9.0))
+    assert '<i class="found past" style="left:100.0%"></i>' in marks("SP-1")
+
+
+def test_the_stylesheet_knows_every_mark_of_the_picture(book: BookOfClaims):
+    style = (ROOT / "book/_static/book.css").read_text(encoding="utf-8")
+    classes = set(re.findall(r'class="([a-z ]+)"', Path(claims_picture.__file__).read_text(encoding="utf-8")))
+    for name in {"past", "kept"} | {name for each in classes for name in each.split()}:
+        assert f".{name}" in style, name

@@ -132,24 +132,36 @@ def table(label: str, chapters: Mapping[str, str]) -> str:
         label: whose records to show.
         chapters: the text of each study's chapter that the site has.
     """
-    known, here = claims.load(), records(label)
-    others = {name: kept.kept(name) for name in KEPT if name != label}
+    known, others = claims.load(), _others(label)
     amended = sum(claim.amended > 0 for claim in known.values())
     beside = ", ".join(f"{KEPT[name]} {len(found) or 'none'}" for name, found in others.items())
     blocks = [f"{_count(len(known), 'claim')}. The rules of {amended} were changed after they were first written; "
               f"under *rule and source* stands when, and why. Claims kept from other runs: {beside}."]
     head = "".join(f"<th>{name}</th>" for name in COLUMNS)
-    for letters, project in claims.PROJECTS.items():
-        rows = [_Row(claim, here.get(id), {name: found[id] for name, found in others.items() if id in found}, label,
-                     chapters.get(claim.study)).html() for id, claim in known.items() if id.startswith(f"{letters}-")]
-        if rows:
-            blocks += [f"### {letters}: {project.letters}", f"From [{_text(project.name)}]({project.url}).",
-                       f'<table class="claims">\n<thead><tr>{head}</tr></thead>\n<tbody>', *rows, "</tbody></table>"]
+    for letters, group in rows(label, chapters).items():
+        project = claims.PROJECTS[letters]
+        blocks += [f"### {letters}: {project.letters}", f"From [{_text(project.name)}]({project.url}).",
+                   f'<table class="claims">\n<thead><tr>{head}</tr></thead>\n<tbody>', *(row.html() for row in group),
+                   "</tbody></table>"]
     return "\n\n".join(blocks) + "\n"
 
 
+def rows(label: str, chapters: Mapping[str, str] | None = None) -> dict[str, list[Row]]:
+    """The claims by the letters of their project, with what was found here and what is kept of other runs."""
+    here, others, found = records(label), _others(label), {}
+    for id, claim in claims.load().items():
+        own = {name: records[id] for name, records in others.items() if id in records}
+        row = Row(claim, here.get(id), own, label, (chapters or {}).get(claim.study))
+        found.setdefault(id.partition("-")[0], []).append(row)
+    return {letters: found[letters] for letters in claims.PROJECTS if letters in found}
+
+
+def _others(label: str) -> dict[str, dict[str, Record]]:
+    return {name: kept.kept(name) for name in KEPT if name != label}
+
+
 @dataclass(frozen=True)
-class _Row:
+class Row:
     """One claim in the table; a method for each cell gives its lines."""
 
     claim: Claim
@@ -237,7 +249,7 @@ class _Row:
         said += [f"Its null: {_sentence('; '.join(part.nulls), False)}"] if part.nulls else []
         if part.margin:
             said.append(f"Margin {number(part.margin)} {_text(part.unit)}: {_sentence(part.why, False)}")
-        said += [f"Printed: {_figure(part)}."] if part.printed else []
+        said += [f"Printed: {figure(part)}."] if part.printed else []
         if found:
             told = [found.word] * (record.word != UNTESTED) + [_text(str(found.estimate))] * bool(found.estimate)
             said += [f"Found: {', '.join(told)}."] if told else []
@@ -248,7 +260,7 @@ class _Row:
         decides = record.part.name if record and record.part else ""
         first = next((part for part in self.claim.parts if part.name == decides), self.claim.parts[0])
         several = len(self.claim.parts) > 1
-        figures = [f"{_figure(part)} {_quiet(_text(part.name)) * several}"
+        figures = [f"{figure(part)} {_quiet(_text(part.name)) * several}"
                    for part in sorted(self.claim.parts, key=lambda part: part is not first) if part.printed]
         figures += [f"{_quiet(f'{_text(name)}:')} {_value(value)}" for name, value in self.claim.prints.items()]
         more = [_quiet(f"and {len(figures) - 3} more")] if len(figures) > 3 else []
@@ -286,7 +298,8 @@ def _kind(part: Part) -> str:
     return "by algebra" if part.kind == "identity" else than
 
 
-def _figure(part: Part) -> str:
+def figure(part: Part) -> str:
+    """The printed figure of a part, with its unit; there must be one."""
     printed, unit = part.printed, f" {_text(part.unit)}" if part.unit else ""
     span = "" if printed.low is None else f"{number(printed.low)} to {number(printed.high)}"
     value = span if printed.value is None else number(printed.value) + (f" ({span})" if span else "")

@@ -215,9 +215,16 @@ def _verdict_summary(site: Site, path: Path) -> None:
     write_text(path, claims_table.summary(site.profile))
 
 
+def _picture(site: Site, path: Path) -> None:
+    from lib.press.site import claims_picture
+
+    write_text(path, claims_picture.picture(site.profile))
+
+
 FRAGMENTS: dict[str, Callable[[Site, Path], object]] = {
     "verdicts.md": _verdicts,
     "verdict_summary.md": _verdict_summary,
+    "claims_picture.md": _picture,
     "executions.md": lambda site, path: write_text(path, executions_table(site)),
 }
 """Generated Markdown that pages include as `_generated/<name>`; only the included ones are written."""
