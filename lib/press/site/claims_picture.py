@@ -4,6 +4,7 @@ HTML and CSS alone: a list of links that reads as one without the stylesheet, an
 """
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from html import escape
 from math import asinh
 
@@ -19,13 +20,18 @@ TICKS = (-10, -1, 0, 1, 10)
 
 def picture(label: str) -> str:
     """Every claim a row: its statement, its marks, its word; hover or focus tells the numbers, a click leads to it."""
+    return drawn({claims.PROJECTS[letters].letters: group for letters, group in rows(label).items()})
+
+
+def drawn(groups: Mapping[str, Sequence[Row]], up: str = "") -> str:
+    """Rows under the names of their groups; `up` leads from the page to the site's root."""
     scale = "".join(f'<span style="left:{place(tick):.1f}%">{number(tick)}</span>' for tick in TICKS)
     lines = [f'<div class="claims-picture" style="--one: {place(1) - 50:.1f}%">',
              '<div class="scale" aria-hidden="true"><span>the opposite</span><span class="marks">', scale,
              "</span><span>as claimed</span></div>"]
-    for letters, group in rows(label).items():
-        lines += [f'<p class="project">{escape(claims.PROJECTS[letters].letters)}</p>', "<ul>", *map(_row, group),
-                  "</ul>"]
+    for name, group in groups.items():
+        lines += [f'<p class="project">{escape(name)}</p>'] * bool(name)
+        lines += ["<ul>", *(_row(row, up) for row in group), "</ul>"]
     return "\n".join([*lines, "</div>"]) + "\n"
 
 
@@ -34,7 +40,7 @@ def place(margins: float) -> float:
     return 50 + 50 * asinh(max(-EDGE, min(EDGE, margins))) / asinh(EDGE)
 
 
-def _row(row: Row) -> str:
+def _row(row: Row, up: str) -> str:
     claim, (where, record) = row.claim, row.shown
     found = record.part if record else None
     part = next((p for p in claim.parts if found and p.name == found.name), claim.parts[0])
@@ -42,7 +48,8 @@ def _row(row: Row) -> str:
     marks = _marks(part, found, where) if drawn else ""
     told = _told(part, found, where) if found and found.estimate else record.reason if record else ""
     word = f"{badge(record.word)} <small>{where}</small>" if where else badge(row.word)
-    return (f'<li><a href="claims.html#{claim.id}"><b>{claim.id}</b><span class="says">{escape(claim.statement)}</span>'
+    return (f'<li><a href="{up}claims/{claim.id}.html"><b>{claim.id}</b>'
+            f'<span class="says">{escape(claim.statement)}</span>'
             f'<span class="marks" aria-hidden="true">{marks}</span><span class="word">{word}</span>'
             + f'<span class="told">{escape(told)}</span>' * bool(told) + "</a></li>")
 
