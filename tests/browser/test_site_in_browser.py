@@ -138,7 +138,8 @@ def test_the_table_of_claims_is_cut_down_to_a_verdict_a_project_or_a_word(visit:
     shown = page.locator("table.claims tbody tr:visible")
     page.get_by_label("project").select_option("IP")
     assert {id.partition("-")[0] for id in shown.evaluate_all("rows => rows.map(row => row.id)")} == {"IP"}
-    assert status.inner_text() == f"{shown.count()} of {whole} claims" and page.locator("table.claims:visible").count() == 1
+    assert status.inner_text() == f"{shown.count()} of {whole} claims"
+    assert page.locator("table.claims:visible").count() == 1
     word = shown.first.locator(".verdict").first.inner_text()
     page.get_by_label("verdict").select_option(word)
     assert set(shown.locator("td:nth-child(2) > p:first-child .verdict").all_inner_texts()) == {word}
