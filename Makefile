@@ -76,5 +76,5 @@ study: $(VENV)/ready ## lay the five rooms of a new study: make study NAME=my_st
 	@test -n "$(NAME)" || { echo 'name the study: make study NAME=my_study'; exit 2; }
 	@$(PY) -m lib.press.scaffold $(NAME)
 
-clean: ## remove everything generated but fetched data (make clean && rm -r _build/data for that too)
-	@find _build -mindepth 1 -maxdepth 1 ! -name .gitignore ! -name data -exec rm -rf {} +
+clean: ## remove what is generated, but no fetched data, cached runs or sweeps: those by rm -r _build/runs, say
+	@test ! -d _build || find _build -mindepth 1 -maxdepth 1 ! -name .gitignore ! -name data ! -name runs ! -name sweeps -exec rm -rf {} +

@@ -1,7 +1,8 @@
 """Strict parameters: a YAML file becomes a frozen object, or one clear error before any work starts.
 
-YAML alone is too forgiving: `1e-3` arrives as a string, `off` as False, a repeated key silently wins, and
-papermill only logs a name it does not know. Here each of these is refused with the file, the key and the remedy.
+YAML alone is too forgiving: `1e-3` arrives as a string, `off` as False, `010` as 8, `1:30` as 90, a repeated key
+silently wins, and papermill only logs a name it does not know. Here each of these is refused with the file, the key and
+the remedy.
 """
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import difflib
 import inspect
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
@@ -97,12 +98,14 @@ def _plain(value: Any) -> Any:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a parameter file, unchecked but free of repeated keys."""
+    """The mapping in a parameter file, unchecked but free of repeated keys and of values that YAML reads unexpectedly."""
     if not path.is_file():
         near = sorted(p.name for p in path.parent.glob("*.yaml"))
         raise ParameterError(f"{path}: no such parameter file; here are: {', '.join(near) or 'none'}")
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+        data = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_StrictLoader)
+    except yaml.constructor.ConstructorError as error:
+        raise ParameterError(f"{path}, line {error.problem_mark.line + 1}: {error.problem}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ParameterError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
@@ -118,7 +121,9 @@ def parse_overrides(items: list[str]) -> dict[str, Any]:
         if not equals or not name.strip().isidentifier():
             raise ParameterError(f"-p {item}: expected name=value, for example -p seeds=3")
         try:
-            overrides[name.strip()] = yaml.load(text, Loader=_UniqueKeyLoader)
+            overrides |= _StrictLoader(text).named(name.strip())
+        except yaml.constructor.ConstructorError as error:
+            raise ParameterError(f"-p {item}: {error.problem}") from None
         except yaml.YAMLError:
             raise ParameterError(f"-p {item}: {text!r} is not a YAML value; quote it for the shell") from None
     return overrides
@@ -147,10 +152,20 @@ def load(model: type[P], path: Path, overrides: Mapping[str, Any] | None = None)
     return check(model, values, f"{path} with -p" if overrides else path)
 
 
-def from_cell(model: type[P], namespace: Mapping[str, Any]) -> P:
-    """The notebook's parameters cell as a `model`; call as `params = from_cell(Params, globals())`."""
-    present = {name: namespace[name] for name in model.model_fields if name in namespace}
+def from_cell(model: type[P], namespace: Mapping[str, Any], given: Collection[str] = ()) -> P:
+    """The notebook's parameters cell as a `model`; call as `params = from_cell(Params, globals())`.
+
+    Args:
+        given: names that were given as parameters on purpose, so that one which is none is refused.
+    """
+    present = {name: namespace[name] for name in {**model.model_fields, **dict.fromkeys(given)} if name in namespace}
     return check(model, present, "parameters cell")
+
+
+def meant(name: str, names: Iterable[str]) -> str:
+    """"did you mean ...? " where one of the names is close to what was written, else nothing."""
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {near[0]}? " if near else ""
 
 
 def _name_problems(model: type[Params], values: Mapping[str, Any]) -> list[str]:
@@ -158,9 +173,7 @@ def _name_problems(model: type[Params], values: Mapping[str, Any]) -> list[str]:
     problems = []
     for name in values:
         if name not in accepted:
-            near = difflib.get_close_matches(name, accepted, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            problems.append(f"unknown parameter {name}; {hint}accepted names: {', '.join(accepted)}")
+            problems.append(f"unknown parameter {name}; {meant(name, accepted)}accepted names: {', '.join(accepted)}")
     return problems + [f"missing parameter {name}" for name in accepted if name not in values]
 
 
@@ -183,12 +196,37 @@ def _remedy(given: Any) -> str:
     return ""
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a mapping with the same key twice."""
+class _StrictLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice, and a scalar that YAML 1.1 reads as what it does not look like."""
+
+    def named(self, name: str) -> dict[str, Any]:
+        """The one value of this text as the value of `name`."""
+        value = self.get_single_node() or yaml.ScalarNode("tag:yaml.org,2002:null", "")
+        key = yaml.ScalarNode("tag:yaml.org,2002:str", name)
+        return self.construct_document(yaml.MappingNode("tag:yaml.org,2002:map", [(key, value)]))
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key, (key_node, _) in zip(keys, node.value, strict=True):
+        for key, (key_node, value) in zip(keys, node.value, strict=True):
             if keys.count(key) > 1:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
+            for each in [value, *(value.value if isinstance(value, yaml.SequenceNode) else ())]:
+                if told := _misread(each):
+                    raise yaml.constructor.ConstructorError(None, None, f"{key}: {told}", each.start_mark)
         return super().construct_mapping(node, deep)
+
+
+def _misread(node: yaml.Node) -> str:
+    """Why a value is refused, empty where it is read as it looks."""
+    kind, text = node.tag.rpartition(":")[2], node.value
+    if kind in ("binary", "set", "omap", "pairs"):
+        return f"a parameter cannot be !!{kind}; give a number, a word, true or false, or a list of such"
+    if kind == "timestamp":
+        return f"YAML reads {text} as a date; put quotes round it"
+    if (kind == "int" and not re.fullmatch(_WHOLE, text)) or (kind == "float" and ":" in text):
+        return f"YAML reads {text} to another base; write a decimal number, or put quotes round a word"
+    return ""
+
+
+_WHOLE = r"[-+]?(0|[1-9][\d_]*|0x[\da-fA-F_]+|0b[01_]+)"
+"""Whole numbers that are what they look like: YAML 1.1 also has `010` for 8 and `1:30` for 90."""

@@ -1,6 +1,7 @@
 """lib.params: what is accepted becomes one canonical form; what is not is refused with the key and the remedy."""
 import numpy as np
 import pytest
+import yaml
 from pydantic import Field
 
 from lib.params import Count, Options, ParameterError, Params, check, from_cell, load, parse_overrides, read_yaml
@@ -81,6 +82,35 @@ def test_overrides_are_read_as_yaml():
             parse_overrides([bad])
 
 
+MISREAD = [
+    ("2024-01-01", "reads 2024-01-01 as a date; put quotes"), ("2024-01-01 10:00:00", "as a date"),
+    ("!!binary aGk=", "cannot be !!binary"), ("!!set {a, b}", "cannot be !!set"), ("!!omap [a: 1]", "cannot be !!omap"),
+    ("010", "reads 010 to another base; write a decimal number"), ("-007", "another base"), ("1:30", "another base"),
+    ("190:20:30.15", "another base"), ("[1, 010]", "another base"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), MISREAD)
+def test_what_yaml_reads_as_something_else_is_refused_by_name(tmp_path, text, message):
+    path = tmp_path / "quick.yaml"
+    path.write_text(f"seeds: 3\nstarted: {text}\n")
+    with pytest.raises(ParameterError, match=f"quick.yaml, line 2: started: .*{message}"):
+        read_yaml(path)
+    with pytest.raises(ParameterError, match=f"-p started=.*: started: .*{message}"):
+        parse_overrides([f"started={text}"])
+
+
+@pytest.mark.parametrize("text", ["'2024-01-01'", "'010'", "'1:30'", "v1:30", "0x1F", "1_000", "-3", "0", "[1, 2]"])
+def test_what_looks_like_what_it_is_is_taken_as_before(text):
+    assert parse_overrides([f"a={text}"]) == {"a": yaml.safe_load(text)}
+
+
+def test_a_parameter_file_may_start_with_a_byte_order_mark_and_end_lines_as_windows_does(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_bytes(b"\xef\xbb\xbfseeds: 3\r\nmode: a\r\n")
+    assert read_yaml(path) == {"seeds": 3, "mode": "a"}
+
+
 def test_file_faults_name_the_file(tmp_path):
     path = tmp_path / "x.yaml"
     with pytest.raises(ParameterError, match="x.yaml: no such parameter file"):
@@ -93,7 +123,7 @@ def test_file_faults_name_the_file(tmp_path):
         ("a: 1\na: 2\n", "key 'a' is given twice"),
     ]:
         path.write_text(text)
-        with pytest.raises(ParameterError, match=f"x.yaml: .*{message}"):
+        with pytest.raises(ParameterError, match=f"x.yaml.*: .*{message}"):
             read_yaml(path)
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ParameterError, match="not readable"):

@@ -8,7 +8,7 @@ document.addEventListener("DOMContentLoaded", () => {
   for (const list of document.querySelectorAll(".citation-list[role=list]")) list.removeAttribute("role");
 
   // Regions that scroll sideways on a narrow screen can be reached and scrolled with the keyboard.
-  const wide = ".pst-scrollable-table-container, div.cell_output .text_html, div.math, .bd-article pre";
+  const wide = ".pst-scrollable-table-container, div.cell_output .text_html, div.math, .bd-article pre, table.claim-runs";
   const mark = () => {
     for (const box of document.querySelectorAll(wide)) {
       if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
@@ -18,4 +18,38 @@ document.addEventListener("DOMContentLoaded", () => {
   const observer = new ResizeObserver(mark);
   observer.observe(document.body);
   window.addEventListener("load", mark);
+
+  // The table of claims can be cut down to a verdict, a project or a word; without a script it is simply whole.
+  const tables = [...document.querySelectorAll("table.claims")];
+  if (tables.length) {
+    const rows = tables.flatMap((table) => [...table.tBodies[0].rows]);
+    const verdict = (row) => row.querySelector(".verdict").textContent;
+    const choice = (name, values) => {
+      const select = document.createElement("select");
+      for (const value of ["all", ...new Set(values)]) select.add(new Option(value));
+      return [name, select];
+    };
+    const text = Object.assign(document.createElement("input"), { type: "search", size: 16 });
+    const fields = [choice("verdict", rows.map(verdict)), choice("project", rows.map((row) => row.id.split("-")[0])), ["word", text]];
+    const bar = Object.assign(document.createElement("div"), { className: "claim-filters" });
+    const said = Object.assign(document.createElement("span"), { role: "status" });
+    for (const [name, field] of fields) {
+      const label = document.createElement("label");
+      label.append(name, field);
+      bar.append(label);
+    }
+    bar.append(said);
+    bar.addEventListener("input", () => {
+      const [word, project] = [fields[0][1].value, fields[1][1].value];
+      const kept = (row) => (word === "all" || verdict(row) === word) && (project === "all" || row.id.startsWith(project + "-"))
+        && row.textContent.toLowerCase().includes(text.value.trim().toLowerCase());
+      for (const row of rows) row.hidden = !kept(row);
+      for (const table of tables) {
+        table.hidden = ![...table.tBodies[0].rows].some((row) => !row.hidden);
+        for (const before of table.closest("section").querySelectorAll(":scope > h3, :scope > p")) before.hidden = table.hidden;
+      }
+      said.textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} claims`;
+    });
+    (tables[0].closest("section").parentElement.querySelector("p") ?? tables[0]).after(bar);
+  }
 });

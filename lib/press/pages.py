@@ -27,6 +27,10 @@ RUNNING_TAGS = ("parameters", "raises-exception", "skip-execution")
 """Cell tags that change what an execution does; every other tag is presentation."""
 
 
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+"""The kernel every page runs in; `jobs.KERNEL_ENVIRONMENT` makes it this environment's."""
+
+
 class PageError(ValueError):
     """A page, or one of its rooms, is missing or unusable; the message says which and what to do."""
 
@@ -98,13 +102,21 @@ def find_page(name: str) -> Page:
     """
     pages = {page.name: page for page in all_pages()}
     if name not in pages:
-        raise PageError(f"{name}: no such page; the book has: {', '.join(pages)}")
+        raise PageError(f"{name}: no such page; {params.meant(name, pages)}the book has: {', '.join(pages)}")
     return pages[name]
 
 
 def _is_notebook(path: Path) -> bool:
-    header = re.match(r"---\n(.*?)\n---\n", path.read_text(encoding="utf-8"), re.DOTALL)
+    header = re.match(r"---\n(.*?)\n---\n", _text(path), re.DOTALL)
     return bool(header and "jupytext:" in header[1])
+
+
+def _text(path: Path) -> str:
+    """What a page says, whatever an editor put before it and ends its lines with."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise PageError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
 
 
 @dataclass(frozen=True)
@@ -164,6 +176,8 @@ class Request:
         path, values = self.page.params_file(self.profile), self.raw_values
         where = f"{path.relative_to(ROOT)}{' with -p' if self.overrides else ''}"
         checked = params.check(self.page.params_class(), values, where)
+        if getattr(checked, "device", "cpu") == "cuda" and provenance.device() == "cpu":
+            raise params.ParameterError(f"{where}: device: no CUDA device is seen here; write device: auto or cpu")
         if getattr(checked, "profile", self.profile) != self.profile:
             raise params.ParameterError(f"{where}: profile: says {checked.profile!r}; write `profile: {self.profile}`")
         return json.loads(checked.model_dump_json())
@@ -227,16 +241,20 @@ def made_as(page: Page, label: str) -> Request:
 
 
 def read_page(path: Path) -> Any:
-    """A chapter as a notebook with stable cell ids.
+    """A chapter as a notebook with stable cell ids, for the kernel of this environment whatever its header names.
 
     Raises:
-        PageError: a code cell is not Python; names the file, the cell and the line.
+        PageError: a code cell is not Python, or is taken from another file; names the file, the cell and the line.
     """
     import jupytext  # not needed where every page stands
 
-    notebook = jupytext.read(path, fmt="md:myst")
+    notebook = jupytext.reads(_text(path), fmt="md:myst")
+    notebook.metadata["kernelspec"] = dict(KERNEL)
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"{path.stem.replace('_', '-')[:40]}-{number:03d}"
+        if "load" in cell.metadata:
+            raise PageError(f"{path.relative_to(ROOT)}: a cell has `:load: {cell.metadata['load']}`; write its code in "
+                            "the cell, or import it from lib, so that the page is run again when it changes")
     try:
         without_magics([cell.source for cell in notebook.cells if cell.cell_type == "code"])
     except PageError as error:

@@ -1,7 +1,8 @@
 """How a chapter begins, and the numbers its prose quotes: glued under a name, so that none is typed by hand."""
 from __future__ import annotations
 
-from collections.abc import Mapping
+import ast
+from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -24,11 +25,17 @@ def begin(protocol: ModuleType, namespace: Mapping[str, Any]) -> tuple[Params, n
     Returns:
         The checked parameters; the stream of the chapter's own draws; an empty ledger.
     Raises:
-        ParameterError: a value injected by hand is not what the field accepts.
+        ParameterError: a value injected by hand is not what the field accepts, or has a name that no field has.
     """
     slug = protocol.__name__.split(".")[-2]
-    params = from_cell(protocol.Params, namespace)
+    params = from_cell(protocol.Params, namespace, injected(namespace.get("In", ())))
     return params, numpy_generator(params.seed, slug, "intervals"), Ledger(slug, params)
+
+
+def injected(cells: Iterable[str]) -> set[str]:
+    """Names that papermill's own cells assign, among the code cells run so far; papermill takes any name there."""
+    trees = [ast.parse(cell) for cell in cells if cell.startswith("# Parameters\n")]
+    return {node.id for tree in trees for node in ast.walk(tree) if isinstance(getattr(node, "ctx", None), ast.Store)}
 
 
 def quote(namespace: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ import nbformat
 from lib import files
 from lib.files import ROOT
 from lib.press.__main__ import main as press
-from lib.press.pages import DEFAULT_PROFILE, Page, PageError, Request, all_pages, find_page, read_page
+from lib.press.pages import DEFAULT_PROFILE, KERNEL, Page, PageError, Request, all_pages, find_page, read_page
 
 PROFILE = "smoke"
 CHECKED = "nbval-check-output"
@@ -26,7 +26,7 @@ def reference(request: Request) -> nbformat.NotebookNode:
     executed = nbformat.read(request.output, 4)
     cells = [_stripped(cell) for cell in executed.cells if cell.cell_type == "code"]
     notebook = nbformat.v4.new_notebook(cells=cells)
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook.metadata["kernelspec"] = dict(KERNEL)
     return notebook
 
 

@@ -26,7 +26,7 @@ from papermill.exceptions import PapermillExecutionError
 from lib import files
 from lib.files import ROOT
 from lib.press import provenance
-from lib.press.pages import DEFAULT_PROFILE, Page, PageError, Request, find_page, read_page
+from lib.press.pages import DEFAULT_PROFILE, KERNEL, Page, PageError, Request, find_page, read_page
 
 FAILED = 1
 GOES_ON = "raises-exception"
@@ -145,7 +145,7 @@ def _papermill(notebook: Any, values: dict[str, Any], output: Path) -> nbformat.
     for start in range(STARTS):
         try:
             return papermill.execute_notebook(
-                notebook, str(output), parameters=values, engine_name="reporting", kernel_name="python3",
+                notebook, str(output), parameters=values, engine_name="reporting", kernel_name=KERNEL["name"],
                 cwd=str(ROOT), progress_bar=False,
             )
         except RuntimeError as error:

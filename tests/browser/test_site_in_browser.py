@@ -1,6 +1,7 @@
 """What a reader does with the book: read, search, unfold, zoom, follow links, with the network unplugged."""
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -127,3 +128,48 @@ def test_site_works_from_a_folder(visit: Visit, site: Path):
     page.goto(f"{visit.base}/search.html?q=superposition")
     page.wait_for_selector("#search-results li a")
     assert visit.outside == [] and visit.errors == []
+
+
+def test_the_table_of_claims_is_cut_down_to_a_verdict_a_project_or_a_word(visit: Visit):
+    page = visit.open("claims.html")
+    rows, status = page.locator("table.claims tbody tr"), page.locator(".claim-filters [role=status]")
+    whole = rows.count()
+    assert whole == page.locator("table.claims tbody tr:visible").count() > 40
+    shown = page.locator("table.claims tbody tr:visible")
+    page.get_by_label("project").select_option("IP")
+    assert {id.partition("-")[0] for id in shown.evaluate_all("rows => rows.map(row => row.id)")} == {"IP"}
+    assert status.inner_text() == f"{shown.count()} of {whole} claims"
+    assert page.locator("table.claims:visible").count() == 1
+    word = shown.first.locator(".verdict").first.inner_text()
+    page.get_by_label("verdict").select_option(word)
+    assert set(shown.locator("td:nth-child(2) > p:first-child .verdict").all_inner_texts()) == {word}
+    page.get_by_label("project").select_option("all")
+    page.get_by_label("verdict").select_option("all")
+    page.get_by_label("word").fill("circuit")
+    assert 0 < shown.count() < whole and all("circuit" in text.lower() for text in shown.all_inner_texts())
+    page.get_by_label("word").fill("")
+    assert shown.count() == whole
+
+
+def test_the_picture_of_claims_leads_to_a_claims_page_whose_numbers_are_those_of_its_data(visit: Visit, site: Path):
+    page = visit.open("intro.html")
+    row = page.locator(".claims-picture li a:has(.found)").first
+    id = row.locator("b").inner_text()
+    row.focus()
+    assert row.locator(".told").is_visible() and "over its null" in row.locator(".told").inner_text()
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/claims/{id}.html")
+    data = page.get_by_role("link", name="JSON").get_attribute("href")
+    record = next(iter(json.loads((site / "claims" / data).read_text(encoding="utf-8"))["runs"].values()))
+    cells = page.locator("table.claim-runs tbody td:nth-child(3)").all_inner_texts()
+    assert cells[0] == record["word"] and len(cells) == 1 + len(record["parts"])
+    assert f"{record['parts'][0]['estimate']['value']:.2g}" in cells[1]
+    assert page.locator("table.claim-runs").count() == 1 and visit.errors == []
+
+
+def test_the_picture_of_claims_is_a_list_on_a_phone(visit: Visit):
+    page = visit.page
+    page.set_viewport_size({"width": 380, "height": 740})
+    visit.open("intro.html")
+    assert page.locator(".claims-picture .marks:visible").count() == 0
+    assert page.locator(".claims-picture li .verdict:visible").count() > 40

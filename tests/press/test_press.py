@@ -8,6 +8,9 @@ import time
 import pytest
 from checkout import CLAIM, QUICK, judging
 
+from lib.params import ParameterError
+from lib.press.pages import Request, find_page
+
 
 def test_run_stores_a_whole_notebook_and_its_results(checkout):
     done = checkout.run()
@@ -117,7 +120,7 @@ def test_bad_parameter_is_refused_before_a_kernel_starts(checkout, change, messa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "tinny"], "tinny: no such page; the book has: tiny"),
+        (["run", "tinny"], "tinny: no such page; did you mean tiny? the book has: tiny"),
         (["run", "tiny", "--profile", "huge"], "no such parameter file; here are: quick.yaml"),
         (["run", "tiny", "-p", "seeds"], "expected name=value"),
         (["run", "-p", "seeds=3"], "name the study"),
@@ -148,6 +151,41 @@ def test_cell_that_is_not_python_is_named_before_a_kernel_starts(request, fixtur
     refused = made.run()
     assert refused.returncode and "Traceback" not in refused.stderr
     assert "book/studies/tiny.md: code cell 5, line 2: " in refused.stderr and 'print "answer"' in refused.stderr
+
+
+HEADER = """kernelspec:
+  display_name: Python 3
+  language: python
+  name: python3
+"""
+
+
+@pytest.mark.parametrize("header", ["", "kernelspec:\n  display_name: Other\n  language: R\n  name: conda-env-other\n"])
+def test_a_page_runs_in_this_environment_whatever_its_header_and_the_users_kernels_say(checkout, monkeypatch, header):
+    broken = checkout.root / "home/.local/share/jupyter/kernels/python3/kernel.json"
+    broken.parent.mkdir(parents=True)
+    broken.write_text(json.dumps({"argv": ["/bin/false"], "display_name": "broken", "language": "python"}))
+    monkeypatch.setenv("HOME", str(checkout.root / "home"))
+    text = checkout.chapter.read_text().replace(HEADER, header)
+    checkout.chapter.write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
+    done = checkout.run()
+    assert done.returncode == 0, done.stderr
+    assert checkout.notebook()["metadata"]["kernelspec"]["name"] == "python3"
+
+
+@pytest.mark.parametrize("cell", [":load: part.py\n", "---\nload: part.py\n---\n"])
+def test_code_taken_from_another_file_is_refused(checkout, cell):
+    checkout.chapter.write_text(checkout.chapter.read_text() + f"\n```{{code-cell}} ipython3\n{cell}```\n")
+    refused = checkout.run()
+    assert refused.returncode and "Traceback" not in refused.stderr
+    assert "book/studies/tiny.md: a cell has `:load: part.py`; write its code in the cell, or import" in refused.stderr
+
+
+def test_a_page_of_another_encoding_is_refused_by_name(checkout):
+    checkout.chapter.write_bytes(checkout.chapter.read_bytes().replace(b"# Tiny", b"# T\xefny"))
+    refused = checkout.run()
+    assert refused.returncode == 2 and "Traceback" not in refused.stderr
+    assert "book/studies/tiny.md: not UTF-8 at byte" in refused.stderr and "save it as UTF-8" in refused.stderr
 
 
 @pytest.mark.parametrize("twice", [False, True])
@@ -300,3 +338,11 @@ def test_what_changed_while_a_page_waited_is_told_and_not_run(executed, what):
     event = json.loads(worker.stdout.read())
     assert worker.wait() == 1 and event["what"] == f"tiny: {what} changed while it waited; run it again"
     assert executed.output.read_bytes() == good
+
+
+def test_a_gpu_that_is_not_here_is_refused_at_the_door(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    request = Request(find_page("topoloss_hypotheses"), "smoke", {"device": "cuda"})
+    with pytest.raises(ParameterError, match="smoke.yaml with -p: device: no CUDA device .* write device: auto or cpu"):
+        request.checked_values()
+    assert Request(request.page, "smoke", {"device": "auto"}).checked_values()["device"] == "auto"

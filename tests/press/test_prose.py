@@ -4,6 +4,7 @@ import importlib
 import numpy as np
 import pytest
 import torch
+from papermill.translators import PythonTranslator as PapermillTranslator
 
 from lib import params
 from lib.files import ROOT
@@ -51,3 +52,12 @@ def test_a_chapter_begins_with_its_parameters_a_stream_and_a_ledger(monkeypatch)
     assert same[0] == rng.random() != same[1]
     with pytest.raises(params.ParameterError, match="seeds"):
         prose.begin(study, values | {"seeds": "many"})
+
+
+def test_a_name_that_papermill_took_and_no_field_has_is_refused():
+    study = importlib.import_module("lib.studies.superposition_phases.protocol")
+    values = params.read_yaml(ROOT / "params/superposition_phases/quick.yaml")
+    cell = PapermillTranslator().codify({"seeds": 3, "sedes": 3})  # as papermill -p sedes 3 writes it
+    with pytest.raises(params.ParameterError, match="unknown parameter sedes; did you mean seeds?"):
+        prose.begin(study, values | {"sedes": 3, "In": ["", "profile = 'quick'", cell]})
+    assert prose.begin(study, values | {"sedes": 3, "In": ["sedes = 3"]})[0].seeds == values["seeds"]

@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import base64
+import csv
 import json
+import math
 import re
 import shutil
 import struct
@@ -21,7 +23,7 @@ from lib.press import claims
 from lib.press.ledger import VERDICTS
 from lib.press.pages import Page
 from lib.press.plotly_mime import MIME, PlotlyMime, figure_html
-from lib.press.site import Site, SiteError, build, claims_table
+from lib.press.site import Site, SiteError, build, claim_pages, claims_picture, claims_table
 from lib.press.site.render import swap
 from lib.press.site.source import FRAGMENTS, executions_table, for_page, plain, png_width, with_roles
 from lib.press.verdicts import Measured
@@ -250,11 +252,11 @@ def page_of(site: Site, name: str) -> str:
 def test_a_verdict_leads_to_its_row_and_the_row_to_its_section(claims_site: Site):
     chapter, table, front = (page_of(claims_site, name) for name in (f"studies/{PHASES}", "claims", "intro"))
     assert 'id="claim-sp-1"' in chapter
-    assert '<a class="verdict verdict-reproduced" href="../claims.html#SP-1"' in chapter
+    assert '<a class="verdict verdict-reproduced" href="../claims/SP-1.html"' in chapter
     assert '<tr id="SP-1">' in table and f'href="studies/{PHASES}.html#claim-sp-1"' in table
     assert f'href="studies/{PHASES}.html"' in re.search(r'<tr id="SP-2">.*?</tr>', table, re.DOTALL)[0]  # no section
-    assert '<a class="verdict verdict-no-run-yet" href="claims.html#SP-2"' in front
-    assert '<a href="claims.html#SP-1">SP-1</a>' in front
+    assert '<a class="verdict verdict-no-run-yet" href="claims/SP-2.html"' in front
+    assert '<a href="claims/SP-1.html">SP-1</a>' in front
 
 
 def test_the_stylesheet_knows_key_findings_as_they_are_rendered(claims_site: Site):
@@ -299,7 +301,7 @@ def test_an_interval_in_prose_is_a_number_with_its_ends():
 def test_a_caption_may_show_a_verdict_and_its_alternative_text_stays_plain():
     cell = code("", {"image/png": png(8, 8)}, {"mystnb": {"figure": {"caption": "It is {verdict}`SP-1`."}}})
     shown = for_page({"cells": [cell]}, "intro", lambda: {"SP-1": "absent"})["cells"][0]["metadata"]["mystnb"]
-    assert shown["image"]["alt"] == "It is SP-1." and 'href="claims.html#SP-1"' in shown["figure"]["caption"]
+    assert shown["image"]["alt"] == "It is SP-1." and 'href="claims/SP-1.html"' in shown["figure"]["caption"]
 
 
 def test_a_badge_exists_for_every_word_and_no_other():
@@ -325,14 +327,12 @@ def test_a_row_shows_what_decides(book: BookOfClaims):
                  "0.82, 0.87", "high", "loss over S = 0.9", "0.5 [0.49", "nats, n\u00a0=\u00a05",
                  "over its null -0.5 [", "margin 0.1", "comes out", "Scope: toys.",
                  "The published number cannot tell: it is floored.",
-                 "1 of 2 parts reproduced; contradicted: loss over S = 0.9.", "Every part must hold.",
-                 "{cite:t}`someone`, page 3.",
-                 "(more than its null): loss at S = 0.85. Its null: no peak: 1. Margin 0.1 nats: a tenth of the loss.",
-                 "exploratory"):
+                 "1 of 2 parts reproduced; contradicted: loss over S = 0.9.",
+                 "{doc}`rule, history and data </claims/SP-2>`", "exploratory"):
         assert text in shown, text
     first = row("SP-1")
     assert "{ref}`SP-1 <claim-sp-1>`" in first and "1.5 nats" in first and "amended 1 ×" in first
-    assert "2026-01-02: The grid was fixed." in first and "no run yet" in first and "exploratory" not in first
+    assert "no run yet" in first and "exploratory" not in first
     text = claims_table.table("quick", {})
     assert "**SP-1**" in text and "{ref}" not in text, "a site without the chapter has nothing to lead to"
     assert text.startswith("4 claims. The rules of 1 were changed") and text.count("<table") == 3
@@ -435,7 +435,7 @@ def test_the_summary_says_which_words_stand_on_fresh_seeds(book: BookOfClaims):
     book.keep("fresh_seeds", "TL-6", Measured([True]), TOPOLOSS)
     said = claims_table.summary("quick").splitlines()
     assert said[7] == ("On fresh seeds 1 of 2 keep their word; the others read: "
-                    '<a href="claims.html#SP-1">SP-1</a> contradicted.')
+                    '<a href="claims/SP-1.html">SP-1</a> contradicted.')
     book.write(claim("SP-1", part(margin=0.2)), *CLAIMS[1:])  # a stale record says nothing
     assert "On fresh seeds 1 of 1 keep their word." in claims_table.summary("quick").splitlines()
 
@@ -446,3 +446,92 @@ def test_the_summary_says_which_words_stand_on_fresh_seeds(book: BookOfClaims):
 )
 def test_what_stands_in_for_a_profile(book: BookOfClaims, page: str, profile: str, shown: str):
     assert Page(page).standing(profile) == shown
+
+
+def marks(id: str) -> str:
+    """One claim's row of the picture."""
+    return re.search(rf'<li><a href="claims/{id}.html">.*?</li>', claims_picture.picture("quick"))[0]
+
+
+def test_the_picture_places_what_was_found_and_what_was_printed_in_margins_over_the_null(book: BookOfClaims):
+    assert [claims_picture.place(v) for v in (-1e9, 0, 1e9)] == [0, 50, 100]
+    assert claims_picture.place(1) == 50 + 50 * math.asinh(1) / math.asinh(claims_picture.EDGE)
+    book.ledger().judge("SP-1", measured(0.8))  # two margins under its null; printed is five over
+    found, printed = claims_picture.place(-2), claims_picture.place(5)
+    assert f'<i class="found" style="left:{found:.1f}%"></i>' in marks("SP-1")
+    assert f'<i class="printed" style="left:{printed:.1f}%;width:0.0%"></i>' in marks("SP-1")
+    assert "verdict-contradicted" in marks("SP-1") and "over its null -0.2 [-0.21," in marks("SP-1")
+    assert "printed 1.5 nats" in marks("SP-1") and "SP-1 holds for a|b &lt; *c*." in marks("SP-1")
+    less = {"direction": "less", "printed": {"low": 0.5, "high": 0.7, "against": 1.0}}
+    book.write(claim("SP-1", part(**less)), *CLAIMS[1:])
+    book.ledger().judge("SP-1", measured(0.8))
+    ends = claims_picture.place(3), claims_picture.place(5)
+    assert f'<i class="found" style="left:{claims_picture.place(2):.1f}%"></i>' in marks("SP-1")
+    assert f'class="printed" style="left:{ends[0]:.1f}%;width:{ends[1] - ends[0]:.1f}%"' in marks("SP-1")
+
+
+def test_the_picture_has_a_row_for_every_claim_also_where_nothing_was_found(book: BookOfClaims):
+    book.ledger(TOPOLOSS).judge("TL-6", Measured([True]))
+    book.ledger(CODERS).judge("SV-4", untested="400 steps")
+    text = claims_picture.picture("quick")
+    assert re.findall(r"claims/([A-Z]+-\d+).html", text) == ["SP-1", "SP-2", "SV-4", "TL-6"] and "\n\n" not in text
+    assert "no run yet" in marks("SP-1") and "400 steps" in marks("SV-4")
+    assert 'class="found' not in text
+    book.keep("long", "SV-4", measured(2.0), CODERS)
+    assert 'class="found kept"' in marks("SV-4") and "reproduced</span> <small>long</small>" in marks("SV-4")
+    assert "long: loss over S = 0.8: 2 [" in marks("SV-4")
+
+
+def test_an_effect_beyond_the_scale_stands_at_its_edge(book: BookOfClaims):
+    book.ledger().judge("SP-1", measured(9.0))
+    assert '<i class="found past" style="left:100.0%"></i>' in marks("SP-1")
+
+
+def test_the_stylesheet_knows_every_mark_of_the_picture(book: BookOfClaims):
+    style = (ROOT / "book/_static/book.css").read_text(encoding="utf-8")
+    classes = set(re.findall(r'class="([a-z ]+)"', Path(claims_picture.__file__).read_text(encoding="utf-8")))
+    for name in {"past", "kept"} | {name for each in classes for name in each.split()}:
+        assert f".{name}" in style, name
+
+
+def claim_page(name: str) -> str:
+    """A file of the claims' pages, a page's escapes undone."""
+    text = dict(claim_pages.pages("quick", {PHASES: "(claim-sp-1)=\n## Here"}))[name]
+    return text.replace("\\", "") if name.endswith(".md") else text
+
+
+def test_a_claims_page_has_every_run_the_rule_its_history_and_what_would_change_the_word(book: BookOfClaims):
+    book.ledger().judge("SP-2", [measured(1.5), measured(0.5)], published=[measured(1.5)] * 2, scope="toys",
+                        cannot_tell="it is floored")
+    shown = claim_page("claims/SP-2.md")
+    for text in ("orphan: true", "# SP-2: what became of it", "**SP-2 holds for a|b < *c*.**", "{doc}`SP-2 </studies/",
+                 "<th>loss over S = 0.9</th><td></td><td>contradicted<br>0.5 [0.49", "over its null -0.5 [",
+                 "1 of 2 parts reproduced; contradicted: loss over S = 0.9.", "Every part must hold.", "Scope: toys.",
+                 "{cite:t}`someone`, page 3.", "Printed besides: place: 0.82, 0.87; height: high",
+                 "(more than its null): loss at S = 0.85. Its null: no peak: 1. Margin 0.1 nats: a tenth of the loss.",
+                 "Of loss over S = 0.9, 5 seeds show an effect of", "one as small as the margin, 0.1, needs 2 seeds",
+                 "rule " + claims.load()["SP-2"].rule[:8] + ": quick contradicted."):
+        assert text in shown, text
+    unrun = claim_page("claims/SP-1.md")
+    assert "2026-01-02: The grid was fixed." in unrun and "No run yet." in unrun
+    book.keep("long", "SP-1", measured(1.5))
+    kept = claim_page("claims/SP-1.md")
+    assert "<thead><tr><td></td><th>printed</th><th>long</th></tr></thead>" in kept and "long reproduced." in kept
+    assert "<td>1.5 nats</td><td>reproduced<br>1.5 [1.49" in kept
+    book.write(claim("SP-1", part(margin=0.2)), *CLAIMS[1:])
+    assert "<th>long, stale</th>" in claim_page("claims/SP-1.md")
+
+
+def test_a_claims_data_are_every_number_of_its_runs(book: BookOfClaims):
+    book.ledger().judge("SP-1", measured(1.5))
+    book.ledger(TOPOLOSS).judge("TL-6", Measured([True]))
+    book.keep("fresh_seeds", "SP-1", measured(0.5))
+    data = json.loads(claim_page("_static/claims/SP-1.json"))
+    assert data["claim"]["id"] == "SP-1" and list(data["runs"]) == ["quick", "fresh seeds"]
+    assert data["runs"]["fresh seeds"]["word"] == "contradicted"
+    rows = list(csv.DictReader(claim_page("_static/claims/SP-1.csv").splitlines()))
+    found = [(r["run"], r["word"], r["n"], float(r["value"]), float(r["over_null"]), r["printed_low"]) for r in rows]
+    assert found == [("quick", "reproduced", "5", 1.5, 0.5, "1.5"),
+                     ("fresh seeds", "contradicted", "5", 0.5, -0.5, "1.5")]
+    identity, = csv.DictReader(claim_page("_static/claims/TL-6.csv").splitlines())
+    assert identity["word"] == "reproduced" and identity["value"] == identity["margin"] == ""

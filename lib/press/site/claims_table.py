@@ -35,9 +35,9 @@ def badge(word: str) -> str:
 
 
 def pill(claim_id: str, word: str, page: str) -> str:
-    """A verdict word on `page` that leads to its claim's row in the table."""
-    href = f"{'../' * page.count('/')}claims.html#{claim_id}"
-    return f'<a class="{_classes(word)}" href="{href}" title="{claim_id} in the table of claims">{word}</a>'
+    """A verdict word on `page` that leads to its claim's page."""
+    href = f"{'../' * page.count('/')}claims/{claim_id}.html"
+    return f'<a class="{_classes(word)}" href="{href}" title="{claim_id}: its rule, history and data">{word}</a>'
 
 
 def _classes(word: str) -> str:
@@ -134,7 +134,7 @@ def _group(name: str, said: str, group: tuple[str, ...], told: Mapping[str, str]
 
 
 def _link(claim_id: str) -> str:
-    return f'<a href="claims.html#{claim_id}">{claim_id}</a>'
+    return f'<a href="claims/{claim_id}.html">{claim_id}</a>'
 
 
 def table(label: str, chapters: Mapping[str, str]) -> str:
@@ -144,24 +144,36 @@ def table(label: str, chapters: Mapping[str, str]) -> str:
         label: whose records to show.
         chapters: the text of each study's chapter that the site has.
     """
-    known, here = claims.load(), records(label)
-    others = {name: kept.kept(name) for name in KEPT if name != label}
+    known, others = claims.load(), _others(label)
     amended = sum(claim.amended > 0 for claim in known.values())
     beside = ", ".join(f"{KEPT[name]} {len(found) or 'none'}" for name, found in others.items())
     blocks = [f"{_count(len(known), 'claim')}. The rules of {amended} were changed after they were first written; "
-              f"under *rule and source* stands when, and why. Claims kept from other runs: {beside}."]
+              f"behind *rule, history and data* stands when, and why. Claims kept from other runs: {beside}."]
     head = "".join(f"<th>{name}</th>" for name in COLUMNS)
-    for letters, project in claims.PROJECTS.items():
-        rows = [_Row(claim, here.get(id), {name: found[id] for name, found in others.items() if id in found}, label,
-                     chapters.get(claim.study)).html() for id, claim in known.items() if id.startswith(f"{letters}-")]
-        if rows:
-            blocks += [f"### {letters}: {project.letters}", f"From [{_text(project.name)}]({project.url}).",
-                       f'<table class="claims">\n<thead><tr>{head}</tr></thead>\n<tbody>', *rows, "</tbody></table>"]
+    for letters, group in rows(label, chapters).items():
+        project = claims.PROJECTS[letters]
+        blocks += [f"### {letters}: {project.letters}", f"From [{text(project.name)}]({project.url}).",
+                   f'<table class="claims">\n<thead><tr>{head}</tr></thead>\n<tbody>', *(row.html() for row in group),
+                   "</tbody></table>"]
     return "\n\n".join(blocks) + "\n"
 
 
+def rows(label: str, chapters: Mapping[str, str] | None = None) -> dict[str, list[Row]]:
+    """The claims by the letters of their project, with what was found here and what is kept of other runs."""
+    here, others, found = records(label), _others(label), {}
+    for id, claim in claims.load().items():
+        own = {name: records[id] for name, records in others.items() if id in records}
+        row = Row(claim, here.get(id), own, label, (chapters or {}).get(claim.study))
+        found.setdefault(id.partition("-")[0], []).append(row)
+    return {letters: found[letters] for letters in claims.PROJECTS if letters in found}
+
+
+def _others(label: str) -> dict[str, dict[str, Record]]:
+    return {name: kept.kept(name) for name in KEPT if name != label}
+
+
 @dataclass(frozen=True)
-class _Row:
+class Row:
     """One claim in the table; a method for each cell gives its lines."""
 
     claim: Claim
@@ -185,7 +197,7 @@ class _Row:
         """Where the row's numbers come from, empty for here, and their record: a kept one that decides what here
         does not."""
         others = [(KEPT[name], record) for name, record in self.kept.items()
-                  if record.part and record.word != UNTESTED and not self._stale(record)]
+                  if record.part and record.word != UNTESTED and not self.is_stale(record)]
         return others[-1] if others and self.word in (UNTESTED, NO_RUN) else ("", self.here)
 
     def name(self) -> list[str]:
@@ -199,26 +211,32 @@ class _Row:
         standing, lines = Page(self.claim.study).standing(self.label), [badge(self.word)]
         if standing != self.label:
             lines.append(_quiet(f"{standing}; it has no profile {self.label}"))
-        if self.here and self._stale(self.here):
+        if self.here and self.is_stale(self.here):
             lines.append(_quiet("stale: its rule has changed since this run"))
         for name, record in self.kept.items():
             decides = record is self.shown[1]
             change = _change(self.here, record) if self.here else ""
             other = "word" if self.word not in (NO_RUN, record.word) else change
             differs = f", another {other} than here" * (not decides and other != "")
-            moves = name == "long" and self.label == DEFAULT_PROFILE and not self._stale(record)
+            moves = name == "long" and self.label == DEFAULT_PROFILE and not self.is_stale(record)
             differs += ": open" * (moves and change != "")
             told = badge(record.word) if decides else f"{record.word}{differs}"
-            lines.append(_quiet(f"{KEPT[name]}: {told}{', stale' * self._stale(record)}"))
+            lines.append(_quiet(f"{KEPT[name]}: {told}{', stale' * self.is_stale(record)}"))
         fresh = self.kept.get("fresh_seeds")
-        confirmed = fresh is not None and fresh.word != UNTESTED and not self._stale(fresh)
+        confirmed = fresh is not None and fresh.word != UNTESTED and not self.is_stale(fresh)
         exploratory = self.word not in (NO_RUN, UNTESTED) and not confirmed
         return [*lines, _quiet("exploratory") if exploratory else ""]
 
-    def _stale(self, record: Record) -> bool:
+    def is_stale(self, record: Record) -> bool:
         return record.outdated or record.rule != self.claim.rule  # `Record.stale`, the file of claims read but once
 
     def statement(self) -> list[str]:
+        chip = f' <span class="amended">amended {self.claim.amended} ×</span>' if self.claim.amended else ""
+        link = f"{{doc}}`rule, history and data </claims/{self.claim.id}>`{chip}"
+        return [text(self.claim.statement), *map(_quiet, self.notes()), _quiet(link)]
+
+    def notes(self) -> list[str]:
+        """What there is to say beside the word: an answer, a reason, a scope, what the published number can tell."""
         place, record = self.shown
         answer = ANSWERS.get(record.word) if record else None
         notes = {"question": f"A question; the answer: {answer}." if answer else "A question, not answered yet.",
@@ -229,32 +247,25 @@ class _Row:
         if record:
             notes.append(_sentence(f"scope: {record.scope}") if record.scope else "")
             notes.append("" if record.evidence == "sound" else _sentence(f"the published number {record.evidence}"))
-        return [_text(self.claim.statement), *map(_quiet, notes), self.rule()]
+        return [note for note in notes if note]
 
-    def rule(self) -> str:
-        """The rule with its margins, the source and every change, folded away."""
+    def rule(self) -> list[str]:
+        """The rule with its margins, the source and every change; a paragraph each."""
         claim, (key, _, place) = self.claim, self.claim.source.partition(", ")
-        chip = f' <span class="amended">amended {claim.amended} ×</span>' if claim.amended else ""
         lines = [COMBINE[claim.combine] if len(claim.parts) > 1 else "", "\n".join(map(self._part, claim.parts)),
                  f"Another cause that would make the number: {_sentence(claim.artefact)}" if claim.artefact else "",
-                 f"Source: {{cite:t}}`{key}`, {_text(place)}.",
+                 f"Source: {{cite:t}}`{key}`, {text(place)}.",
                  "Printed besides: " * bool(claim.prints)
-                 + "; ".join(f"{_text(name)}: {_value(value)}" for name, value in claim.prints.items()),
+                 + "; ".join(f"{text(name)}: {_value(value)}" for name, value in claim.prints.items()),
                  "\n".join(f"- {change.date}: {_sentence(change.change)}" for change in claim.history)]
-        folded = "\n\n".join(filter(None, lines))
-        return f'<details class="rule"><summary>rule and source{chip}</summary>\n\n{folded}\n\n</details>'
+        return [line for line in lines if line]
 
     def _part(self, part: Part) -> str:
-        record = self.shown[1]
-        found = next((p for p in record.parts if p.name == part.name), None) if record else None
-        said = [f"- **{_text(part.name)}** ({_kind(part)}): {_sentence(part.estimate, False)}"]
+        said = [f"- **{text(part.name)}** ({_kind(part)}): {_sentence(part.estimate, False)}"]
         said += [f"Its null: {_sentence('; '.join(part.nulls), False)}"] if part.nulls else []
         if part.margin:
-            said.append(f"Margin {number(part.margin)} {_text(part.unit)}: {_sentence(part.why, False)}")
-        said += [f"Printed: {_figure(part)}."] if part.printed else []
-        if found:
-            told = [found.word] * (record.word != UNTESTED) + [_text(str(found.estimate))] * bool(found.estimate)
-            said += [f"Found: {', '.join(told)}."] if told else []
+            said.append(f"Margin {number(part.margin)} {text(part.unit)}: {_sentence(part.why, False)}")
+        said += [f"Printed: {figure(part)}."] if part.printed else []
         return " ".join(said)
 
     def printed(self) -> list[str]:
@@ -262,9 +273,9 @@ class _Row:
         decides = record.part.name if record and record.part else ""
         first = next((part for part in self.claim.parts if part.name == decides), self.claim.parts[0])
         several = len(self.claim.parts) > 1
-        figures = [f"{_figure(part)} {_quiet(_text(part.name)) * several}"
+        figures = [f"{figure(part)} {_quiet(text(part.name)) * several}"
                    for part in sorted(self.claim.parts, key=lambda part: part is not first) if part.printed]
-        figures += [f"{_quiet(f'{_text(name)}:')} {_value(value)}" for name, value in self.claim.prints.items()]
+        figures += [f"{_quiet(f'{text(name)}:')} {_value(value)}" for name, value in self.claim.prints.items()]
         more = [_quiet(f"and {len(figures) - 3} more")] if len(figures) > 3 else []
         return [*figures[:3], *more] or [_quiet("no number")]
 
@@ -273,13 +284,13 @@ class _Row:
         if record is None or record.part is None:
             return ["–"]
         part = record.part
-        lines = [_quiet(place and f"{place}:"), _quiet(_text(part.name)) if len(record.parts) > 1 else ""]
+        lines = [_quiet(place and f"{place}:"), _quiet(text(part.name)) if len(record.parts) > 1 else ""]
         if part.estimate is None:
             return [*lines, "holds" if part.word == "reproduced" else "does not hold", _quiet("by algebra")]
         margin = next((f"; margin {number(p.margin)}" for p in self.claim.parts if p.name == part.name), "")
         n = f", n\u00a0=\u00a0{part.n}" if part.n else ""
-        return [*lines, f"{_text(' '.join(filter(None, (str(part.estimate), part.unit))))}{n}",
-                _quiet(f"over its null {_text(str(part.excess))}{margin}")]
+        return [*lines, f"{text(' '.join(filter(None, (str(part.estimate), part.unit))))}{n}",
+                _quiet(f"over its null {text(str(part.excess))}{margin}")]
 
     def recipe(self) -> list[str]:
         record = self.shown[1]
@@ -287,8 +298,8 @@ class _Row:
             return ["–"]
         found = record.published
         other = found.part and record.part and found.part != record.part.name
-        return [found.word, _quiet(_text(found.part)) if other else "",
-                _quiet(_text(str(found.estimate))) if found.estimate else ""]
+        return [found.word, _quiet(text(found.part)) if other else "",
+                _quiet(text(str(found.estimate))) if found.estimate else ""]
 
 
 def _kind(part: Part) -> str:
@@ -300,8 +311,9 @@ def _kind(part: Part) -> str:
     return "by algebra" if part.kind == "identity" else than
 
 
-def _figure(part: Part) -> str:
-    printed, unit = part.printed, f" {_text(part.unit)}" if part.unit else ""
+def figure(part: Part) -> str:
+    """The printed figure of a part, with its unit; there must be one."""
+    printed, unit = part.printed, f" {text(part.unit)}" if part.unit else ""
     span = "" if printed.low is None else f"{number(printed.low)} to {number(printed.high)}"
     value = span if printed.value is None else number(printed.value) + (f" ({span})" if span else "")
     return f"{'at least ' * printed.at_least}{value}{unit}"
@@ -309,22 +321,22 @@ def _figure(part: Part) -> str:
 
 def _value(value: float | tuple[float, ...] | str) -> str:
     values = value if isinstance(value, tuple) else (value,)
-    return _text(value) if isinstance(value, str) else ", ".join(map(number, values))
+    return text(value) if isinstance(value, str) else ", ".join(map(number, values))
 
 
 def _count(n: int, thing: str) -> str:
     return f"{n} {thing}{'s' * (n != 1)}"
 
 
-def _sentence(text: str, capital: bool = True) -> str:
-    told = f"{text[:1].upper()}{text[1:]}" if capital else text
-    return _text(told) + "." * (text != "" and not text.endswith((".", "?", "!")))
+def _sentence(said: str, capital: bool = True) -> str:
+    told = f"{said[:1].upper()}{said[1:]}" if capital else said
+    return text(told) + "." * (said != "" and not said.endswith((".", "?", "!")))
 
 
-def _quiet(text: str) -> str:
-    return f'<span class="quiet">{text}</span>' if text else ""
+def _quiet(said: str) -> str:
+    return f'<span class="quiet">{said}</span>' if said else ""
 
 
-def _text(text: str) -> str:
-    """`text` on one line, with Markdown's special characters made plain."""
-    return "".join(f"\\{c}" if c in "\\|<>*_`$[]{}~^&" else c for c in " ".join(text.split()))
+def text(said: str) -> str:
+    """`said` on one line, with Markdown's special characters made plain."""
+    return "".join(f"\\{c}" if c in "\\|<>*_`$[]{}~^&" else c for c in " ".join(said.split()))

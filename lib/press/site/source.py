@@ -203,10 +203,13 @@ def executions_table(site: Site) -> str:
 
 
 def _verdicts(site: Site, path: Path) -> None:
-    from lib.press.site import claims_table
+    """The table of claims, and the pages that its rows lead to."""
+    from lib.press.site import claim_pages, claims_table
 
     chapters = {page.removeprefix("studies/"): site.text(page) for page in site.notebooks()}
     write_text(path, claims_table.table(site.profile, chapters))
+    for name, text in claim_pages.pages(site.profile, chapters):
+        write_text(site.source / name, text)
 
 
 def _verdict_summary(site: Site, path: Path) -> None:
@@ -215,9 +218,16 @@ def _verdict_summary(site: Site, path: Path) -> None:
     write_text(path, claims_table.summary(site.profile))
 
 
+def _picture(site: Site, path: Path) -> None:
+    from lib.press.site import claims_picture
+
+    write_text(path, claims_picture.picture(site.profile))
+
+
 FRAGMENTS: dict[str, Callable[[Site, Path], object]] = {
     "verdicts.md": _verdicts,
     "verdict_summary.md": _verdict_summary,
+    "claims_picture.md": _picture,
     "executions.md": lambda site, path: write_text(path, executions_table(site)),
 }
 """Generated Markdown that pages include as `_generated/<name>`; only the included ones are written."""
