@@ -98,7 +98,7 @@ def _plain(value: Any) -> Any:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a parameter file, unchecked but free of repeated keys and of values that YAML reads unexpectedly."""
+    """The mapping in a parameter file, unchecked but free of repeated keys and of what YAML reads unexpectedly."""
     if not path.is_file():
         near = sorted(p.name for p in path.parent.glob("*.yaml"))
         raise ParameterError(f"{path}: no such parameter file; here are: {', '.join(near) or 'none'}")
