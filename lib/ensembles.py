@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lib.loop import Training, run
 from lib.schedules import SCHEDULES
-from lib.tensors import denormals_flushed
+from lib.tensors import denormals_flushed, own_session
 
 LossAndGrad = Callable[[Tensor, Tensor], Tensor]
 """(theta [I, P], grad [I, P]) -> loss [I]; overwrites grad with d loss / d theta."""
@@ -93,6 +93,7 @@ class TrainedEnsemble:
     tables: Tensor | None
 
 
+@own_session()
 @torch.no_grad()
 def train_ensemble(
     loss_and_grad: LossAndGrad, theta: Tensor, steps: int, lr: float | Tensor, schedule: str = "constant",

@@ -31,7 +31,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
 
     A kill at any moment leaves the old file or the new one, never a part of either.
     """
-    path = Path(path)
+    path = place_for_file(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
     os.close(handle)
@@ -44,6 +44,16 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+    return path
+
+
+def place_for_file(path: str | Path) -> Path:
+    """`path`, or an error where no file can be written under that name; ask before the work whose result goes there."""
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; give the name of a file in it")
+    if (above := next(folder for folder in path.absolute().parents if folder.exists())).is_file():
+        raise NotADirectoryError(f"{path}: {above} is a file, not a folder")
     return path
 
 

@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from lib import checkpoints
+from lib.files import place_for_file
 from lib.live import Progress
 from lib.params import Count, Options
 
@@ -76,7 +77,7 @@ def run(
             differs.
     """
     log_at = set(log_at or {*range(0, steps, keep.log_every), steps - 1})
-    path = None if keep.checkpoint is None else Path(keep.checkpoint)
+    path = None if keep.checkpoint is None else place_for_file(keep.checkpoint)
     chosen = keep.model_dump(exclude=keep.apart) | {"steps": steps}
     identity = {} if path is None else training.identity(steps) | chosen
     done, rows, unchecked = first, [], {}

@@ -26,7 +26,7 @@ class EpochOrder:
     def __getitem__(self, step: int) -> Tensor:
         epoch, place = divmod(step, self.per_epoch)
         if epoch != self.epoch:
-            shuffled = torch.randperm(self.n, generator=generator(*self.stream, epoch))
+            shuffled = torch.randperm(self.n, generator=generator(*self.stream, epoch), device="cpu")
             self.epoch, self.shuffled = epoch, shuffled.to(self.device)
         return self.shuffled[place * self.batch : (place + 1) * self.batch]
 

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -33,12 +33,41 @@ def matrix(values: ArrayLike, name: str, batched: bool = False) -> np.ndarray:
 
 
 def device_named(name: str) -> torch.device:
-    """The torch device for `auto` (CUDA where there is one), `cpu` or `cuda`."""
+    """The torch device for `auto` (CUDA where there is one), `cpu`, `cuda` or `mps`."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("device: cuda: torch finds no CUDA device here; write device: auto or cpu")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("device: mps: torch finds no Apple GPU here; write device: auto or cpu")
     return torch.device(name)
+
+
+def widest(device: torch.device) -> torch.dtype:
+    """float64, or float32 on a device that has no float64, as Apple's GPUs."""
+    if device.type in ("cpu", "cuda"):
+        return torch.float64
+    try:
+        return torch.zeros((), dtype=torch.float64, device=device).dtype
+    except (TypeError, RuntimeError):
+        return torch.float32
+
+
+@contextmanager
+def own_session() -> Iterator[None]:
+    """Torch's own defaults inside the block or function, whatever the caller's session has: float32, CPU, gradients.
+
+    A default dtype or device, no_grad, inference mode or autocast of the caller would change what is drawn or stop a
+    training; they hold again afterwards.
+    """
+    dtype, elsewhere = torch.get_default_dtype(), torch.get_default_device().type != "cpu"
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False), \
+                torch.autocast("cuda", enabled=False), torch.device("cpu") if elsewhere else nullcontext():
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
 
 
 @contextmanager

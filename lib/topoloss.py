@@ -22,8 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from lib.activations.hooks import match_modules
+from lib.activations.hooks import match_modules, unwrapped
 from lib.rng import generator
+from lib.tensors import own_session
 
 Factor = float | tuple[float, float]
 Kind = Literal["output", "input", "bias"]
@@ -56,7 +57,9 @@ def anchors(h: int, w: int, factor: Factor) -> tuple[int, int]:
         raise ValueError(f"factor must be a number of at least 1, or two in a tuple, got {factor!r}")
     rows, cols = (int(n * (1 / f)) for n, f in zip((h, w), factors, strict=True))
     if not rows or not cols:
-        raise ValueError(f"factor {factor} shrinks the {h} x {w} sheet to {rows} x {cols} anchors; take a smaller one")
+        most = [max(f for f in range(1, n + 1) if int(n * (1 / f))) for n in (h, w)]
+        remedy = f"take at most {min(most)}" if h > 1 else f"a single row shrinks along itself: take (1, {most[1]})"
+        raise ValueError(f"factor {factor} shrinks the {h} x {w} sheet to {rows} x {cols} anchors; {remedy} or less")
     return rows, cols
 
 
@@ -135,6 +138,7 @@ class TopoLoss:
     Source: Deb, Deb & Murty 2025, "TopoNets".
     """
 
+    @own_session()
     def __init__(
         self, model: nn.Module, layers: str | Sequence[str], factor: Factor = 8.0, kind: Kind = "output",
         form: Form = "low_rank", permute: int | None = None, shared: bool = False,
@@ -142,7 +146,7 @@ class TopoLoss:
         if kind not in ("output", "input", "bias") or form not in ("low_rank", "interpolate"):
             raise ValueError(f"kind is output, input or bias, form low_rank or interpolate; got {kind!r}, {form!r}")
         self.factor, self.kind, self.form = factor, kind, form
-        found = match_modules(model, *([layers] if isinstance(layers, str) else layers))
+        found = match_modules(unwrapped(model), *([layers] if isinstance(layers, str) else layers))
         self.names = list(found)
         self.places: dict[str, Tensor] = {}
         self.shapes: dict[str, tuple[int, int]] = {}
@@ -174,7 +178,7 @@ class TopoLoss:
 
     def _losses(self, model: nn.Module) -> list[Tensor]:
         """Losses of each group of layers of one shape, [layers] each."""
-        losses = []
+        losses, model = [], unwrapped(model)
         for group in self._groups.values():
             W = torch.stack([_sheet(name, model.get_submodule(name), self.kind) for name in group])  # [layers, n, e]
             with torch.autocast(W.device.type, enabled=False):
@@ -191,6 +195,7 @@ class TopoLoss:
             W = W.gather(1, self._operators[key][0][..., None].expand_as(W))  # row p: the unit at place p
         return interpolated_loss(W, *self.shapes[group[0]], self.factor, whole)
 
+    @own_session()
     def _operator(self, group: list[str], W: Tensor) -> tuple[Tensor, ...]:
         """D and U of a group, [layers, r, n] and [layers, n, r] where permuted; or the unit at each place."""
         places = torch.stack([self.places[name] for name in group])  # [layers, n]
@@ -258,7 +263,7 @@ def _cosines(num: Tensor, x_square: Tensor, y_square: Tensor, whole: bool) -> tu
 def _order(n: int, seed: int, name: str) -> Tensor:
     """A fixed random order of n units, int64 [n]: of a layer by its name, or "shared" by all layers of n units."""
     labels = (name, n) if name == "shared" else (name,)
-    return torch.randperm(n, generator=generator(seed, "topoloss", "places", *labels))
+    return torch.randperm(n, generator=generator(seed, "topoloss", "places", *labels), device="cpu")
 
 
 def _sheet(name: str, layer: nn.Module, kind: Kind) -> Tensor:

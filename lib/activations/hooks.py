@@ -7,10 +7,12 @@ A pattern is a dotted module name whose parts may be globs: `*` stands for one p
 """
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -35,6 +37,13 @@ def match_modules(model: nn.Module, *patterns: str) -> dict[str, nn.Module]:
     return {name: module for name, module in modules.items() if name in found}
 
 
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside what trains it on several devices."""
+    while isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        model = model.module
+    return model
+
+
 @contextmanager
 def capture(
     model: nn.Module, *patterns: str, where: Where = "output", keep_graph: bool = False, copy: bool = False
@@ -42,7 +51,7 @@ def capture(
     """Collect what matching modules return (or receive) while the block runs; hooks go when it ends, however it ends.
 
     Args:
-        where: "output", or "input" for the first positional argument. Of a tuple the first element is taken.
+        where: "output", or "input" for the first argument. Of a tuple the first element is taken.
         keep_graph: keep the tensors in their autograd graph; otherwise they are detached.
         copy: keep copies, in which a later in-place operation of the model, such as ReLU(inplace=True), does not show.
     Yields:
@@ -111,10 +120,22 @@ def _hook(stack: ExitStack, name: str, module: nn.Module, edit: Edit, where: Whe
     if where == "output":
         handle = module.register_forward_hook(lambda _, __, output: _edited(output, edit, name))
     elif where == "input":
-        handle = module.register_forward_pre_hook(lambda _, inputs: _edited(inputs, edit, name))
+        handle = module.register_forward_pre_hook(partial(_edited_call, edit=edit, name=name), with_kwargs=True)
     else:
         raise ValueError(f"where must be 'output' or 'input', got {where!r}")
     stack.callback(handle.remove)
+
+
+def _edited_call(
+    module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], edit: Edit, name: str
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments of a call with the first one replaced, whether it was given by position or by name."""
+    if inputs:
+        return _edited(inputs, edit, name), named
+    first = next(iter(inspect.signature(module.forward).parameters), "")
+    if first not in named:
+        raise TypeError(f"module {name} is called by keyword, and without its first argument {first}")
+    return inputs, named | {first: _edited(named[first], edit, name)}
 
 
 def _edited(value: Any, edit: Edit, name: str) -> Any:

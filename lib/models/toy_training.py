@@ -12,6 +12,7 @@ from lib.data.sparse_features import correlated_groups, sparse_features
 from lib.ensembles import best_restart, train_ensemble
 from lib.models import toy_superposition as toy
 from lib.params import Count, Options, Positive
+from lib.tensors import own_session
 
 Law = Callable[[tuple[int, ...], Tensor, torch.Generator], Tensor]
 """(shape [I, samples, n], density [I, 1, 1], rng) -> features of that shape, each active with probability density."""
@@ -50,6 +51,7 @@ class Grid(NamedTuple):
         return best_restart(self.loss, self.W, self.b)[1:]
 
 
+@own_session()
 def train_grid(
     density: Tensor, importance: Tensor, n_hidden: int, restarts: int, steps: int, batch: int, rng: torch.Generator,
     **options: Any,

@@ -4,7 +4,7 @@ W_enc [n_latents, d_in] and W_dec [n_latents, d_out] have one row per latent.
 """
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,6 +18,7 @@ from lib.rng import generator
 from lib.sparse_coders import files, inputs, kernels, rules  # noqa: F401  (rules are known once they are defined)
 from lib.sparse_coders.rule import Rule, Weights, rule_of
 from lib.sparse_coders.selection import chunk_size
+from lib.tensors import own_session, widest
 
 
 class Sizes(Options):
@@ -66,6 +67,7 @@ class SparseCoder(nn.Module, Weights):
         ValueError: sizes or options that cannot be.
     """
 
+    @own_session()
     def __init__(
         self, d_in: int, n_latents: int, rule: str = "topk", *, d_out: int | None = None, skip: bool = False,
         context: int = 0, seed: int = 0, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu",
@@ -88,7 +90,7 @@ class SparseCoder(nn.Module, Weights):
 
     def _make_parameters(self, dtype: torch.dtype) -> None:
         rng, n = generator(self.sizes.seed, "sparse coder"), self.n_latents
-        W_dec = F.normalize(torch.randn(n, self.d_out, generator=rng, dtype=dtype), dim=1)
+        W_dec = F.normalize(torch.randn(n, self.d_out, generator=rng, dtype=dtype, device=rng.device), dim=1)
         self.W_dec, self.b_dec = nn.Parameter(W_dec), nn.Parameter(torch.zeros(self.d_out, dtype=dtype))
         has_encoder, skipped = self.rule.has_encoder, torch.zeros(self.d_out, self.d_in + self.context, dtype=dtype)
         self.W_enc = nn.Parameter(self._initial_encoder(rng)) if has_encoder else None
@@ -102,12 +104,19 @@ class SparseCoder(nn.Module, Weights):
         for name, value in self.rule.buffers.items():
             self.register_buffer(name, torch.tensor(value, dtype=torch.float64))
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any) -> Self:
+        """As modules do, with the numbers of float64 in float32 where they go to a device without float64."""
+        if widest(fn(torch.zeros(1)).device) != torch.float64:
+            for name, value in self.named_buffers():
+                self._buffers[name] = value.float() if value.is_floating_point() else value
+        return super()._apply(fn, *args)
+
     def _initial_encoder(self, rng: torch.Generator) -> Tensor:
         """A copy of W_dec for an autoencoder, random unit rows for a transcoder; context columns start at 0."""
         if not self.is_transcoder:
             rows = self.W_dec.detach().clone()
         else:
-            drawn = torch.randn(self.n_latents, self.d_in, generator=rng, dtype=self.W_dec.dtype)
+            drawn = torch.randn(self.n_latents, self.d_in, generator=rng, dtype=self.W_dec.dtype, device=rng.device)
             rows = F.normalize(drawn, dim=1)
         return F.pad(rows, (0, self.context))  # [n_latents, d_in + context]
 
@@ -211,7 +220,7 @@ class SparseCoder(nn.Module, Weights):
         dtype = self.W_dec.dtype
         if dtype not in (torch.float32, torch.float64):
             raise ValueError(f"a coder of {dtype} cannot be saved; coder.float().save(path) writes float32")
-        wide = {name: b.double() for name, b in self.named_buffers() if b.is_floating_point()}
+        wide = {name: b.cpu().double() for name, b in self.named_buffers() if b.is_floating_point()}
         return files.save(path, self.config(), self.state_dict() | wide)
 
     def extra_repr(self) -> str:

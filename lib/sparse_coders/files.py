@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -27,6 +28,9 @@ def load(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Configuration and tensors of a coder's file."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"no sparse coder at {path}; SparseCoder.save(path) writes one")
+    if is_zipfile(path):
+        raise ValueError(f"{path} is a checkpoint of a training, or another file of torch.save, and no coder; go on "
+                         "with fit(coder, data, checkpoint=path) as it was begun, then coder.save(another path)")
     try:
         with safe_open(path, "pt") as file:
             metadata, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}

@@ -9,13 +9,15 @@ import math
 import torch
 from torch import Tensor
 
+from lib.tensors import widest
+
 LEAK = 0.01
 
 
 def log_uniform_k(n_samples: int, k_min: int, k_max: int, rng: torch.Generator) -> Tensor:
     """k per sample, floor(2^U) with U uniform on [log2 k_min, log2(k_max + 1)); [n_samples], int64 in k_min..k_max."""
     low, high = math.log2(k_min), math.log2(k_max + 1)
-    u = torch.rand(n_samples, generator=rng, device=rng.device, dtype=torch.float64)
+    u = torch.rand(n_samples, generator=rng, device=rng.device, dtype=widest(rng.device))
     return (2 ** (low + (high - low) * u)).floor().long().clamp(k_min, k_max)  # 2^log2(n) may round off n
 
 

@@ -132,7 +132,7 @@ class SampleBatches:
         if isinstance(count, (int, np.integer)):
             if not 2 <= count < n:
                 raise ValueError(f"held_out {count} is outside 2 to {n - 1}, for {n} samples; samples may be given too")
-            order = torch.randperm(n, generator=generator(0, "held out"))
+            order = torch.randperm(n, generator=generator(0, "held out"), device="cpu")
             self.rows, held = order[count:], order[:count]
             self.held = self._rows(held)
             _refuse_nonfinite(self.held, held)

@@ -102,6 +102,8 @@ def load_saelens(folder: str | Path) -> SparseCoder:
     """
     path, weights = Path(folder) / "cfg.json", Path(folder) / "sae_weights.safetensors"
     config, tensors = _read(path, "settings", _parsed), _read(weights, "weights", load_file)
+    if not config.get("finetuning_scaling_factor") and (tensors.get("scaling_factor", torch.zeros(1)) == 1).all():
+        del tensors["scaling_factor"]  # kept by SAELens whether or not it was finetuned
     name, options = _architecture(path, config)
     row, is_transcoder, (d_in, n) = SAELENS[name], "transcoder" in name, _counts(path, config, "d_in", "d_sae")
     if is_transcoder:
@@ -110,7 +112,7 @@ def load_saelens(folder: str | Path) -> SparseCoder:
     if config.get("rescale_acts_by_decoder_norm"):  # latents h |w| with decoder w / |w|
         length = t["W_dec"].norm(dim=1)
         t |= {"W_enc": t["W_enc"] * length[:, None], "b_enc": t["b_enc"] * length}
-        t["W_dec"] = t["W_dec"] / length[:, None]
+        t["W_dec"] = t["W_dec"] / length[:, None].clamp_min(torch.finfo(length.dtype).tiny)
     return _coder(row.rule, t, options, is_transcoder or config.get("apply_b_dec_to_input", True))
 
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lib.tensors import widest
+
 
 def join_sites(primary: Tensor, *others: Tensor) -> Tensor:
     """Activations of several sites side by side, the primary first.
@@ -28,7 +30,7 @@ def join_sites(primary: Tensor, *others: Tensor) -> Tensor:
     shapes = ", ".join(str(tuple(site.shape)) for site in sites)
     if len(sites) < 2 or any(site.ndim != 2 or len(site) != len(sites[0]) for site in sites):
         raise ValueError(f"join_sites needs matrices of as many samples from two sites or more, got {shapes}")
-    sizes = [site.double().square().mean().sqrt() for site in sites]
+    sizes = [site.to(widest(site.device)).square().mean().sqrt() for site in sites]
     if not all(size > 0 for size in sizes):
         raise ValueError("join_sites: a site is zero everywhere; leave it out")
     return torch.cat([site * float(sizes[0] / size) for site, size in zip(sites, sizes, strict=True)], 1)

@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lib.rng import generator
 from lib.sparse_coders.coder import SparseCoder
+from lib.tensors import widest
 
 if TYPE_CHECKING:
     from lib.sparse_coders.trainee import FitOptions
@@ -25,7 +27,8 @@ def start(coder: SparseCoder, x: Tensor, y: Tensor | None, options: FitOptions) 
     if coder.trained_on > 0:
         unit_rows(coder)
         return
-    x, y = (None if part is None else part.to(coder.W_dec.device, torch.float64) for part in (x, y))
+    device = coder.W_dec.device
+    x, y = (None if part is None else part.to(device, widest(device)) for part in (x, y))
     if options.normalise:
         coder.scale.fill_(unit_scale(x, "data"))
         coder.target_scale.fill_(coder.scale if y is None else unit_scale(y, "target"))
@@ -46,15 +49,16 @@ def unit_rows(coder: SparseCoder) -> None:
         return
     if torch.allclose(lengths, lengths.mean().expand_as(lengths), rtol=1e-3):
         _unfold(coder, lengths.mean())
-    elif coder.rule.in_units and (lengths > 0).all():
-        coder.W_dec.div_(lengths[:, None])
+    elif coder.rule.in_units:  # a row of length 0 adds nothing: its latent falls silent, and may point anywhere
+        anywhere = torch.randn(coder.W_dec.shape, generator=generator(0, "rows of length 0")).to(coder.W_dec)
+        coder.W_dec.copy_(F.normalize(torch.where(lengths[:, None] > 0, coder.W_dec, anywhere), dim=1))
         coder.W_enc.mul_(lengths[:, None])
         for name in coder.rule.in_units:
             getattr(coder, name).mul_(lengths)
     else:
         said = f"{float(lengths.min()):.3g} to {float(lengths.max()):.3g}"
         raise ValueError(f"decoder rows are {said} long; {coder.rule.owner()} trains rows of length 1, and rescaling "
-                         "them would change which latents are on")
+                         "them would change which latents are on; give a coder whose rows have one length")
 
 
 def _unfold(coder: SparseCoder, length: Tensor) -> None:

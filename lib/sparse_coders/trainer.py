@@ -16,8 +16,10 @@ from lib.sparse_coders.losses import Terms, check_bf16
 from lib.sparse_coders.starts import start
 from lib.sparse_coders.table import group
 from lib.sparse_coders.trainee import FitOptions, FitResult, Trainee
+from lib.tensors import own_session, widest
 
 
+@own_session()
 def fit(
     coder: SparseCoder | Sequence[SparseCoder], data: Any, *, target: Any = None, held_out: int | Any | None = None,
     **options: Any,
@@ -67,7 +69,8 @@ class Fitting(Training):
         x, y = (None if rows is None else rows.to(self.device) for rows in self.batches[step])
         terms = {trainee: found for part in self.parts for trainee, found in part.step(step, x, y).items()}
         values = [part for trainee in self.trainees for part in self._values(terms[trainee], log)]
-        return torch.stack([value.detach().to(self.device, torch.float64) for value in values]).view(len(terms), -1)
+        wide = widest(self.device)
+        return torch.stack([value.detach().to(self.device, wide) for value in values]).view(len(terms), -1)
 
     def _values(self, terms: Terms, log: bool) -> Sequence[Tensor]:
         """The history's numbers of one coder, or its loss alone."""
@@ -122,7 +125,8 @@ def _check(coders: list[SparseCoder], batches: SampleBatches) -> None:
 
 def _check_held_out(coder: SparseCoder, x: Tensor, y: Tensor | None) -> None:
     """Refuse what `FitResult.metrics` could not be computed of, before training rather than after."""
-    wanted = (x[:, : coder.d_in] if y is None else y).to(coder.W_dec).double()
+    wanted = (x[:, : coder.d_in] if y is None else y).to(coder.W_dec)
+    wanted = wanted.to(widest(wanted.device))
     if not (wanted - wanted.mean(0)).square().sum() > 1e-24 * wanted.square().sum():
         raise ValueError(f"the {len(x)} held-out samples are all the same, so there is no variance to explain; give "
                          "others with held_out")

@@ -240,8 +240,8 @@ def _by_name(n_components: int | Mapping[str, int], sites: Mapping[str, Linear])
 
 def _initial(name: str, site: Linear, C: int, gate: str, width: int, seed: int) -> Parts:
     """V normal with variance 1/d_in, U with variance 1/C; every site and part has a stream of its own."""
-    V = torch.randn(site.d_in, C, generator=generator(seed, "spd", name, "V")) / site.d_in**0.5
-    U = torch.randn(C, site.d_out, generator=generator(seed, "spd", name, "U")) / C**0.5
+    V = torch.randn(site.d_in, C, generator=generator(seed, "spd", name, "V"), device="cpu") / site.d_in**0.5
+    U = torch.randn(C, site.d_out, generator=generator(seed, "spd", name, "U"), device="cpu") / C**0.5
     d_in = site.weight[0].numel() * getattr(site.module, "groups", 1)  # of what `vectors` gives
     return Parts(V, U, gates.initial(gate, C, d_in, width, generator(seed, "spd", name, "gate")))
 

@@ -37,7 +37,8 @@ def initial(kind: str, C: int, d_in: int, width: int, rng: torch.Generator) -> d
     }
     if kind not in shapes:
         raise ValueError(f"gate {kind!r} is not one of {', '.join(GATES)}")
-    return {name: math.sqrt(var) * torch.randn(shape, generator=rng) for name, (shape, var) in shapes[kind].items()}
+    return {name: math.sqrt(var) * torch.randn(shape, generator=rng, device=rng.device)
+            for name, (shape, var) in shapes[kind].items()}
 
 
 def gate(kind: str, parts: dict[str, Tensor], acts: Tensor, vectors: Tensor | None) -> Tensor:

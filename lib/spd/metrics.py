@@ -43,7 +43,7 @@ def recovery(V: Tensor, U: Tensor, W: Tensor) -> Recovery:
     """
     if V.shape[1] != U.shape[0] or W.shape != (U.shape[1], V.shape[0]):
         raise ValueError(f"recovery: V {tuple(V.shape)} and U {tuple(U.shape)} do not make W {tuple(W.shape)}")
-    V, U, W = (t.detach().double() for t in (V, U, W))
+    V, U, W = (t.detach().cpu().double() for t in (V, U, W))
     length = W.norm(dim=0)  # [d_in]
     if not bool((length > 0).all()):
         raise ValueError("recovery: a column of W is zero, so no component can match it")
@@ -59,7 +59,8 @@ def recovery(V: Tensor, U: Tensor, W: Tensor) -> Recovery:
 
 def random_recovery(C: int, W: Tensor, rng: torch.Generator) -> Recovery:
     """The null: `recovery` of C components with normal V and U."""
-    return recovery(torch.randn(W.shape[1], C, generator=rng), torch.randn(C, W.shape[0], generator=rng), W)
+    V, U = (torch.randn(shape, generator=rng, device=rng.device) for shape in ((W.shape[1], C), (C, W.shape[0])))
+    return recovery(V, U, W)
 
 
 def one_hot_importance(dec: Decomposition, n_features: int, value: float = 0.75) -> dict[str, np.ndarray]:

@@ -16,7 +16,7 @@ from lib.spd.decomposition import Decomposition, seeds_of
 from lib.spd.losses import Step, faithfulness
 from lib.spd.masks import Noise
 from lib.spd.options import SPDConfig
-from lib.tensors import denormals_flushed
+from lib.tensors import denormals_flushed, own_session, widest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,6 +49,7 @@ class Result(NamedTuple):
     snapshots: dict[int, dict[str, Any]]
 
 
+@own_session()
 def decompose(
     target: nn.Module, data: Tensor | Draw, config: SPDConfig, seed: int | Sequence[int] = 0, *,
     sites: Sequence[str] | None = None, ties: dict[str, str] | None = None, **options: Any,
@@ -104,7 +105,7 @@ class Decomposing(Training):
         loss, terms = self._train(step) if step >= 0 else (self._update(self.warmup, faithfulness(self.dec)), {})
         if step + 1 == self.config.steps:
             self._snapshot(step + 1)
-        return torch.stack([loss, *(terms.values() if log else ())], -1).detach().double()
+        return torch.stack([loss, *(terms.values() if log else ())], -1).detach().to(widest(self.device))
 
     def _snapshot(self, step: int) -> None:
         if step in self.snapshot_at:

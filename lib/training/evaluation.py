@@ -29,7 +29,7 @@ def logits(
     device = next(model.parameters()).device
     with in_mode(model, training=False), autocast(device, precision):
         parts = image_tensor(images).split(batch)
-        return torch.cat([model(prepare(part.to(device), image_size)).float() for part in parts])
+        return torch.cat([scores(model(prepare(part.to(device), image_size))).float() for part in parts])
 
 
 def evaluate(
@@ -38,9 +38,18 @@ def evaluate(
 ) -> float:
     """Share of images whose largest logit is their label's, a whole number; the rest as in `logits`."""
     images, labels = labelled(images, labels)
-    scores = logits(model, images, batch=batch, image_size=image_size, precision=precision)
-    check_labels(labels, scores.shape[1])
-    return float((scores.argmax(1) == labels.to(scores.device)).double().mean())
+    out = logits(model, images, batch=batch, image_size=image_size, precision=precision)
+    check_labels(labels, out.shape[1])
+    return float((out.argmax(1) == labels.to(out.device)).sum() / len(labels))
+
+
+def scores(out: object) -> Tensor:
+    """What a classifier gave, or a ValueError where that is no tensor of logits [B, classes]."""
+    if isinstance(out, Tensor) and out.ndim == 2:
+        return out
+    kind = list(out.shape) if isinstance(out, Tensor) else f"a {type(out).__name__}"
+    raise ValueError(f"the model must give logits [B, classes], in training too, it gives {kind}; wrap it in a module "
+                     "whose forward returns the logits alone")
 
 
 def check_labels(labels: Tensor, classes: int) -> None:

@@ -14,7 +14,7 @@ from lib.checkpoints import content_digest
 from lib.loop import Row, Training
 from lib.rng import stream_seed
 from lib.training.batches import ImageBatches
-from lib.training.evaluation import autocast
+from lib.training.evaluation import autocast, scores
 from lib.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class ModelTraining(Training):
         """One optimiser step on x [b, C, H, W] and labels [b]; its row, or the loss alone."""
         seed_noise(stream_seed(self.seed, "noise", step, 0), self.device)
         with autocast(self.device, self.recipe.precision):
-            out = self.module(x)
+            out = scores(self.module(x))
         loss = F.cross_entropy(out.float(), labels, label_smoothing=self.recipe.label_smoothing)
         self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()
@@ -116,7 +116,7 @@ class ModelTraining(Training):
         import pandas as pd  # here, because it takes longer to import than all the rest
 
         known = ([step, step // self.batches.order.per_epoch, self.recipe.lr_at(step, self.n)] for step, _ in rows)
-        values = [row.double().tolist()[1:] for _, row in rows]
+        values = [row.tolist()[1:] for _, row in rows]
         table = pd.DataFrame([a + b for a, b in zip(known, values, strict=True)], columns=list(COLUMNS))
         table["pressure"] = table["extra_grad_norm"] / table["grad_norm"].where(table["grad_norm"] > 0)
         return table.astype({"step": int, "epoch": int}) if self.extra_loss is not None else table[list(COLUMNS[:5])]

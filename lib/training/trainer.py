@@ -9,10 +9,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from lib.loop import Keeping, run
-from lib.tensors import device_named
+from lib.tensors import device_named, own_session
 from lib.training.augmentation import prepare
 from lib.training.batches import ImageBatches, labelled
-from lib.training.evaluation import check_labels, in_mode
+from lib.training.evaluation import check_labels, in_mode, scores
 from lib.training.recipe import Recipe
 from lib.training.steps import ExtraLoss, History, ModelTraining
 
@@ -30,6 +30,7 @@ class Running(Keeping):
         return "train"
 
 
+@own_session()
 def train(
     model: nn.Module, images: np.ndarray | Tensor, labels: np.ndarray | Tensor, recipe: Recipe, seed: int,
     extra_loss: ExtraLoss | None = None, **options: Any,
@@ -75,9 +76,7 @@ def _check(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe) -> 
     x = prepare(images[:2].to(next(model.parameters()).device), size)
     with in_mode(model, training=False), torch.no_grad():
         try:
-            out = model(x)
+            out = scores(model(x))
         except (RuntimeError, AssertionError) as error:
             raise ValueError(f"the model cannot take images of {list(x.shape[1:])}: {error}") from error
-    if out.ndim != 2:
-        raise ValueError(f"the model must give logits [B, classes], it gives {list(out.shape)}")
     check_labels(labels, out.shape[1])
