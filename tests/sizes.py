@@ -12,13 +12,11 @@ import layout
 
 from lib.files import ROOT
 
-BOUNDS = {"library": 12_200, "press": 3_700}
+BOUNDS = {"library": 12_000, "press": 4_000}
 """Lines a wing may have at most, docstrings included; a study's room has `ROOM`."""
 ROOM = 2_000
 LINES, PARAMETERS = 60, 9
 """Of a function, and of a public one."""
-WIDER = ("lib/training/trainer.py train", "lib/models/toy_training.py train_grid", "lib/spd/trainer.py decompose")
-"""Public functions that still take more parameters."""
 
 
 class Function(NamedTuple):
@@ -74,7 +72,7 @@ def unwieldy(root: Path) -> list[str]:
     every = functions(root)
     long = [f"{f.where}: {f.lines} lines, at most {LINES}" for f in every if f.lines > LINES]
     return long + [f"{f.where}: {f.parameters} parameters, at most {PARAMETERS}" for f in every
-                   if f.is_public and f.parameters > PARAMETERS and re.sub(r":\d+ ", " ", f.where) not in WIDER]
+                   if f.is_public and f.parameters > PARAMETERS]
 
 
 def chapters(root: Path) -> list[Chapter]:

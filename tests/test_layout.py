@@ -96,7 +96,7 @@ def test_imports_go_down():
     assert floors.climbing_imports(ROOT) == []
 
 
-@pytest.mark.parametrize("instrument", ["sparse_coders", "topoloss"])
+@pytest.mark.parametrize("instrument", ["sparse_coders", "topoloss", "spd"])
 def test_an_instrument_imports_neither_what_takes_long_nor_another_instrument(instrument):
     """Seconds would be the machine's; all that is slow to import, torch apart, stands here by name."""
     code = f"import sys, lib.{instrument}; print(*sys.modules)"
