@@ -134,10 +134,12 @@ class SampleBatches:
                 raise ValueError(f"held_out {count} is outside 2 to {n - 1}, for {n} samples; samples may be given too")
             order = torch.randperm(n, generator=generator(0, "held out"), device="cpu")
             self.rows, held = order[count:], order[:count]
+            self.measured = self.rows[:FIRST]
             self.held = self._rows(held)
             _refuse_nonfinite(self.held, held)
             return
-        self.rows = torch.arange(n)
+        self.rows, shuffled = torch.arange(n), torch.randperm(n, generator=generator(0, "first"), device="cpu")
+        self.measured = shuffled[:FIRST]  # the first rows of sorted data would not be like the others
         x, y = held_out if isinstance(held_out, tuple) else (held_out, None)
         if (y is None) != (self.y is None):
             raise ValueError("held_out must be x without a target and (x, y) with one")
@@ -151,10 +153,9 @@ class SampleBatches:
         return self._rows(self.rows[self.order[step]])
 
     def first(self) -> tuple[Tensor, Tensor | None]:
-        """Up to `FIRST` training samples."""
-        ids = self.rows[:FIRST]
-        first = self._rows(ids)
-        _refuse_nonfinite(first, ids)
+        """Up to `FIRST` training samples, drawn from all of them."""
+        first = self._rows(self.measured)
+        _refuse_nonfinite(first, self.measured)
         return first
 
     def _rows(self, ids: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -72,6 +72,8 @@ def _check(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe) -> 
     recipe.steps_per_epoch(len(images))
     if not any(p.requires_grad for p in model.parameters()):
         raise ValueError("the model has no parameter to train: give one that is not frozen throughout")
+    if any(p.is_inference() for p in model.parameters()):
+        raise ValueError("the model was made in inference mode, which keeps no gradients: make it outside")
     size = recipe.image_size
     x = prepare(images[:2].to(next(model.parameters()).device), size)
     with in_mode(model, training=False), torch.no_grad():
