@@ -210,9 +210,9 @@ def test_a_scaling_factor_of_ones_is_no_scaling(tmp_path):
     found = load_saelens(saelens(tmp_path, config, **t, scaling_factor=torch.ones(16)))(x)
     torch.testing.assert_close(found.detach(), wanted, atol=1e-4, rtol=1e-4)
     finetuned = config | {"finetuning_scaling_factor": True}
-    for config, factor in ((config, torch.full((16,), 2.0)), (finetuned, torch.ones(16))):
+    for other, factor in ((config, torch.full((16,), 2.0)), (finetuned, torch.ones(16))):
         with pytest.raises(ValueError, match="scaling_factor"):
-            load_saelens(saelens(tmp_path, config, **t, scaling_factor=factor))
+            load_saelens(saelens(tmp_path, other, **t, scaling_factor=factor))
 
 
 @pytest.mark.parametrize("config", [{"architecture": "standard"},

@@ -328,7 +328,7 @@ def test_data_that_cannot_be_trained_on_is_refused(arguments, message):
 
 
 def test_other_things_that_cannot_be_are_refused():
-    with pytest.raises(ValueError, match="logits .B, classes., it gives .2, 1, 8, 8."):
+    with pytest.raises(ValueError, match="logits .B, classes.*, it gives .2, 1, 8, 8."):
         train(nn.Conv2d(1, 1, 1), X, LABELS, ONE_STEP, 0, **QUIET)
     with pytest.raises(ValueError, match="no parameter to train"):
         train(vit().requires_grad_(False), X, LABELS, ONE_STEP, 0, **QUIET)

@@ -40,7 +40,7 @@ def evaluate(
     images, labels = labelled(images, labels)
     out = logits(model, images, batch=batch, image_size=image_size, precision=precision)
     check_labels(labels, out.shape[1])
-    return float((out.argmax(1) == labels.to(out.device)).sum() / len(labels))
+    return int((out.argmax(1) == labels.to(out.device)).sum()) / len(labels)
 
 
 def scores(out: object) -> Tensor:

@@ -191,7 +191,7 @@ def test_saelens_options_that_change_the_function_are_refused(config, message, t
 
 @pytest.mark.parametrize(("config", "drop", "tensors", "message"), [
     ({}, ("b_enc",), {}, "b_enc is missing"),
-    ({}, (), {"scaling_factor": torch.ones(M)}, "scaling_factor is unknown"),
+    ({}, (), {"scaling_factor": torch.full((M,), 2.0)}, "scaling_factor is unknown"),
     ({}, (), {"W_enc": torch.ones(M, D)}, r"W_enc is \(20, 6\), the configuration says \(6, 20\)"),
     ({}, (), {"b_dec": torch.full((D,), torch.nan)}, "b_dec has NaN"),
     ({"architecture": "jumprelu"}, (), {}, "threshold is missing"),
