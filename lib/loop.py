@@ -119,6 +119,9 @@ def _agreeing(path: Path, identity: dict[str, Any], training: Training) -> dict[
                              f"anew, from its result or with a course that ignores the end; {remedy}")
         if kept["step"] > steps:
             raise ValueError(f"{another}, of which {kept['step']} are done; ask for as many at least, {remedy}")
+    elif "initial weights" in differing:
+        raise ValueError(f"{another}; begin from the weights that it began from (make the model anew, as it was at the "
+                         f"start), or {remedy}")
     elif differing:
         longer = "; for more steps of it, give the rest as it is there" if "steps" in differing else ""
         raise ValueError(f"{another}; {remedy}{longer}")

@@ -10,7 +10,7 @@ import difflib
 import inspect
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
@@ -210,10 +210,17 @@ class _StrictLoader(yaml.SafeLoader):
         for key, (key_node, value) in zip(keys, node.value, strict=True):
             if keys.count(key) > 1:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
-            for each in [value, *(value.value if isinstance(value, yaml.SequenceNode) else ())]:
+            for each in _nodes(value):
                 if told := _misread(each):
                     raise yaml.constructor.ConstructorError(None, None, f"{key}: {told}", each.start_mark)
         return super().construct_mapping(node, deep)
+
+
+def _nodes(node: yaml.Node, above: tuple[yaml.Node, ...] = ()) -> Iterator[yaml.Node]:
+    """A value, and all that is in it where it is a list."""
+    yield node
+    for item in node.value if isinstance(node, yaml.SequenceNode) and node not in above else ():
+        yield from _nodes(item, (*above, node))
 
 
 def _misread(node: yaml.Node) -> str:

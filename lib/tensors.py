@@ -1,6 +1,7 @@
 """What arrays and tensors need everywhere: values as NumPy, a device by name, denormal numbers as 0."""
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
@@ -53,6 +54,9 @@ def widest(device: torch.device) -> torch.dtype:
         return torch.float32
 
 
+_SESSIONS = {"lock": threading.Lock(), "open": 0, "dtype": torch.float32}
+
+
 @contextmanager
 def own_session() -> Iterator[None]:
     """Torch's own defaults inside the block or function, whatever the caller's session has: float32, CPU, gradients.
@@ -60,14 +64,25 @@ def own_session() -> Iterator[None]:
     A default dtype or device, no_grad, inference mode or autocast of the caller would change what is drawn or stop a
     training; they hold again afterwards.
     """
-    dtype, elsewhere = torch.get_default_dtype(), torch.get_default_device().type != "cpu"
-    torch.set_default_dtype(torch.float32)
+    elsewhere = torch.get_default_device().type != "cpu"
+    _count_session(1)
     try:
         with torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False), \
                 torch.autocast("cuda", enabled=False), torch.device("cpu") if elsewhere else nullcontext():
             yield
     finally:
-        torch.set_default_dtype(dtype)
+        _count_session(-1)
+
+
+def _count_session(change: int) -> None:
+    """The default dtype is one for all threads: the first session sets it, the last one puts the caller's back."""
+    with _SESSIONS["lock"]:
+        if change > 0 and not _SESSIONS["open"]:
+            _SESSIONS["dtype"] = torch.get_default_dtype()
+            torch.set_default_dtype(torch.float32)
+        _SESSIONS["open"] += change
+        if not _SESSIONS["open"]:
+            torch.set_default_dtype(_SESSIONS["dtype"])
 
 
 @contextmanager

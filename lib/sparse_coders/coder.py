@@ -104,12 +104,12 @@ class SparseCoder(nn.Module, Weights):
         for name, value in self.rule.buffers.items():
             self.register_buffer(name, torch.tensor(value, dtype=torch.float64))
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any) -> Self:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """As modules do, with the numbers of float64 in float32 where they go to a device without float64."""
-        if widest(fn(torch.zeros(1)).device) != torch.float64:
+        if widest(fn(torch.zeros(1, device=self.W_dec.device)).device) != torch.float64:
             for name, value in self.named_buffers():
                 self._buffers[name] = value.float() if value.is_floating_point() else value
-        return super()._apply(fn, *args)
+        return super()._apply(fn, recurse)
 
     def _initial_encoder(self, rng: torch.Generator) -> Tensor:
         """A copy of W_dec for an autoencoder, random unit rows for a transcoder; context columns start at 0."""

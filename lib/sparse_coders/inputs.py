@@ -18,11 +18,13 @@ FIRST = 1 << 14
 
 def tensor(x: Any, name: str) -> Tensor:
     """x as a tensor; NumPy arrays of any strides and byte order are taken, and copied only where torch needs it."""
+    if isinstance(x, Tensor):
+        return x
     if isinstance(x, np.ndarray):
         x = x.astype(x.dtype.newbyteorder("="), copy=False)
         x = x.copy() if any(stride < 0 for stride in x.strides) else x
     try:
-        return torch.as_tensor(x)
+        return torch.as_tensor(x, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{name} must be a matrix of floating-point numbers, torch or NumPy ({error})") from error
 
@@ -86,11 +88,14 @@ class Rows:
         return len(self.data)
 
     def __getitem__(self, ids: Tensor) -> Tensor:
+        """The rows of these numbers, outside the graph they may come from."""
         if self.is_store:
-            return tensor(self.data.batch(ids), self.name)
-        if isinstance(self.data, Tensor):
-            return self.data[ids.to(self.data.device)]
-        return tensor(self.data[ids.numpy()], self.name)
+            rows = self.data.batch(ids)
+        elif isinstance(self.data, Tensor):
+            rows = self.data[ids.to(self.data.device)]
+        else:
+            rows = self.data[ids.numpy()]
+        return tensor(rows, self.name).detach()
 
     def digest(self) -> str:
         """SHA-256 (hex) that identifies the data: of all rows of an array, of what a store calls its own `sha256`.

@@ -32,9 +32,14 @@ def start(coder: SparseCoder, x: Tensor, y: Tensor | None, options: FitOptions) 
     if options.normalise:
         coder.scale.fill_(unit_scale(x, "data"))
         coder.target_scale.fill_(coder.scale if y is None else unit_scale(y, "target"))
+    else:
+        coder.scale.fill_(1)
+        coder.target_scale.fill_(1)
     y = (x[:, : coder.d_in] if y is None else y) * coder.target_scale
     if options.b_dec != "zero":
         coder.b_dec.copy_(y.mean(0) if options.b_dec == "mean" else geometric_median(y))
+    else:
+        coder.b_dec.zero_()
 
 
 @torch.no_grad()
@@ -47,7 +52,8 @@ def unit_rows(coder: SparseCoder) -> None:
     lengths = coder.W_dec.norm(dim=1)
     if not coder.rule.has_unit_rows or torch.allclose(lengths, torch.ones_like(lengths), atol=1e-4):
         return
-    if torch.allclose(lengths, lengths.mean().expand_as(lengths), rtol=1e-3):
+    if coder.W_enc is not None and lengths.mean() > 0 and torch.allclose(lengths, lengths.mean().expand_as(lengths),
+                                                                         rtol=1e-3):
         _unfold(coder, lengths.mean())
     elif coder.rule.in_units:  # a row of length 0 adds nothing: its latent falls silent, and may point anywhere
         anywhere = torch.randn(coder.W_dec.shape, generator=generator(0, "rows of length 0")).to(coder.W_dec)

@@ -112,6 +112,7 @@ def _check(coders: list[SparseCoder], batches: SampleBatches) -> None:
     if len({id(coder) for coder in coders}) < len(coders):
         raise ValueError("fit was given one coder twice; make another SparseCoder with the same arguments")
     for coder in coders:
+        _check_trainable(coder)
         needs = coder.d_in + coder.context
         if batches.x.width != needs:
             raise ValueError(f"data is {batches.x.width} wide, this coder reads {needs} columns")
@@ -121,6 +122,16 @@ def _check(coders: list[SparseCoder], batches: SampleBatches) -> None:
         if batches.y is not None and batches.y.width != coder.d_out:
             raise ValueError(f"target is {batches.y.width} wide, this coder writes {coder.d_out} columns")
         _check_held_out(coder, *batches.held)
+
+
+def _check_trainable(coder: SparseCoder) -> None:
+    """Refuse a coder whose weights no optimiser could move."""
+    if not any(p.requires_grad for p in coder.parameters()):
+        raise ValueError("the coder is frozen; coder.requires_grad_() lets it train")
+    if any(p.is_inference() for p in coder.parameters()):
+        raise ValueError("the coder was copied in inference mode, which keeps no gradients: copy it outside")
+    if coder.W_dec.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"a coder of {coder.W_dec.dtype} does not train; make it float32 with coder.float()")
 
 
 def _check_held_out(coder: SparseCoder, x: Tensor, y: Tensor | None) -> None:

@@ -21,7 +21,7 @@ def image_tensor(images: np.ndarray | Tensor) -> Tensor:
     """Images as training wants them, uint8 [n, C, H, W], without a copy where there need be none.
 
     Args:
-        images: uint8, [n, H, W], [n, H, W, 3] (as `lib.data.load` gives them), [n, C, H, W] with 1 or 3 channels, or
+        images: uint8, [n, H, W], [n, H, W, 3] (as `lib.data.images.load` gives), [n, C, H, W] of 1 or 3 channels, or
             a memory map of one of these.
     """
     x = images if isinstance(images, Tensor) else _shared(images)

@@ -122,12 +122,15 @@ class ModelTraining(Training):
         return table.astype({"step": int, "epoch": int}) if self.extra_loss is not None else table[list(COLUMNS[:5])]
 
     def identity(self, steps: int) -> dict[str, Any]:
-        extra = []
-        if self.extra_loss is not None:
+        extra, weights = [], content_digest(dict(self.module.state_dict()))
+        if self.extra_loss is not None:  # which may run the model, and move what its layers keep of the data
+            kept = [buffer.clone() for buffer in self.module.buffers()]
             extra = [float(self.extra_loss(self.module, step).detach()) for step in _probes(steps)]
+            for buffer, value in zip(self.module.buffers(), kept, strict=True):
+                buffer.copy_(value)
         return self.recipe.model_dump(exclude={"epochs"}) | {
             "seed": int(self.seed), "data": self.batches.digest(), "architecture": content_digest(str(self.module)),
-            "initial weights": content_digest(dict(self.module.state_dict())), "extra loss": content_digest(extra),
+            "initial weights": weights, "extra loss": content_digest(extra),
             "device": self.device.type,
         }
 

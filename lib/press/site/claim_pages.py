@@ -86,9 +86,9 @@ def _undecided(row: Row) -> list[str]:
     """What would change the word: the smallest effect that the seeds show, and the seeds that the margin needs."""
     record = row.shown[1]
     part = record.part if record else None
-    if part is None or part.detectable is None:
+    margin = next((p.margin for p in row.claim.parts if part and p.name == part.name), None)
+    if margin is None or part.detectable is None:
         return []
-    margin = next(p.margin for p in row.claim.parts if p.name == part.name)
     needed = f"{part.deciding_n:,} seeds" if part.deciding_n else "no number of seeds"
     return [f"**What would change the word.** Of {text(part.name)}, {part.n} seeds show an effect of "
             f"{number(part.detectable)} {text(part.unit)} in four of five tries; one as small as the margin, "
