@@ -105,7 +105,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         data = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_StrictLoader)
     except yaml.constructor.ConstructorError as error:
-        raise ParameterError(f"{path}, line {error.problem_mark.line + 1}: {error.problem}") from None
+        raise ParameterError(f"{path}: {error.problem} (line {error.problem_mark.line + 1})") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ParameterError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):

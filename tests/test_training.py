@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 from training_parts import EVERY, RECIPE, STEPS, images, parts, vit
 
+from lib.models.image_models import image_model
 from lib.rng import generator
 from lib.training import Recipe, evaluate, image_tensor, logits, prepare, train, weighted
 from lib.training.augmentation import augment, epoch_key
@@ -372,3 +373,22 @@ def test_a_gpu_learns_the_same(precision):
         before = torch.cuda.get_rng_state()
         train(model, x, labels, recipe, 0, weighted(squares, 1e-4), device="cuda", resident=resident, progress=False)
         assert evaluate(model, *images(n=300, seed=1)) > 0.9 and torch.equal(torch.cuda.get_rng_state(), before)
+
+
+def test_an_extra_loss_can_tell_what_is_asked_before_the_first_step_from_a_step(tmp_path):
+    x, labels = images()
+    model, asked = image_model("resnet18", 8, 1, 3, 0), []
+
+    def extra(model, step):
+        asked.append((step, model.training))
+        return model(x[:4].float() / 255).square().mean()  # in training this would move the running statistics
+
+    recipe = Recipe(steps=3, batch=16)
+    train(model, x, labels, recipe, 0, extra, checkpoint=tmp_path / "model.pt", **QUIET)
+    assert [step for step, training in asked if training] == [0, 1, 2]
+    assert {step for step, training in asked if not training} == {0, 1, 2}
+    again = image_model("resnet18", 8, 1, 3, 0)
+    train(again, x, labels, recipe.replace(schedule="constant"), 0, extra, checkpoint=tmp_path / "other.pt", **QUIET)
+    longer = image_model("resnet18", 8, 1, 3, 0)
+    more = recipe.replace(schedule="constant", steps=4)
+    assert train(longer, x, labels, more, 0, extra, checkpoint=tmp_path / "other.pt", **QUIET).steps == 4

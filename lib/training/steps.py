@@ -14,7 +14,7 @@ from lib.checkpoints import content_digest
 from lib.loop import Row, Training
 from lib.rng import stream_seed
 from lib.training.batches import ImageBatches
-from lib.training.evaluation import autocast, scores
+from lib.training.evaluation import autocast, in_mode, scores
 from lib.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -123,11 +123,9 @@ class ModelTraining(Training):
 
     def identity(self, steps: int) -> dict[str, Any]:
         extra, weights = [], content_digest(dict(self.module.state_dict()))
-        if self.extra_loss is not None:  # which may run the model, and move what its layers keep of the data
-            kept = [buffer.clone() for buffer in self.module.buffers()]
-            extra = [float(self.extra_loss(self.module, step).detach()) for step in _probes(steps)]
-            for buffer, value in zip(self.module.buffers(), kept, strict=True):
-                buffer.copy_(value)
+        if self.extra_loss is not None:
+            with in_mode(self.module, training=False):  # so that it can tell, and moves no running statistics
+                extra = [float(self.extra_loss(self.module, step).detach()) for step in _probes(steps)]
         return self.recipe.model_dump(exclude={"epochs"}) | {
             "seed": int(self.seed), "data": self.batches.digest(), "architecture": content_digest(str(self.module)),
             "initial weights": weights, "extra loss": content_digest(extra),

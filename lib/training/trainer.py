@@ -47,7 +47,8 @@ def train(
         recipe: how.
         seed: of the order of images, augmentation and dropout; the model's own seed drew its weights.
         extra_loss: (model, step) -> a scalar to add, with its weight; computed in float32. Its gradient is clipped
-            together with the cross-entropy's. With a checkpoint it is asked at up to 64 steps before the first one.
+            together with the cross-entropy's. With a checkpoint it is asked before the first step what it is at up to
+            64 of them, with the model in evaluation mode.
         options: of `Running`: checkpoint, log_every, device and the rest. A checkpoint of another architecture (as the
             model prints), start, data, recipe, seed or extra loss is refused.
     Returns:
