@@ -5,6 +5,7 @@ A kind each, tried at every public entry that it can enter by.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from lib.sparse_coders import SparseCoder, fit, load
 from lib.sparse_coders.interchange import load_saelens, save_saelens
 from lib.sparse_coders.rule import RULES
 from lib.spd import Routed, SPDConfig, decompose
+from lib.tensors import own_session
 from lib.topoloss import TopoLoss
 from lib.training import Recipe, evaluate, train
 
@@ -344,3 +346,72 @@ def test_the_operators_of_topoloss_come_to_a_device_without_float64():
         model = nn.Sequential(nn.Linear(8, 16)).to("meta")
         made = TopoLoss(model, "0", factor=2)._operator(["0"], model[0].weight)
     assert [part.dtype for part in made] == [torch.float32] * 2
+
+
+def test_what_a_fit_is_given_stays_out_of_its_graph():
+    layer = nn.Linear(8, 8)
+    acts = layer(X).relu()
+    fit(SparseCoder(8, 16, k=2), acts, steps=3, batch_size=64, **QUIET)
+    leaf = X.clone().requires_grad_()
+    fit(SparseCoder(8, 16, k=2), leaf, steps=2, batch_size=64, **QUIET)
+    assert layer.weight.grad is None and leaf.grad is None
+
+
+def test_a_refused_fit_can_be_made_as_it_says(tmp_path):
+    options = {"steps": 3, "batch_size": 64, "checkpoint": tmp_path / "run.ckpt", **QUIET}
+    fit(SparseCoder(8, 16, k=2), X, b_dec="zero", normalise=False, **options)
+    again = SparseCoder(8, 16, k=2)
+    with pytest.raises(ValueError, match="it differs in b_dec"):
+        fit(again, X, normalise=False, **options)
+    with pytest.raises(ValueError, match="it differs in .*normalise .False there"):
+        fit(again, X, b_dec="zero", **options)
+    fit(again, X, b_dec="zero", normalise=False, **options)
+    with pytest.raises(ValueError, match="initial weights.*begin from the weights that it began from .make the model"):
+        fit(again, X, b_dec="zero", normalise=False, **options)
+
+
+def test_sessions_side_by_side_leave_the_default_dtype_to_the_caller():
+    first, last = threading.Event(), threading.Event()
+    seen = []
+
+    def inside(mine: threading.Event, other: threading.Event) -> None:
+        with own_session():
+            mine.set()
+            other.wait(10)
+            seen.append(torch.get_default_dtype())
+
+    with default_dtype(torch.float64):
+        threads = [threading.Thread(target=inside, args=pair) for pair in ((first, last), (last, first))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert torch.get_default_dtype() == torch.float64 and seen == [torch.float32] * 2
+
+
+@pytest.mark.parametrize(("spoil", "message"), [(lambda made: made.requires_grad_(False), "is frozen; coder.requires"),
+                                                (lambda made: made.half(), "coder.float")])
+def test_a_coder_that_cannot_train_is_refused_in_words(spoil, message):
+    made = spoil(SparseCoder(8, 16, k=2))
+    with pytest.raises(ValueError, match=message):
+        fit(made, X, steps=2, batch_size=64, **QUIET)
+    fit(made.float().requires_grad_(), X, steps=2, batch_size=64, **QUIET)  # the remedies
+
+
+def test_a_coder_is_emptied_copied_and_moved_as_other_modules():
+    made = SparseCoder(8, 16, k=2)
+    assert made.to_empty(device="meta").W_dec.device.type == "meta"
+    with torch.device("meta"):
+        assert SparseCoder(8, 16, k=2).to("cpu").encode(X).device.type == "cpu"
+
+
+@pytest.mark.parametrize("rule", ["topk", "jumprelu", "matching_pursuit"])
+def test_decoder_rows_of_length_0_throughout_are_refused_in_words(rule):
+    made = SparseCoder(8, 16, rule, **({} if rule == "jumprelu" else {"k": 2}))
+    made.trained_on += 1
+    made.W_dec.data.zero_()
+    if rule == "jumprelu":  # its latents have a length of their own: all fall silent
+        assert fit(made, X, steps=2, batch_size=64, **QUIET).metrics["fvu"] > 0
+        return
+    with pytest.raises(ValueError, match="decoder rows are 0 to 0 long"):
+        fit(made, X, steps=2, batch_size=64, **QUIET)

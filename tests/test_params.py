@@ -87,6 +87,7 @@ MISREAD = [
     ("!!binary aGk=", "cannot be !!binary"), ("!!set {a, b}", "cannot be !!set"), ("!!omap [a: 1]", "cannot be !!omap"),
     ("010", "reads 010 to another base; write a decimal number"), ("-007", "another base"), ("1:30", "another base"),
     ("190:20:30.15", "another base"), ("[1, 010]", "another base"),
+    ("[[010, 2]]", "another base"), ("[[1], [1:30]]", "another base"),
 ]
 
 

@@ -520,6 +520,8 @@ def test_a_claims_page_has_every_run_the_rule_its_history_and_what_would_change_
     assert "<td>1.5 nats</td><td>reproduced<br>1.5 [1.49" in kept
     book.write(claim("SP-1", part(margin=0.2)), *CLAIMS[1:])
     assert "<th>long, stale</th>" in claim_page("claims/SP-1.md")
+    book.write(claim("SP-1", part(name="another name")), *CLAIMS[1:])
+    assert "<th>another name</th><td></td><td>–</td>" in claim_page("claims/SP-1.md")
 
 
 def test_a_claims_data_are_every_number_of_its_runs(book: BookOfClaims):
