@@ -36,7 +36,8 @@ def page(row: Row) -> str:
     blocks = [
         "---\norphan: true\nhtml_theme.sidebar_secondary.remove: true\n---",
         f"# {claim.id}: what became of it", f"**{text(claim.statement)}**", *row.notes(),
-        f"From [{text(project.name)}]({project.url}); argued at {row.name()[0]}; {{doc}}`all claims </claims>`.",
+        f"From [{text(project.name)}]({project.url}); " + f"argued at {row.name()[0]}; " * (row.chapter is not None)
+        + "{doc}`all claims </claims>`.",
         claims_picture.drawn({"": [row]}, up="../"),
         "## What each run found", _found(row), *_undecided(row),
         "## The rule, and when it changed", *row.rule(),
@@ -86,14 +87,16 @@ def _undecided(row: Row) -> list[str]:
     """What would change the word: the smallest effect that the seeds show, and the seeds that the margin needs."""
     record = row.shown[1]
     part = record.part if record else None
-    margin = next((p.margin for p in row.claim.parts if part and p.name == part.name), None)
-    if margin is None or part.detectable is None:
+    rule = next((p for p in row.claim.parts if part and p.name == part.name), None)
+    if rule is None or rule.margin is None or part.detectable is None:
         return []
+    edges = {"effect": "0 and the margin on either side", "absence": "the margin on either side",
+             "range": "the ends of the range and its null, each with the margin"}[rule.kind]
     needed = f"{part.deciding_n:,} seeds" if part.deciding_n else "no number of seeds"
     return [f"**What would change the word.** Of {text(part.name)}, {part.n} seeds show an effect of "
             f"{number(part.detectable)} {text(part.unit)} in four of five tries; one as small as the margin, "
-            f"{number(margin)}, needs {needed}. Its interval over the null runs from {number(part.excess.low)} to "
-            f"{number(part.excess.high)}: the word hangs on which of 0 and the margin on either side that excludes."]
+            f"{number(rule.margin)}, needs {needed}. Its interval over the null runs from {number(part.excess.low)} to "
+            f"{number(part.excess.high)}; the edges at which the word changes are {edges}."]
 
 
 def _json(row: Row) -> str:

@@ -151,7 +151,7 @@ def for_page(notebook: dict[str, Any], page: str = "", words: Words = dict, stan
 def with_roles(text: str, page: str, words: Words) -> str:
     """Markdown with the book's own roles in place.
 
-    {verdict}`SP-1` is the claim's verdict, which leads to its row in the table; {ci}`effect:.2f` a number and its ends.
+    {verdict}`SP-1` is the claim's verdict, which leads to its page; {ci}`effect:.2f` a number and its ends.
 
     Raises:
         SiteError: no such claim; names the page and the id.
