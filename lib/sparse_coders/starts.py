@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def start(coder: SparseCoder, x: Tensor, y: Tensor | None, options: FitOptions) -> None:
-    """Measure scale and b_dec on the first samples; a coder that was trained before keeps its own.
+    """Measure scale and b_dec on samples of the data; a coder that was trained before keeps its own.
 
     Args:
         x, y: samples in the data's units, [n, d_in + context] and [n, d_out] or None.
@@ -64,7 +64,7 @@ def unit_rows(coder: SparseCoder) -> None:
     else:
         said = f"{float(lengths.min()):.3g} to {float(lengths.max()):.3g}"
         raise ValueError(f"decoder rows are {said} long; {coder.rule.owner()} trains rows of length 1, and rescaling "
-                         "them would change which latents are on; give a coder whose rows have one length")
+                         "them would change which latents are on; give a coder whose rows are of length 1")
 
 
 def _unfold(coder: SparseCoder, length: Tensor) -> None:
@@ -82,7 +82,7 @@ def unit_scale(x: Tensor, name: str) -> float:
     """The factor that makes E|x|^2 the width of x [n, d]."""
     square = float(x.square().sum(1).mean())
     if not square > 0:
-        raise ValueError(f"the first {len(x)} samples of {name} are all zero; there is nothing to reconstruct")
+        raise ValueError(f"{len(x)} samples drawn from {name} are all zero; there is nothing to reconstruct")
     return math.sqrt(x.shape[1] / square)
 
 
