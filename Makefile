@@ -29,7 +29,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	@touch $@
 
 book: $(VENV)/ready ## execute what changed and render _build/html/index.html
-	@$(PY) -m lib.press run --profile $(PROFILE) $(ARGS)
+	@$(PY) -m lib.press run --site --profile $(PROFILE) $(ARGS)
 	@$(PY) -m lib.press.site build --profile $(PROFILE)
 
 confirm: $(VENV)/ready ## run every study at quick on fresh seeds and keep what its claims came to

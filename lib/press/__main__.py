@@ -8,6 +8,8 @@ from lib import params
 from lib.files import BUILD
 from lib.press import provenance
 from lib.press.claims import ClaimError
+from lib.press.display import clock, left
+from lib.press.drafts import Drafts
 from lib.press.jobs import Job, Press, Stopped, broken_text
 from lib.press.pages import DEFAULT_PROFILE, Page, PageError, Request, all_pages, find_page, made_as, profiles
 
@@ -33,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--profile", default=DEFAULT_PROFILE, help="name of a parameter file (default: quick)")
     run.add_argument("-p", dest="overrides", action="append", default=[], metavar="NAME=VALUE", help="change a value")
     run.add_argument("--force", action="store_true", help="execute even if the last execution stands")
+    run.add_argument("--site", action="store_true", help="render the site whenever a page is done")
     run.add_argument("--jobs", type=int, default=provenance.cores(), help="pages side by side (default: cores)")
     run.set_defaults(command=run_command)
     keep = commands.add_parser("keep", help="copy the records of runs into the tree")
@@ -95,7 +98,22 @@ def run_command(arguments: argparse.Namespace) -> int:
     jobs = plan(requests, arguments.force)
     if not jobs:
         return 0
-    return Press(jobs, min(arguments.jobs, len(jobs))).run()
+    slots = min(arguments.jobs, len(jobs))
+    _foretell(jobs, slots)
+    new = any(not request.output.is_file() for request in requests)  # else the site that stands is whole
+    return Press(jobs, slots, Drafts(arguments.profile) if arguments.site and new else None).run()
+
+
+def _foretell(jobs: list[Job], slots: int) -> None:
+    """Say how long the jobs will take, by earlier runs here, else by those kept in the tree."""
+    from lib.press import kept
+
+    for job in jobs:
+        stored = job.request.stored()
+        job.expected = stored["metadata"]["book"]["seconds"] if stored else kept.seconds(job.request)
+    known = sum(job.expected > 0 for job in jobs)
+    told = f", {known} of them in about {clock(left(jobs, slots))} by earlier runs" if known else ""
+    print(f"press: {len(jobs)} page{'s'[:len(jobs) > 1]} to run{told}", flush=True)
 
 
 def keep_command(arguments: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 LINE_EVERY = 20.0
@@ -14,11 +15,20 @@ def clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-class display:
-    """Live table on a terminal, plain lines elsewhere; `with display(jobs) as show: ... show()`."""
+def left(jobs: Sequence[Any], slots: int) -> float:
+    """Seconds until the last of `jobs` is done, by what earlier runs of the same pages took.
 
-    def __init__(self, jobs: list[Any]):
-        self.jobs, self.live, self.said, self.last = jobs, None, {}, time.monotonic()
+    The work that is left spread over the slots, and no less than the longest page needs; pages never run count 0.
+    """
+    rest = [max(0.0, job.expected - job.elapsed) for job in jobs if job.state in ("waiting", "running")]
+    return max([sum(rest) / slots, *rest], default=0.0)
+
+
+class display:
+    """Live table on a terminal, plain lines elsewhere; `with display(jobs, slots) as show: ... show()`."""
+
+    def __init__(self, jobs: list[Any], slots: int = 1):
+        self.jobs, self.slots, self.live, self.said, self.last = jobs, slots, None, {}, time.monotonic()
 
     def __enter__(self):
         if sys.stdout.isatty():
@@ -34,7 +44,10 @@ class display:
 
     def show(self, final: bool = False) -> None:
         if self.live:
-            self.live.update(_table(self.jobs))
+            table, seconds = _table(self.jobs), left(self.jobs, self.slots)
+            if seconds:
+                table.add_row("about", f"{clock(seconds)} left")
+            self.live.update(table)
             return
         due = final or time.monotonic() - self.last > LINE_EVERY
         for job in self.jobs:
@@ -42,6 +55,8 @@ class display:
                 print(job.line, flush=True)
                 self.said[job.name] = job.state
         if due:
+            if not final and (seconds := left(self.jobs, self.slots)):
+                print(f"about {clock(seconds)} left", flush=True)
             self.last = time.monotonic()
 
 

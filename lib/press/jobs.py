@@ -19,6 +19,7 @@ import psutil
 from lib.files import BUILD, ROOT
 from lib.press import provenance
 from lib.press.display import clock, display
+from lib.press.drafts import Drafts
 from lib.press.pages import Request
 
 KERNEL_ENVIRONMENT = {
@@ -49,6 +50,8 @@ class Job:
     failure: dict[str, Any] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
     family: set[Any] = field(default_factory=set)
+    expected: float = 0.0
+    """Seconds that an earlier run of the page took; 0 where none is known."""
 
     @property
     def name(self) -> str:
@@ -72,8 +75,8 @@ class Stopped(Exception):
 class Press:
     """Runs jobs in worker processes, at most `slots` at a time, and shows how far they are."""
 
-    def __init__(self, jobs: list[Job], slots: int):
-        self.jobs, self.slots = jobs, slots
+    def __init__(self, jobs: list[Job], slots: int, drafts: Drafts | None = None):
+        self.jobs, self.slots, self.drafts = jobs, slots, drafts
         self.events: queue.Queue[tuple[Job, dict[str, Any] | None]] = queue.Queue()
 
     @property
@@ -90,14 +93,18 @@ class Press:
         """
         previous = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            with tempfile.TemporaryDirectory() as folder, display(self.jobs) as show:
+            with tempfile.TemporaryDirectory() as folder, display(self.jobs, self.slots) as show:
                 while any(job.state in ("waiting", "running") for job in self.jobs):
                     self._start_waiting(Path(folder))
                     self._take_events()
+                    if self.drafts:
+                        self.drafts.follow(self.jobs)
                     show()
         finally:
             for job in self.jobs:
                 _end(job)
+            if self.drafts:
+                self.drafts.end()
             for number, handler in previous.items():
                 signal.signal(number, handler)
         for job in self.jobs:

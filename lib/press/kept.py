@@ -31,6 +31,7 @@ class _Run(BaseModel):
     profile: str
     overrides: dict[str, Any]
     values: str
+    seconds: float = 0.0
 
 
 class _Kept(BaseModel):
@@ -90,6 +91,12 @@ def kept(label: str) -> dict[str, Record]:
             outdated = _other_values(Page(study), found.run)
             records += [record.model_copy(update={"outdated": outdated}) for record in found.records]
     return ledger.in_order(records)
+
+
+def seconds(request: Request) -> float:
+    """What a kept run of the same page and profile took, in seconds; 0 where there is none."""
+    runs = [found.run for label in (request.profile, FRESH) if (found := _read(request.page.name, label))]
+    return next((run.seconds for run in runs if run.profile == request.profile), 0.0)
 
 
 def kept_path(study: str, label: str) -> Path:

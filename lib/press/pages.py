@@ -83,10 +83,12 @@ class Page:
 
 
 def all_pages() -> list[Page]:
-    """Every page with code, instruments first (they are quick and explain the studies)."""
-    folders = [("instruments", "instruments/"), ("studies", "")]
+    """Every page with code: studies in the order of their claims, so that a chapter is soon done, then instruments."""
+    folders = [("studies", ""), ("instruments", "instruments/")]
     sources = [(prefix, path) for folder, prefix in folders for path in sorted((ROOT / "book" / folder).glob("*.md"))]
-    return [Page(prefix + path.stem) for prefix, path in sources if _is_notebook(path)]
+    pages = [Page(prefix + path.stem) for prefix, path in sources if _is_notebook(path)]
+    order = {name: at for at, name in enumerate(claims.STUDIES)}
+    return sorted(pages, key=lambda page: order.get(page.name, len(order)))
 
 
 def profiles() -> list[str]:

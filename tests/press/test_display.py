@@ -42,3 +42,12 @@ def test_long_jobs_are_told_again(job, capsys, monkeypatch):
         show()
         show()
     assert capsys.readouterr().out.count("running") >= 2
+
+
+def test_time_left_is_what_earlier_runs_took_over_the_slots_and_no_less_than_the_longest(job):
+    job.expected, waiting, unknown = 100.0, Job(job.request, {}), Job(job.request, {})
+    waiting.expected = 20.0
+    assert display.left([job, waiting, unknown], slots=2) == 100 - 65  # (35 + 20) / 2 = 27.5 < 35
+    assert display.left([job, waiting], slots=1) == 35 + 20
+    job.state = "done"
+    assert display.left([job], slots=1) == 0

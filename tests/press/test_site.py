@@ -537,3 +537,42 @@ def test_a_claims_data_are_every_number_of_its_runs(book: BookOfClaims):
                      ("fresh seeds", "contradicted", "5", 0.5, -0.5, "1.5")]
     identity, = csv.DictReader(claim_page("_static/claims/TL-6.csv").splitlines())
     assert identity["word"] == "reproduced" and identity["value"] == identity["margin"] == ""
+
+
+def test_draft_shows_what_is_done_and_the_headings_of_the_rest(tmp_path: Path):
+    site = make_book(tmp_path, execute=False)
+    study = site.book / "studies/tiny.md"
+    study.write_text(STUDY + "\n(sec-why)=\n## Why\n\nIt is {glue:text}`gain`.\n\n```python\n# no heading\n```\n")
+    (site.book / "intro.md").write_text(INTRO + "\n{ref}`why <sec-why>`\n")
+    draft = Site(site.book, site.profile, site.build, is_draft=True)
+    assert build(draft) and not build(draft)
+    page = (draft.html / "studies/tiny.html").read_text(encoding="utf-8")
+    assert "still being computed" in page and "Why" in page and ">gain" not in page and "{glue" not in page and "no heading" not in page
+    assert 'href="studies/tiny.html#sec-why"' in (draft.html / "intro.html").read_text(encoding="utf-8")
+    write_json(site.build / "executed/quick/tiny.ipynb", notebook())
+    study.write_text(STUDY)
+    (site.book / "intro.md").write_text(INTRO)
+    assert build(site), "the whole site takes the draft's place"
+    assert "still being computed" not in (site.html / "studies/tiny.html").read_text(encoding="utf-8")
+
+
+def test_a_draft_is_rendered_once_a_page_is_done_and_rests_in_between(monkeypatch):
+    from lib.press import drafts
+
+    clock, started = SimpleNamespace(now=0.0), []
+    monkeypatch.setattr(drafts.time, "monotonic", lambda: clock.now)
+    process = SimpleNamespace(returncode=None, poll=lambda: process.returncode)
+    monkeypatch.setattr(drafts.Drafts, "_render", lambda _: started.append(clock.now) or process)
+    made, jobs = drafts.Drafts("quick"), [SimpleNamespace(state="running") for _ in range(3)]
+
+    def at(now: float, done: int, returncode: int | None = None) -> list[float]:
+        clock.now, process.returncode = now, returncode
+        for job in jobs[:done]:
+            job.state = "done"
+        made.follow(jobs)
+        return started
+
+    assert at(5, done=0) == [] and at(10, done=1) == [10]
+    assert at(40, done=2) == [10], "one at a time"
+    assert at(50, done=2, returncode=0) == [10] and at(100, done=2) == [10], "it took 40 s, so it rests for 160"
+    assert at(210, done=2) == [10, 210] and at(300, done=3, returncode=0) == [10, 210], "nothing runs: the site follows"

@@ -1,4 +1,4 @@
-"""The command line: `python -m lib.press.site build [--profile quick] [--book DIR]`."""
+"""The command line: `python -m lib.press.site build [--profile quick] [--draft] [--book DIR]`."""
 from __future__ import annotations
 
 import argparse
@@ -15,9 +15,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lib.press.site", description="Render the book.")
     parser.add_argument("command", choices=["build"])
     parser.add_argument("--profile", default="quick", help="whose executions to show (default: quick)")
+    parser.add_argument("--draft", action="store_true", help="pages not executed yet show their headings")
     parser.add_argument("--book", type=Path, default=ROOT / "book", help="folder with _toc.yml and the pages")
     asked, started = parser.parse_args(arguments), time.perf_counter()
-    site = Site(asked.book.resolve(), asked.profile)
+    site = Site(asked.book.resolve(), asked.profile, is_draft=asked.draft)
     try:
         rendered = build(site)
     except SiteError as error:

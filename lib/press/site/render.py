@@ -48,7 +48,8 @@ def render(site: Site) -> Path:
     """
     work = site.build / "site"
     shutil.rmtree(work, ignore_errors=True)
-    options = ["--path-output", str(work), "-W", "-n", "--keep-going", "-q"]
+    strict = [] if site.is_draft else ["-W", "-n", "--keep-going"]  # what a page not yet run would define is missing
+    options = ["--path-output", str(work), *strict, "-q"]
     done = subprocess.run(
         [sys.executable, "-c", JUPYTER_BOOK, "build", str(site.source), *options],
         capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": "ignore"}, check=False,

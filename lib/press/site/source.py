@@ -37,6 +37,8 @@ class Site:
     book: Path
     profile: str
     build: Path = BUILD
+    is_draft: bool = False
+    """Rendered while pages are being run: those not executed yet show their headings, and warnings end nothing."""
 
     @property
     def html(self) -> Path:
@@ -77,7 +79,7 @@ class Site:
         """Why the site cannot be built yet, one line each."""
         missing = [page for page in self.pages() if not self.text(page)]
         absent = [f"{page}: in _toc.yml, but {self.book / page}.md does not exist" for page in missing]
-        return absent + [
+        return absent + [] if self.is_draft else absent + [
             f"{page}: not executed at profile {self.request(page).profile}; run: "
             f"python -m lib.press run {page.removeprefix('studies/')} --profile {self.request(page).profile}"
             for page, notebook in self.notebooks().items()
@@ -96,10 +98,11 @@ class Site:
         sources = sorted(p for p in self.book.rglob("*") if p.is_file() and ".ipynb_checkpoints" not in p.parts)
         return digest(
             [(p.relative_to(self.book).as_posix(), file_digest(p)) for p in sources],
-            [(page, self.standing(page), file_digest(p)) for page, p in self.notebooks().items()],
+            [(page, self.standing(page), p.is_file() and file_digest(p)) for page, p in self.notebooks().items()],
             [(p.relative_to(self.build).as_posix(), file_digest(p)) for p in results],
             [(p.relative_to(ROOT).as_posix(), file_digest(p)) for p in sorted((ROOT / "params").glob("*/*.yaml"))],
-            closure_digest("import lib.press.site.__main__, lib.press.plotly_mime"), self.profile, versions(RENDERERS),
+            closure_digest("import lib.press.site.__main__, lib.press.plotly_mime"),
+            self.profile, self.is_draft, versions(RENDERERS),
         )
 
 
@@ -113,6 +116,9 @@ def assemble(site: Site) -> None:
     shutil.copytree(site.book, site.source, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
     words, notebooks = cache(lambda: _words(site)), site.notebooks()
     for page, notebook in notebooks.items():
+        if not notebook.is_file():
+            write_text(site.source / f"{page}.md", with_roles(awaited(site.text(page)), page, words))
+            continue
         (site.source / f"{page}.md").unlink()
         executed = for_page(json.loads(notebook.read_text(encoding="utf-8")), page, words, site.standing(page))
         write_text(site.source / f"{page}.ipynb", json.dumps(executed))
@@ -146,6 +152,16 @@ def for_page(notebook: dict[str, Any], page: str = "", words: Words = dict, stan
         note = f"\n\n:::{{note}}\nShown at profile {standing}.\n:::"
         first["source"] = re.sub(r"^# .*$", rf"\g<0>{note}", first["source"], count=1, flags=re.MULTILINE)
     return notebook
+
+
+def awaited(text: str) -> str:
+    """A chapter that is still being run: its labels and headings, so that links lead there, and a note saying so."""
+    prose = re.sub(r"^(`{3,}|~{3,}).*?^\1$", "", text, flags=re.MULTILINE | re.DOTALL)
+    outline = "\n\n".join(re.findall(r"^(?:#+ .*|\([\w-]+\)=)$", prose, re.MULTILINE))
+    return re.sub(r"^# .*$", rf"\g<0>\n\n{AWAITED}", outline, count=1, flags=re.MULTILINE)
+
+
+AWAITED = ":::{note}\nThis page is still being computed. Load it again later; these are its headings.\n:::"
 
 
 def with_roles(text: str, page: str, words: Words) -> str:
@@ -189,6 +205,8 @@ def executions_table(site: Site) -> str:
     """Markdown table: one row per executed page."""
     rows = ["| page | profile | finished (UTC) | seconds | machine | versions |", "|---|---|---|--:|---|---|"]
     for page, path in site.notebooks().items():
+        if not path.is_file():
+            continue  # of a draft
         book = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("book", {})
         finished = str(book.get("finished", "unknown"))[:16].replace("T", " ")
         used = dict(book.get("facts", {}).get("environment", {}))
