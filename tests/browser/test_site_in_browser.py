@@ -173,3 +173,33 @@ def test_the_picture_of_claims_is_a_list_on_a_phone(visit: Visit):
     visit.open("intro.html")
     assert page.locator(".claims-picture .marks:visible").count() == 0
     assert page.locator(".claims-picture li .verdict:visible").count() > 40
+
+
+@pytest.mark.parametrize("offline", [False, True], ids=["served", "from a folder"])
+def test_links_tell_on_a_card_what_they_lead_to(visit: Visit, site: Path, offline: bool):
+    """A term by pointer, a claim by keyboard, a figure or an equation out of the page; Escape puts the card away."""
+    if offline:
+        visit.base = site.as_uri()
+        visit.page.context.unroute_all()
+    page = visit.open("studies/superposition_phases.html")
+    page.wait_for_timeout(500)  # the last formulas move what stands below them
+    card = page.locator("#hover-card")
+    term = page.locator(".bd-article a[href*='glossary.html#term-']").first
+    term.hover()
+    card.wait_for()
+    assert len(card.inner_text()) > 30 and term.get_attribute("aria-describedby") == "hover-card"
+    card.hover()
+    page.wait_for_timeout(400)
+    assert card.is_visible(), "one can go into the card"
+    page.keyboard.press("Escape")
+    assert card.count() == 0
+    claim = page.locator(".bd-article a.verdict").first
+    page.keyboard.press("Tab")  # from here on focus is the keyboard's
+    claim.focus()
+    card.wait_for()
+    assert claim.get_attribute("href").split("/")[-1].removesuffix(".html") in card.inner_text()
+    page.keyboard.press("Escape")
+    own = page.locator(".bd-article a.reference.internal[href^='#equation-']").first
+    own.hover()
+    card.locator("img, mjx-container").first.wait_for()
+    assert visit.errors == []

@@ -1,6 +1,8 @@
 """Every link inside the built site leads to a file, and every fragment to an element. Needs no browser."""
 from __future__ import annotations
 
+import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -56,3 +58,18 @@ def test_no_page_names_an_outside_script_style_or_font(site: Path):
         text = (site / page).read_text(encoding="utf-8")
         for loaded in ('src="http', 'src="//', "@import", 'rel="stylesheet" href="http', "unpkg.com", "jsdelivr"):
             assert loaded not in text, f"{page} loads from outside: {loaded}"
+
+
+def test_every_term_claim_and_citation_that_is_linked_has_a_card(site: Path):
+    text = (site / "_static/cards.js").read_text(encoding="utf-8")
+    cards = json.loads(text.removeprefix("window.bookCards = ").rstrip(";\n"))
+    told = re.compile(r"(glossary\.html#term-.+|references\.html#id\d+|claims/[A-Z]+-\d+\.html)$")
+    linked = set()
+    for page in everything():
+        for target in Links((site / page).read_text(encoding="utf-8")).targets:
+            url = urlsplit(target)
+            if not url.scheme and url.path:
+                file = ((site / page).parent / unquote(url.path)).resolve().relative_to(site.resolve()).as_posix()
+                linked |= {name for name in [f"{file}#{unquote(url.fragment)}".rstrip("#")] if told.match(name)}
+    assert len(linked) > 40 and sorted(linked - set(cards)) == []
+    assert all(len(re.sub(r"<[^>]*>", "", card)) > 20 for card in cards.values()), "a card says something"

@@ -35,6 +35,9 @@ def build(site: Site) -> bool:
             return False
         assemble(site)
         rendered = render(site)
+        from lib.press.site.cards import write_cards  # reads the claims: not needed where the site stands
+
+        write_cards(site, rendered)
         write_text(rendered / ".stamp", stamp)
         swap(rendered, site.html)
     return True
