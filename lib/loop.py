@@ -117,8 +117,8 @@ def _agreeing(path: Path, identity: dict[str, Any], training: Training) -> dict[
         if spread := training.spread(before):
             raise ValueError(f"{another}, and {' and '.join(spread)} spreads over all of them; to train longer, start "
                              f"anew, from its result or with a course that ignores the end; {remedy}")
-        if kept["step"] > steps:
-            raise ValueError(f"{another}, of which {kept['step']} are done; ask for as many at least, {remedy}")
+        if kept["step"] >= steps:  # its last row may not be among those there
+            raise ValueError(f"{another}, of which {kept['step']} are done; ask for more, {remedy}")
     elif "initial weights" in differing:
         raise ValueError(f"{another}; begin from the weights that it began from (make the model anew, as it was at the "
                          f"start), or {remedy}")

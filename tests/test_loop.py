@@ -69,15 +69,20 @@ def test_rows_are_of_every_nth_step_and_the_last_or_of_those_asked_for():
     assert [step for step, _ in run(Walk(6), 6, Keeping(log_every=4, progress=False), first=-3)] == [0, 4, 5]
 
 
-def test_a_killed_training_goes_on_bit_for_bit(keep):
-    whole = walked(23, keep.replace(checkpoint=None), schedule="cosine")
+@pytest.mark.parametrize(("schedule", "shorter"), [
+    ("cosine", r"differs in steps \(23 there\), and schedule spreads over all of them"),
+    ("constant", r"differs in steps \(23 there\), of which 10 are done; ask for more")])
+def test_a_killed_training_goes_on_bit_for_bit(keep, schedule, shorter):
+    whole = walked(23, keep.replace(checkpoint=None), schedule=schedule)
     child = os.fork()
     if not child:
-        walked(23, keep, schedule="cosine", killed=13)
+        walked(23, keep, schedule=schedule, killed=13)
         os._exit(0)
     assert os.waitpid(child, 0)[1] == signal.SIGKILL
     assert checkpoints.read(keep.checkpoint)["step"] == 10
-    resumed = walked(23, keep, schedule="cosine")
+    with pytest.raises(ValueError, match=shorter):  # the row of step 9 is not among those kept
+        walked(10, keep, schedule=schedule)
+    resumed = walked(23, keep, schedule=schedule)
     assert resumed[0].taken == list(range(10, 23)) and same(resumed, whole)
 
 
@@ -114,7 +119,7 @@ def test_a_checkpoint_of_another_training_is_refused_and_kept(keep):
         walked(11, keep, lr=0.2)
     with pytest.raises(ValueError, match=r"differs in log_every \(4 there\)"):
         walked(11, keep.replace(log_every=3))
-    with pytest.raises(ValueError, match=r"differs in steps \(11 there\), of which 11 are done; ask for as many"):
+    with pytest.raises(ValueError, match=r"differs in steps \(11 there\), of which 11 are done; ask for more"):
         walked(7, keep)
     assert keep.checkpoint.read_bytes() == before
     walked(11, keep.replace(checkpoint_every=2))  # this changes nothing that is trained

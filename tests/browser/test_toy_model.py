@@ -52,7 +52,7 @@ def test_knobs_start_the_model_anew_and_the_button_trains_on(visit: Visit):
     room.locator("input[name=S]").fill("0.7")
     assert "4 of 5 features stored" in said.inner_text()
     room.locator("input[name=S]").fill("0")
-    assert "2 of 5 features stored" in said.inner_text(), "dense features leave room for as many as there are dimensions"
+    assert "2 of 5 features stored" in said.inner_text(), "dense features get as many as there are dimensions"
     room.locator("input[name=m]").fill("3")
     assert "in 3 dimensions" in said.inner_text() and room.locator("svg").first.locator("rect").count() == 3 * 5 + 1
     room.get_by_role("button", name="Train on").click()
@@ -66,7 +66,8 @@ def test_knobs_start_the_model_anew_and_the_button_trains_on(visit: Visit):
 def test_a_step_takes_less_than_a_tenth_of_a_second_at_the_largest_size(visit: Visit):
     page = visit.open("instruments/toy_models.html")
     took = page.evaluate("""() => {
-      const random = toyModel.uniform(1), model = toyModel.start(20, 6, random), ones = Array(20).fill(1), began = performance.now();
+      const random = toyModel.uniform(1), model = toyModel.start(20, 6, random);
+      const ones = Array(20).fill(1), began = performance.now();
       for (let i = 0; i < 10; i++) toyModel.lossAndGradient(model, toyModel.sample(20, 256, 0.5, random), ones);
       return (performance.now() - began) / 10;
     }""")
