@@ -22,15 +22,17 @@ class Drafts:
         self.profile, self.process = profile, None
         self.shown, self.started, self.due = 0, 0.0, 0.0
 
-    def follow(self, jobs: Sequence[Any]) -> None:
-        """Start or end a rendering where it is time; called again and again while jobs run."""
+    def follow(self, jobs: Sequence[Any]) -> str:
+        """Start or end a rendering where it is time, again and again while jobs run; what to tell, if anything."""
+        told = ""
         done, now = sum(job.state == "done" for job in jobs), time.monotonic()
         if self.process and self.process.poll() is not None:
             if self.process.returncode == 0:
-                print(f"site: {self.shown} of {len(jobs)} pages so far: {BUILD / 'html' / 'index.html'}", flush=True)
+                told = f"site: {self.shown} of {len(jobs)} pages so far: {BUILD / 'html' / 'index.html'}"
             self.process, self.due = None, now + REST * (now - self.started)
         if not self.process and done > self.shown and now >= self.due and any(job.state == "running" for job in jobs):
             self.shown, self.started, self.process = done, now, self._render()
+        return told
 
     def end(self) -> None:
         """End a rendering that is under way; what it was to replace still stands."""

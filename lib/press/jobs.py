@@ -97,8 +97,8 @@ class Press:
                 while any(job.state in ("waiting", "running") for job in self.jobs):
                     self._start_waiting(Path(folder))
                     self._take_events()
-                    if self.drafts:
-                        self.drafts.follow(self.jobs)
+                    if self.drafts and (told := self.drafts.follow(self.jobs)):
+                        print(told, flush=True)
                     show()
         finally:
             for job in self.jobs:

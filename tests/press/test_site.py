@@ -25,7 +25,7 @@ from lib.press.pages import Page
 from lib.press.plotly_mime import MIME, PlotlyMime, figure_html
 from lib.press.site import Site, SiteError, build, claim_pages, claims_picture, claims_table
 from lib.press.site.render import swap
-from lib.press.site.source import FRAGMENTS, executions_table, for_page, plain, png_width, with_roles
+from lib.press.site.source import FRAGMENTS, executions_table, for_page, plain, png_width, recipes, with_roles
 from lib.press.verdicts import Measured
 
 TOC = "format: jb-book\nroot: intro\nparts: [{caption: Studies, chapters: [{file: studies/tiny}, {file: status}]}]\n"
@@ -577,3 +577,13 @@ def test_a_draft_is_rendered_once_a_page_is_done_and_rests_in_between(monkeypatc
     assert at(40, done=2) == [10], "one at a time"
     assert at(50, done=2, returncode=0) == [10] and at(100, done=2) == [10], "it took 40 s, so it rests for 160"
     assert at(210, done=2) == [10, 210] and at(300, done=3, returncode=0) == [10, 210], "nothing runs: the site follows"
+
+
+def test_recipes_are_those_of_the_readme(tmp_path: Path):
+    assert recipes("text\n\n<details><summary>A > B</summary>\n\n```python\n1\n```\n</details>\n\nmore\n") == (
+        "## A > B\n\n```python\n1\n```\n")
+    site = make_book(tmp_path)
+    (site.book / "status.md").write_text("# Recipes\n\n```{include} _generated/recipes.md\n```\n", encoding="utf-8")
+    assert build(site)
+    page = (site.html / "status.html").read_text(encoding="utf-8")
+    assert page.count('href="#') > 3 and "<details" not in page and page.count('class="highlight') > 2

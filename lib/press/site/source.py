@@ -100,7 +100,8 @@ class Site:
             [(p.relative_to(self.book).as_posix(), file_digest(p)) for p in sources],
             [(page, self.standing(page), p.is_file() and file_digest(p)) for page, p in self.notebooks().items()],
             [(p.relative_to(self.build).as_posix(), file_digest(p)) for p in results],
-            [(p.relative_to(ROOT).as_posix(), file_digest(p)) for p in sorted((ROOT / "params").glob("*/*.yaml"))],
+            [(p.relative_to(ROOT).as_posix(), file_digest(p))
+             for p in [ROOT / "README.md", *sorted((ROOT / "params").glob("*/*.yaml"))]],
             closure_digest("import lib.press.site.__main__, lib.press.plotly_mime"),
             self.profile, self.is_draft, versions(RENDERERS),
         )
@@ -242,10 +243,17 @@ def _picture(site: Site, path: Path) -> None:
     write_text(path, claims_picture.picture(site.profile))
 
 
+def recipes(readme: str) -> str:
+    """The README's recipes, a section each; the tests run them there, so that there is one copy of each."""
+    found = re.findall(r"<details><summary>(.*?)</summary>\n+(.*?)</details>", readme, re.DOTALL)
+    return "\n".join(f"## {title}\n\n{body}" for title, body in found)
+
+
 FRAGMENTS: dict[str, Callable[[Site, Path], object]] = {
     "verdicts.md": _verdicts,
     "verdict_summary.md": _verdict_summary,
     "claims_picture.md": _picture,
+    "recipes.md": lambda _, path: write_text(path, recipes((ROOT / "README.md").read_text(encoding="utf-8"))),
     "executions.md": lambda site, path: write_text(path, executions_table(site)),
 }
 """Generated Markdown that pages include as `_generated/<name>`; only the included ones are written."""
