@@ -95,6 +95,23 @@ def mmcs(dictionary: ArrayLike, decoder: ArrayLike) -> float:
     return float(_nearest(dictionary, decoder)[1].mean())
 
 
+def nearest_living(dictionary: ArrayLike, decoder: ArrayLike, living: ArrayLike) -> np.ndarray:
+    """Cosine of each feature with the nearest latent that lives, max_{j living} cos(D_i, W_j), [n_features].
+
+    Latents may share a feature's place, and features a latent: `recovery_at` of it is recovery as others count it. A
+    dead row tells nothing of the data, though one that started at a feature lies there still.
+
+    Args:
+        living: whether each latent fires at all, bool, [n_latents]; where none does, every cosine reads -1.
+    """
+    D, W = _checked_pair(dictionary, decoder)
+    living = np.asarray(as_array(living))
+    if living.shape != W.shape[:1] or living.dtype != bool:
+        raise ValueError(f"nearest_living: living must be bool, one per latent of {len(W)}, got {living.dtype} "
+                         f"{living.shape}")
+    return _nearest(D, W[living])[1] if living.any() else np.full(len(D), -1.0)
+
+
 def uniqueness(dictionary: ArrayLike, decoder: ArrayLike) -> float:
     """Distinct nearest latents per feature, #{argmax_j cos(D_i, W_j)} / n_features.
 

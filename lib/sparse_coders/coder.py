@@ -29,6 +29,7 @@ class Sizes(Options):
     d_out: Count | None
     skip: bool
     context: int = Field(ge=0)
+    per_sample: bool
     seed: int
 
     @classmethod
@@ -42,7 +43,7 @@ class SparseCoder(nn.Module, Weights):
     Autoencoder: h = (x - b_dec) W_encᵀ + b_enc, and x itself is the target. Transcoder (`d_out` given): the target y
     is another activation, h = x W_encᵀ + b_enc and ŷ = f W_dec + b_dec (+ x W_skipᵀ). x is multiplied by the scalar
     `scale` on the way in and recons are divided by `target_scale` (both 1 until `fit` measures them), so latents and
-    all options of rules are in units where E|x|^2 = d_in.
+    all options of rules are in units where E|x|^2 = d_in; with `per_sample` in units where every |x|^2 is d_in.
 
         coder = SparseCoder(d_in=64, n_latents=512, k=8)
         fit(coder, activations)
@@ -56,6 +57,8 @@ class SparseCoder(nn.Module, Weights):
         skip: add x W_skipᵀ to a transcoder's output.
         context: width of other sites, appended to x as further columns; the encoder reads them, the decoder does not
             write them (a Multi-Input coder; see `lib.sparse_coders.multi_input`).
+        per_sample: divide every sample by its own length and multiply its recons back; `fit(..., normalise="sample")`
+            sets it.
         seed: of the decoder directions.
         dtype, device: of the parameters.
         options: of the rule; its class in `lib.sparse_coders.rules` says which it has.
@@ -70,11 +73,12 @@ class SparseCoder(nn.Module, Weights):
     @own_session()
     def __init__(
         self, d_in: int, n_latents: int, rule: str = "topk", *, d_out: int | None = None, skip: bool = False,
-        context: int = 0, seed: int = 0, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu",
-        **options: Any,
+        context: int = 0, per_sample: bool = False, seed: int = 0, dtype: torch.dtype = torch.float32,
+        device: str | torch.device = "cpu", **options: Any,
     ):
         super().__init__()
-        given = Sizes(d_in=d_in, n_latents=n_latents, d_out=d_out, skip=skip, context=context, seed=seed)
+        given = Sizes(d_in=d_in, n_latents=n_latents, d_out=d_out, skip=skip, context=context, per_sample=per_sample,
+                      seed=seed)
         self.sizes, self.d_in, self.n_latents, self.context = given, given.d_in, given.n_latents, given.context
         self.is_transcoder, self.d_out = d_out is not None, given.d_out or given.d_in
         if skip and d_out is None:
@@ -135,7 +139,7 @@ class SparseCoder(nn.Module, Weights):
         Returns:
             latents, [B, n_latents].
         """
-        latents = self.rule.latents(self, self._scaled(x))
+        latents = self.rule.latents(self, self._scaled(x)[0])
         return latents if self.rule.is_dense else latents.dense(self.n_latents)
 
     def encode_sparse(self, x: Tensor) -> kernels.Codes:
@@ -145,7 +149,7 @@ class SparseCoder(nn.Module, Weights):
 
         Args: as `encode`.
         """
-        x = self._scaled(x)
+        x, _ = self._scaled(x)
         if not self.rule.is_dense:
             return self.rule.latents(self, x).nonzero()
         return kernels.sparse(self.rule.latents(self, part) for part in x.split(chunk_size(self.n_latents, x.device)))
@@ -155,7 +159,7 @@ class SparseCoder(nn.Module, Weights):
 
         Args:
             latents: torch or NumPy, floating point, [B, n_latents]; or codes.
-            x: what they were encoded from; needed with a skip connection.
+            x: what they were encoded from; needed with a skip connection, and with `per_sample`.
         Returns:
             recons, [B, d_out].
         """
@@ -163,21 +167,44 @@ class SparseCoder(nn.Module, Weights):
             latents = inputs.checked_codes(latents, self.n_latents, self.W_dec.dtype)
         else:
             latents = self.checked(latents, self.n_latents, "latents")
-        if self.W_skip is not None and x is None:
-            raise ValueError("this coder has a skip connection: decode(latents, x) needs x too")
-        return self.reconstruct(latents, self._scaled(x) if self.W_skip is not None else None) / self._out_scale
+        if x is None and (self.W_skip is not None or self.per_sample):
+            reason = "has a skip connection" if self.W_skip is not None else "scales every sample by its own length"
+            raise ValueError(f"this coder {reason}: decode(latents, x) needs x too")
+        x, scale = (None, self._out_scale) if x is None else self._scaled(x)
+        return self.reconstruct(latents, x) / scale
 
     def forward(self, x: Tensor) -> Tensor:
         """Reconstruction of x (a transcoder's prediction of y), [B, d_out]; arguments and errors as `encode`."""
-        x = self._scaled(x)
-        return self.reconstruct(self.rule.latents(self, x), x) / self._out_scale
+        x, scale = self._scaled(x)
+        return self.reconstruct(self.rule.latents(self, x), x) / scale
 
     @property
     def _out_scale(self) -> Tensor:
         return self.target_scale.to(self.W_dec.dtype)
 
-    def _scaled(self, x: Tensor) -> Tensor:
-        return self.checked(x, self.d_in + self.context, "x") * self.scale.to(self.W_dec.dtype)
+    def _scaled(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.scaled(self.checked(x, self.d_in + self.context, "x"))
+
+    def scaled(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x in the coder's units, and what brings its target there: `target_scale`, or one factor a sample, [B, 1].
+
+        With `per_sample` both `scale` x and `target_scale` are divided by |scale x| / sqrt(width); a sample that is 0
+        stays 0, its factor `target_scale`. A transcoder's target is divided by the length of its input.
+
+        Args:
+            x: checked input in the data's units, of any dtype, [B, d_in + context].
+        """
+        x, factor = x * self.scale.to(x.dtype), self.target_scale.to(x.dtype)
+        if not self.per_sample:
+            return x, factor
+        size = torch.linalg.vector_norm(x, dim=1, keepdim=True) / x.shape[1] ** 0.5
+        size = torch.where(size > 0, size, 1)
+        return x / size, factor / size
+
+    @property
+    def per_sample(self) -> bool:
+        """Whether every sample is divided by its own length, beside `scale`."""
+        return self.sizes.per_sample
 
     def checked(self, x: Tensor, width: int, name: str) -> Tensor:
         """x as a finite tensor [B, width] of the coder's dtype and device; errors as `inputs.checked`."""
@@ -195,11 +222,13 @@ class SparseCoder(nn.Module, Weights):
         """Put `scale` and `target_scale` into the weights, so that both are 1 and outputs are the same; returns self.
 
         Latents keep their values: W_enc <- s W_enc, W_dec <- W_dec / t, b_dec <- b_dec / t, W_skip <- s W_skip / t.
+        With `per_sample`, where s changes no input, all that is written is multiplied by s / t, and W_enc stays.
         Matching pursuit needs unit rows in the data's units, so its scale cannot be folded.
         """
         if self.W_enc is None and not self.scale == 1:
             raise ValueError(f"{self.rule.name} encodes with its unit decoder rows: its scale cannot be folded")
         s, t = self.scale.to(self.W_dec.dtype), self._out_scale
+        s, t = (torch.ones_like(s), t / s) if self.per_sample else (s, t)
         self.W_dec.div_(t)
         self.b_dec.div_(t)
         if self.W_enc is not None:

@@ -69,6 +69,8 @@ DICTIONARY_LEARNING = {
     "MatryoshkaBatchTopKSAE": Row("matryoshka", _OWN | _LEVEL | {"group_sizes": "groups"}, ("matryoshka",)),
 }
 """dictionary_learning: classes."""
+_PER_SAMPLE = "constant_norm_rescale"
+"""SAELens's name for x / |x| sqrt(d), with recons multiplied back."""
 _TRANSPOSED = ("W_enc", "decoder.weight")
 """Their tensors that hold a column per latent where ours hold a row."""
 
@@ -88,7 +90,7 @@ def save_saelens(coder: SparseCoder, folder: str | Path) -> Path:
     name = _class_of(coder, SAELENS, "SAELens")
     config = {"architecture": name, "d_in": coder.d_in, "d_sae": coder.n_latents, "device": "cpu",
               "dtype": str(coder.W_dec.dtype).removeprefix("torch."), "apply_b_dec_to_input": not coder.is_transcoder,
-              "normalize_activations": "none", "reshape_activations": "none",
+              "normalize_activations": _PER_SAMPLE if coder.per_sample else "none", "reshape_activations": "none",
               "metadata": {"sae_lens_version": "6.0.0"}}
     config |= {"d_out": coder.d_out} if coder.is_transcoder else {}
     config |= {"k": coder.rule.k, "rescale_acts_by_decoder_norm": False} if name.endswith("topk") else {}
@@ -161,9 +163,11 @@ def _class_of(coder: SparseCoder, rows: Mapping[str, Row], library: str) -> str:
     rule, shape = coder.rule.name, (coder.is_transcoder, coder.W_skip is not None)
     names = (name for name, row in rows.items()
              if rule in row.written and shape == ("transcoder" in name, "W_skip" in row.tensors))
-    if (name := next(names, None)) is None or coder.context:
+    own = coder.per_sample and (rows is not SAELENS or coder.is_transcoder)
+    if (name := next(names, None)) is None or coder.context or own:
         kind = "a transcoder" if coder.is_transcoder else "an autoencoder"
         more = f" with context={coder.context}" if coder.context else ""
+        more += " with per_sample (every sample over its own length)" if own else ""
         raise ValueError(f"{library} has no layout for {kind} of rule {rule}{more}; use coder.save(path)")
     if getattr(coder, "inference_threshold", 0) < 0:
         raise ValueError(f"this {rule} coder has learned no threshold yet; train it before writing it")
@@ -236,11 +240,13 @@ def _architecture(path: Path, config: Mapping[str, Any]) -> tuple[str, dict[str,
     if name not in SAELENS:
         raise ValueError(f"{path}: architecture {name!r} is not one of {', '.join(SAELENS)}")
     has_k, is_transcoder = "topk" in name, "transcoder" in name
+    normalised = config.get("normalize_activations") or "none"
     heads = "hook_z" if "hook_z" in str(config.get("hook_name", config.get("hook_point", ""))) else "none"
     for key, value, accepted, remedy in (
         ("activation_fn", activation, ("relu", "topk") if has_k else ("relu",), "other activations are not"),
-        ("normalize_activations", config.get("normalize_activations") or "none", ("none",),
-         "fold it there first (SAE.fold_activation_norm_scaling_factor); a scale for each sample cannot be"),
+        ("normalize_activations", normalised, ("none",) if is_transcoder else ("none", _PER_SAMPLE),
+         "fold it there first (SAE.fold_activation_norm_scaling_factor); layer_norm, and a transcoder's scale for each "
+         "sample, cannot be"),
         ("reshape_activations", config.get("reshape_activations", heads), ("none",),
          "flatten the heads yourself and set it to none"),
         ("finetuning_scaling_factor", config.get("finetuning_scaling_factor", False), (False,), "fold it into W_dec"),
@@ -252,7 +258,7 @@ def _architecture(path: Path, config: Mapping[str, Any]) -> tuple[str, dict[str,
     k = config.get("k", (config.get("activation_fn_kwargs") or {}).get("k"))
     if has_k and not isinstance(k, int):
         raise ValueError(f"{path}: k {k!r} is not a whole number")
-    return name, {"k": k} if has_k else {}
+    return name, ({"k": k} if has_k else {}) | ({"per_sample": True} if normalised == _PER_SAMPLE else {})
 
 
 def _write(

@@ -41,7 +41,7 @@ def report(coder: SparseCoder, truth: GroundTruth, x: Tensor, features: Tensor) 
     active = features.cpu().numpy() != 0
     found = {"l0": sparsity.l0(latents), "fvu": sparsity.fvu(own, recons)}
     found["dead_fraction"] = sparsity.dead_fraction(sparsity.samples_since_fired(latents), len(latents))
-    found["shrinkage"] = _shrinkage(own, recons, (coder.b_dec / coder.scale).cpu())
+    found["shrinkage"] = _shrinkage(own, recons, (coder.b_dec / coder.scaled(x.to(coder.b_dec))[1]).cpu())
     found |= directions(truth, decoder, matching)
     found |= _means(recovery.detection(np.abs(scores) if truth.signed else scores, active)._asdict())
     return found | (splitting(truth, decoder, matching, scores, features) if (truth.parent >= 0).any() else {})

@@ -25,17 +25,23 @@ def start(coder: SparseCoder, x: Tensor, y: Tensor | None, options: FitOptions) 
         options: `normalise` and `b_dec` of them; for a transcoder `target_scale` is measured likewise.
     """
     if coder.trained_on > 0:
+        if options.normalise == "sample" and not coder.per_sample:
+            raise ValueError('this coder was trained without normalise="sample", which would change what its latents '
+                             "mean; leave it out, or train a new coder")
         unit_rows(coder)
         return
     device = coder.W_dec.device
     x, y = (None if part is None else part.to(device, widest(device)) for part in (x, y))
+    if options.normalise == "sample":
+        coder.sizes = coder.sizes.replace(per_sample=True)
     if options.normalise:
         coder.scale.fill_(unit_scale(x, "data"))
         coder.target_scale.fill_(coder.scale if y is None else unit_scale(y, "target"))
     else:
         coder.scale.fill_(1)
         coder.target_scale.fill_(1)
-    y = (x[:, : coder.d_in] if y is None else y) * coder.target_scale
+    x, factor = coder.scaled(x)
+    y = x[:, : coder.d_in] if y is None else y * factor
     if options.b_dec != "zero":
         coder.b_dec.copy_(y.mean(0) if options.b_dec == "mean" else geometric_median(y))
     else:
@@ -52,8 +58,8 @@ def unit_rows(coder: SparseCoder) -> None:
     lengths = coder.W_dec.norm(dim=1)
     if not coder.rule.has_unit_rows or torch.allclose(lengths, torch.ones_like(lengths), atol=1e-4):
         return
-    if coder.W_enc is not None and lengths.mean() > 0 and torch.allclose(lengths, lengths.mean().expand_as(lengths),
-                                                                         rtol=1e-3):
+    common = torch.allclose(lengths, lengths.mean().expand_as(lengths), rtol=1e-3) and lengths.mean() > 0
+    if common and coder.W_enc is not None and (coder.is_transcoder or not coder.per_sample):
         _unfold(coder, lengths.mean())
     elif coder.rule.in_units:  # a row of length 0 adds nothing: its latent falls silent, and may point anywhere
         anywhere = torch.randn(coder.W_dec.shape, generator=generator(0, "rows of length 0")).to(coder.W_dec)

@@ -32,7 +32,8 @@ def _key(trainee: Trainee) -> tuple | None:
     if type(coder.rule) is not TopK or options.resample_every or options.precision != "float32" or large:
         return None
     shapes = tuple((name, tuple(p.shape)) for name, p in coder.named_parameters())
-    return coder.is_transcoder, shapes, trainee.dtype, trainee.device, float(coder.scale), float(coder.target_scale)
+    units = coder.per_sample, float(coder.scale), float(coder.target_scale)
+    return coder.is_transcoder, shapes, trainee.dtype, trainee.device, *units
 
 
 class Table:

@@ -43,8 +43,9 @@ class FitOptions(Keeping):
     dead_after: Count = Field(10_000_000, description="a latent silent for so many samples is dead")
     resample_every: Count | None = Field(
         None, description="dead latents start anew after so many steps, their Adam moments zeroed; None: never")
-    normalise: bool = Field(
-        True, description="measure `scale` so that E|x|^2 = d (once; a coder trained before keeps its own)")
+    normalise: Literal[True, False, "sample"] = Field(
+        True, description='measure `scale` so that E|x|^2 = d (once; a coder trained before keeps its own); "sample": '
+                          "divide every sample by its own length too, which makes one threshold fit all of them")
     b_dec: Literal["mean", "geometric_median", "zero"] = Field("mean", description="where b_dec starts, of first data")
     precision: Literal["float32", "bf16"] = Field(
         "float32", description='"bf16": matrix products in bfloat16, parameters and sums as they are; topk, abs_topk: '
@@ -100,8 +101,8 @@ class Trainee:
 
     def scaled(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Data in the coder's units, dtype and device."""
-        x = x.to(self.device, self.dtype) * self.coder.scale.to(self.dtype)
-        return x, None if y is None else y.to(self.device, self.dtype) * self.coder.target_scale.to(self.dtype)
+        x, factor = self.coder.scaled(x.to(self.device, self.dtype))
+        return x, None if y is None else y.to(self.device, self.dtype) * factor
 
     def step(self, step: int, x: Tensor, y: Tensor | None) -> dict[Trainee, Terms]:
         """One optimiser step on a batch x [B, d_in + context], y [B, d_out] or None, in the data's units: the loss."""

@@ -14,6 +14,7 @@ from lib.metrics.recovery import (
     match_features,
     matched_scores,
     mmcs,
+    nearest_living,
     random_dictionary_null,
     recovery_at,
     uniqueness,
@@ -155,6 +156,26 @@ def test_linear_probe_never_cuts_between_equal_scores():
     active = np.array([[1], [1], [0], [1]], bool)  # the three zeros stand or fall together: F1 6/7 or 2/4
     assert (linear_probe(x, active, x)[:, 0] > 0).all()
     assert (linear_probe(x, active[::-1], x)[:, 0] > 0).all()
+
+
+def test_nearest_living_by_hand():
+    """cos with (1, 0): 1 (dead), .6, 0; with (0, 1): 0 (dead), .8, 1."""
+    decoder, living = np.array([[2.0, 0], [3, 4], [0, 0.1]]), np.array([False, True, True])
+    assert nearest_living(np.eye(2), decoder, living) == pytest.approx([0.6, 1])
+    assert nearest_living(np.eye(2), torch.tensor(decoder), torch.tensor(~living)) == pytest.approx([1, 0])
+    assert nearest_living(np.eye(2), decoder, np.zeros(3, bool)).tolist() == [-1, -1]
+    assert recovery_at(nearest_living(np.eye(2), decoder, living), 0.8) == 0.5
+    for wrong in (living[:2], living.astype(int)):
+        with pytest.raises(ValueError, match="living must be bool, one per latent of 3"):
+            nearest_living(np.eye(2), decoder, wrong)
+
+
+def test_chance_of_the_nearest_living_latent_grows_with_those_alive_and_moves():
+    def mean_of(n):
+        return lambda D, W: float(nearest_living(D, W, np.arange(len(W)) < n).mean())
+
+    few, many = (random_dictionary_null(np.eye(8), 40, rng("living"), 50, mean_of(n)) for n in (4, 40))
+    assert few.std() > 0 and many.std() > 0 and many.min() > few.max()
 
 
 def test_absorption_by_hand():

@@ -10,8 +10,10 @@ from lib.rng import generator
 from lib.sparse_coders import SparseCoder, load
 from lib.sparse_coders.rule import RULES
 
-KINDS = {"sae": {}, "transcoder": {"d_out": 5}, "skip": {"d_out": 5, "skip": True}, "context": {"context": 3}}
-EVERY = [(rule, kind) for rule in RULES for kind in KINDS if rule != "matching_pursuit" or kind == "sae"]
+KINDS = {"sae": {}, "transcoder": {"d_out": 5}, "skip": {"d_out": 5, "skip": True}, "context": {"context": 3},
+         "per sample": {"per_sample": True}, "skip per sample": {"d_out": 5, "skip": True, "per_sample": True}}
+EVERY = [(rule, kind) for rule in RULES for kind in KINDS
+         if rule != "matching_pursuit" or kind in ("sae", "per sample")]
 
 
 def made(rule="topk", **options):
@@ -76,6 +78,26 @@ def test_the_equations_of_autoencoder_and_skip_transcoder():
         out = h.relu() @ coder.W_dec + coder.b_dec
         out = out / 1.7 if coder is sae else (out + 1.7 * x @ skip.W_skip.T) / 0.6
         assert torch.allclose(coder(x), out, atol=1e-5)
+
+
+def test_the_equations_of_coders_that_divide_every_sample_by_its_length():
+    """h of x / |x| sqrt(6), recons times |x| / sqrt(6) (in scaled units): at any length a sample has one code."""
+    own = {"per_sample": True}
+    sae, skip = perturb(made("relu", **own)), perturb(made("relu", d_out=5, skip=True, **own))
+    x = samples(sae)
+    size = 1.7 * x.norm(dim=1, keepdim=True) / 6**0.5
+    for coder, centre in ((sae, sae.b_dec), (skip, torch.zeros(6))):
+        unit = 1.7 * x / size
+        assert torch.allclose(unit.square().sum(1), torch.full((50,), 6.0))
+        f = ((unit - centre) @ coder.W_enc.T + coder.b_enc).relu()
+        out = f @ coder.W_dec + coder.b_dec
+        out = out * size / 1.7 if coder is sae else (out + unit @ skip.W_skip.T) * size / 0.6
+        assert torch.allclose(coder(x), out, atol=1e-5) and torch.allclose(coder.encode(x), f, atol=1e-5)
+        longer = x * torch.linspace(0.01, 100, 50)[:, None]
+        assert torch.allclose(coder.encode(longer), f, atol=1e-4)
+        assert torch.allclose(coder(longer) / longer.norm(dim=1, keepdim=True), out / x.norm(dim=1, keepdim=True),
+                              atol=1e-4)
+        assert coder(torch.zeros(2, 6)).isfinite().all() and coder.encode(torch.zeros(2, 6)).isfinite().all()
 
 
 @pytest.mark.parametrize(("rule", "kind"), [pair for pair in EVERY if pair[0] != "matching_pursuit"])
@@ -204,8 +226,10 @@ def test_input_that_cannot_be_encoded_is_refused(x, error, problem):
 def test_decoding_refuses_other_widths_and_a_skip_connection_without_x():
     with pytest.raises(ValueError, match=r"latents must be \[B, 40\], got \(2, 39\)"):
         made().decode(torch.zeros(2, 39))
-    with pytest.raises(ValueError, match=r"decode\(latents, x\) needs x too"):
+    with pytest.raises(ValueError, match=r"has a skip connection: decode\(latents, x\) needs x too"):
         made(d_out=5, skip=True).decode(torch.zeros(2, 40))
+    with pytest.raises(ValueError, match=r"scales every sample by its own length: decode\(latents, x\) needs x too"):
+        made(per_sample=True).decode(torch.zeros(2, 40))
 
 
 def test_decoding_takes_and_refuses_what_encoding_does():
@@ -281,7 +305,7 @@ def test_files_of_format_1_load_for_good(rule, kind, tmp_path):
     metadata = {"format": "superposition-book sparse coder", "version": "1", "config": json.dumps(config)}
     save_file(tensors, tmp_path / "old.safetensors", metadata=metadata)
     coder = load(tmp_path / "old.safetensors")
-    assert coder.config() == config and coder.rule.name == rule and coder.trained_on == 4096
+    assert coder.config() == {"per_sample": False} | config and coder.rule.name == rule and coder.trained_on == 4096
     assert coder.state_dict().keys() == tensors.keys()
     assert all(torch.equal(value, tensors[name]) for name, value in coder.state_dict().items())
     assert coder(samples(coder)).isfinite().all()

@@ -48,7 +48,11 @@ def saelens_in_numpy(folder, x):
     """Latents and reconstruction by the documented layout."""
     config = json.loads((folder / "cfg.json").read_text())
     w = {name: t.double().numpy() for name, t in load_file(folder / "sae_weights.safetensors").items()}
-    assert config["normalize_activations"] == config["reshape_activations"] == "none"
+    assert config["reshape_activations"] == "none"
+    length = np.ones((len(x), 1))
+    if config["normalize_activations"] == "constant_norm_rescale":
+        length = np.linalg.norm(x, axis=1, keepdims=True) / np.sqrt(config["d_in"])
+    x = x / length
     name, h = config["architecture"], (x - w["b_dec"] if config["apply_b_dec_to_input"] else x) @ w["W_enc"]
     if name == "gated":
         f = (h + w["b_gate"] > 0) * np.maximum(h * np.exp(w["r_mag"]) + w["b_mag"], 0)
@@ -60,7 +64,7 @@ def saelens_in_numpy(folder, x):
     else:
         h = h + w["b_enc"]
         f = np.maximum(h, 0) * (h > w.get("threshold", 0))
-    return f, f @ w["W_dec"] + w["b_dec"] + (x @ w["W_skip"].T if "W_skip" in w else 0)
+    return f, (f @ w["W_dec"] + w["b_dec"] + (x @ w["W_skip"].T if "W_skip" in w else 0)) * length
 
 
 def dictionary_learning_in_numpy(folder, x):
@@ -89,13 +93,15 @@ def same(found, coder, x, close=CLOSE):
     np.testing.assert_allclose(found[1], recons, **close)
 
 
+@pytest.mark.parametrize("per_sample", [False, True])
 @pytest.mark.parametrize("rule", RULES)
-def test_saelens_round_trip(rule, tmp_path):
-    coder, x = a_coder(rule), some(B, D)
+def test_saelens_round_trip(rule, per_sample, tmp_path):
+    coder, x = a_coder(rule, per_sample=per_sample), some(B, D)
     same(saelens_in_numpy(save_saelens(coder, tmp_path), x.numpy()), coder, x)
     again = load_saelens(tmp_path)
     expected = {"p_anneal": "relu", "batch_topk": "jumprelu", "matryoshka": "jumprelu"}.get(rule, rule)
-    assert again.rule.name == expected and again.W_dec.dtype == torch.float64 and coder.scale == 0.37
+    assert again.per_sample == per_sample and again.rule.name == expected
+    assert again.W_dec.dtype == torch.float64 and coder.scale == 0.37
     same((again.encode(x).detach(), again(x).detach()), coder, x)
 
 
@@ -181,6 +187,8 @@ def test_half_precision_becomes_float32_and_training_goes_on(tmp_path):
     ({"finetuning_scaling_factor": True}, "finetuning_scaling_factor True"),
     ({"architecture": "topk"}, "k None is not a whole number"),
     ({"architecture": "transcoder", "d_out": D}, "apply_b_dec_to_input True"),
+    ({"architecture": "transcoder", "d_out": D, "normalize_activations": "constant_norm_rescale",
+      "apply_b_dec_to_input": False}, "normalize_activations 'constant_norm_rescale' .* a transcoder's scale"),
     ({"d_sae": None}, "d_sae None is not a whole number"),
 ])
 def test_saelens_options_that_change_the_function_are_refused(config, message, tmp_path):
@@ -248,6 +256,8 @@ def test_dictionary_learning_refusals(tensors, trainer, message, tmp_path):
     (save_saelens, "matching_pursuit", {"k": 4}, "no layout for an autoencoder of rule matching_pursuit"),
     (save_saelens, "topk", {"d_out": OUT}, "no layout for a transcoder of rule topk"),
     (save_saelens, "relu", {"context": 2}, "with context=2"),
+    (save_saelens, "relu", {"d_out": OUT, "per_sample": True}, r"a transcoder of rule relu with per_sample \(every"),
+    (save_dictionary_learning, "topk", {"per_sample": True}, "an autoencoder of rule topk with per_sample"),
     (save_dictionary_learning, "abs_topk", {}, "dictionary_learning has no layout for an autoencoder of rule abs_topk"),
     (save_dictionary_learning, "relu", {"d_out": OUT}, "no layout for a transcoder of rule relu"),
 ])
@@ -274,10 +284,11 @@ def library(name):
 LOOSE = {"rtol": 2e-5, "atol": 2e-5}
 
 
+@pytest.mark.parametrize("per_sample", [False, True])
 @pytest.mark.parametrize("rule", RULES)
-def test_saelens_itself_reads_and_writes(rule, tmp_path):
+def test_saelens_itself_reads_and_writes(rule, per_sample, tmp_path):
     sae_lens, x = library("sae_lens"), some(B, D, dtype=torch.float32)
-    coder = a_coder(rule, dtype=torch.float32)
+    coder = a_coder(rule, dtype=torch.float32, per_sample=per_sample)
     theirs = sae_lens.SAE.load_from_disk(save_saelens(coder, tmp_path / "ours"))
     same((theirs.encode(x).detach(), theirs(x).detach()), coder, x, LOOSE)
     theirs.save_model(tmp_path / "theirs")

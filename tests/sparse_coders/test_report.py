@@ -35,6 +35,25 @@ def test_the_true_dictionary_recovers_everything(signed, flip):
     assert found["absorption"] == 0 and found["latents_per_parent"] == 1 and found["parent_recovery"] == 1
 
 
+@torch.no_grad()
+def test_shrinkage_is_around_the_bias_of_every_sample_where_samples_are_normalised():
+    """Recons that are half as long around b_dec |x| / sqrt(d), which differs from sample to sample."""
+    coder = SparseCoder(3, 3, k=2, per_sample=True)
+    for W, factor in ((coder.W_enc, 1.0), (coder.W_dec, 0.5)):
+        W.copy_(factor * torch.eye(3))
+    coder.b_dec.copy_(torch.tensor([1.0, 0, 0]))
+    features = torch.tensor([[1.0, 2, 0], [4, 3, 0], [9, 0, 3], [7, 1, 0]])
+    unit = features / features.norm(dim=1, keepdim=True) * 3**0.5
+    assert (unit[:, 0] - 1).abs().min() > 0.05
+    world = World(torch.eye(3), torch.full((3,), -1), False, None, None)
+    found = report(coder, world, features, features)
+    f = (unit - coder.b_dec).relu()  # of the three, at most two are above 0
+    own, recons = unit - coder.b_dec, 0.5 * f
+    size = features.norm(dim=1, keepdim=True)
+    wanted = ((size * recons).square().sum() / (size**2 * own * recons).sum())
+    assert found["shrinkage"] == pytest.approx(float(wanted), abs=1e-6)
+
+
 def test_a_parent_silenced_by_its_child_is_absorbed():
     coder, world, x, features = perfect()
     coder.W_enc.data[1] = torch.tensor([1.0, -3.0, 0.0])  # feature 0's latent is off where feature 1 is on

@@ -102,6 +102,61 @@ def test_the_geometric_median_is_not_moved_by_an_outlier():
     assert pull.norm() < 1e-3 and at.max() <= 1.001
 
 
+@pytest.mark.parametrize("rule", ["topk", "batch_topk", "jumprelu"])
+def test_normalising_samples_is_training_on_samples_of_one_length(rule):
+    """Whatever their lengths were: the coder of x / |x| sqrt(d), with recons multiplied back; a 0 does no harm."""
+    lengths = 0.1 + 10 * torch.rand(len(X), 1, generator=generator(0, "lengths"))
+    alive = X.norm(dim=1, keepdim=True) > 0
+    unit = torch.where(alive, X / X.norm(dim=1, keepdim=True) * 12**0.5, 0)
+    setting = QUICK | {"lr": 3e-3, "b_dec": "zero"}
+    own = fit(SparseCoder(12, 48, rule, dtype=torch.float64), lengths * X, normalise="sample", **setting)
+    given = fit(SparseCoder(12, 48, rule, dtype=torch.float64), unit, normalise=False, **setting)
+    assert not alive.all() and own.coder.per_sample and not given.coder.per_sample
+    for name, tensor in own.coder.named_parameters():
+        assert torch.allclose(tensor, given.coder.state_dict()[name], atol=1e-6), name
+    back = given.coder(unit) * (lengths * X).norm(dim=1, keepdim=True) / 12**0.5
+    assert torch.allclose(own.coder(lengths * X)[alive[:, 0]], back[alive[:, 0]], atol=1e-5)
+    assert all(map(np.isfinite, own.metrics.values())) and own.coder(lengths * X).isfinite().all()
+
+
+def test_a_transcoders_target_is_divided_by_the_length_of_its_input():
+    lengths = 0.1 + torch.rand(len(X), 1, generator=generator(0, "lengths"))
+    x = X + 1  # none is 0
+    setting = QUICK | {"lr": 3e-3, "normalise": False}
+    coders = [SparseCoder(12, 48, "relu", d_out=12, skip=True, per_sample=own) for own in (True, False)]
+    size = (lengths * x).norm(dim=1, keepdim=True) / 12**0.5
+    given = [(lengths * x, lengths * x.relu()), (lengths * x / size, lengths * x.relu() / size)]
+    for coder, (data, target) in zip(coders, given, strict=True):
+        fit(coder, data, target=target, **setting)
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(*(c.parameters() for c in coders), strict=True))
+
+
+def test_normalised_samples_set_where_the_bias_starts_and_what_shares_a_table():
+    coder, x = SparseCoder(12, 48, k=3), (X + 1) * torch.linspace(1, 9, len(X))[:, None]
+    starts.start(coder, x, None, FitOptions(normalise="sample"))
+    unit = x / x.norm(dim=1, keepdim=True) * 12**0.5
+    assert coder.per_sample and torch.allclose(coder.b_dec, unit.mean(0), atol=1e-5)
+    starts.start(other := SparseCoder(12, 48, k=3), x, None, FitOptions())
+    trainees = [trainee.Trainee(each, FitOptions(batch_size=64), 0) for each in (coder, other)]
+    assert len(table.group(trainees)) == 2 and len(table.group(trainees[:1] * 2)) == 1
+
+
+def test_normalised_samples_go_through_store_checkpoint_and_file(tmp_path):
+    stored = build(tmp_path / "store", {"what": "planted"}, lambda: X.split(1000))
+    setting = QUICK | {"normalise": "sample", "checkpoint": tmp_path / "c.pt"}
+    first = fit(SparseCoder(12, 48, "batch_topk", k=3), stored, **setting)
+    again = fit(SparseCoder(12, 48, "batch_topk", k=3), stored, **setting)
+    back = load(first.coder.save(tmp_path / "coder.safetensors"))
+    assert back.per_sample and torch.equal(back(X), again.coder(X)) and again.metrics == first.metrics
+    fit(back, X, **QUICK)  # it keeps what it was trained with
+    assert back.per_sample
+    with pytest.raises(ValueError, match="was trained without normalise=\"sample\""):
+        fit(fit(SparseCoder(12, 48, k=3), X, **QUICK).coder, X, normalise="sample", **QUICK)
+    with pytest.raises(ValueError, match="rows of length 1"):
+        back.W_dec.data.mul_(2)
+        fit(back, X, **QUICK)
+
+
 def test_training_again_keeps_scale_and_bias():
     coder = SparseCoder(12, 48, k=3)
     fit(coder, X, **QUICK)
