@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lib.sparse_coders.coder import SparseCoder
     from lib.sparse_coders.rule import Weights
 
-FUSED_FROM = 1 << 20
+FUSED_FROM = 1 << 18
 """B x n_latents from which the losses of dense rules are computed without storing that matrix."""
 
 
