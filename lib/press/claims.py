@@ -23,8 +23,9 @@ STUDIES = (
     "spd_causal_graphs",
     "shapes_and_colours",
     "transformer_saes",
+    "sanity_checks",
 )
-"""Slugs of the seven studies, in the order of the book."""
+"""Slugs of the eight studies, in the order of the book."""
 
 SETTLING = ("quick", "long", "full", "paper")
 """Profiles whose runs judge claims. Smoke tries every line; a file of any other name is its reader's own."""
@@ -50,6 +51,8 @@ PROJECTS = {
     "TL": Project("topographic loss", "Topographic training concentrates causal circuits without improving neuron "
                   "monosemanticity", "https://github.com/IvLabs/toposae"),
     "PD": Project("parameter decomposition", *_REPORT),
+    "SC": Project("sanity checks", "Sanity checks for sparse autoencoders: do SAEs beat random baselines?",
+                  "https://arxiv.org/abs/2602.14111"),
 }
 """The source of a claim, by the letters before its number."""
 
