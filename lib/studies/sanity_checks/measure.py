@@ -61,7 +61,8 @@ def chance(params: World, seed: int, draws: int) -> dict[str, Any]:
 
     Returns:
         cosine: mean over features of the nearest, [draws]; share: of features within .8 and .5, [draws, 2]; ev: of a
-        coder with random rows, as it starts training by rule batch_topk, and by K steps of matching pursuit.
+        coder with random rows, as it starts training by rule batch_topk, and by K steps of matching pursuit;
+        length_cv: standard deviation over mean of the lengths of samples.
     """
     truth, rng = directions(params, seed).numpy(), np.random.default_rng(stream_seed(params.seed, SLUG, "null", seed))
     near = [recovery.nearest_living(truth, rng.normal(size=truth.shape), np.ones(len(truth), bool))
@@ -74,7 +75,8 @@ def chance(params: World, seed: int, draws: int) -> dict[str, Any]:
         start(coder, x.cpu(), None, FitOptions())
         with torch.no_grad():
             ev[rule] = 1 - sparsity.fvu(x, coder(x.cpu()))
-    return {"cosine": np.array([c.mean() for c in near]), "ev": ev,
+    length = x.norm(dim=1)
+    return {"cosine": np.array([c.mean() for c in near]), "ev": ev, "length_cv": float(length.std() / length.mean()),
             "share": np.array([[recovery.recovery_at(c, at) for at in (CLOSE, 0.5)] for c in near])}
 
 

@@ -6,7 +6,7 @@ belong to the chapter.
 """
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import pandas as pd
 from pydantic import Field
@@ -18,8 +18,8 @@ from lib.studies.sanity_checks.measure import chance, counts, judged, plain
 from lib.studies.sanity_checks.train import Arm, Training
 from lib.studies.sanity_checks.worlds import Law
 
-__all__ = ["METHODS", "Params", "at_full_size", "by_dose", "by_expansion", "chance", "contrast", "counts", "full_arms",
-           "l1_edge", "plain", "support_scores"]
+__all__ = ["METHODS", "Params", "at_full_size", "by_dose", "by_expansion", "chance", "contrast", "counts",
+           "featureless", "full_arms", "l1_edge", "plain", "support_scores"]
 RAW, UNIT = "x", "x/|x|"
 CONTRAST = {(rule, data): Arm(rule, data == UNIT) for rule, data in (
     ("topk", RAW), ("batch_topk", RAW), ("batch_topk", UNIT), ("jumprelu", RAW), ("jumprelu", UNIT))}
@@ -32,6 +32,7 @@ class Params(Training):
 
     profile: str = Field(pattern="^[a-z][a-z0-9_]*$", description="which parameter file these values come from")
     seeds: int = Field(ge=1, le=100, description="true dictionaries, each with its own coders")
+    other_seeds: int = Field(ge=1, le=100, description="the same for JumpReLU and for random lengths, at most seeds")
     few_seeds: int = Field(ge=1, le=100, description="the same for curves over dose and expansion")
     doses: tuple[float, ...] = Field(min_length=1, description="a of x/|x|^a, beside 0 and 1")
     spread: float = Field(gt=0, description="sd of the logarithm of the random lengths")
@@ -48,10 +49,11 @@ def contrast(params: Params) -> pd.DataFrame:
     """The main contrast and, with the lengths of its samples replaced by random ones, TopK and BatchTopK.
 
     Returns:
-        One row per rule, data and seed, columns as `judged` says.
+        One row per rule, data and seed (JumpReLU and random lengths: `other_seeds`), columns as `judged` says.
     """
     lengths = {(rule, LENGTHS): Arm(rule, law=Law(spread=params.spread)) for rule in ("topk", "batch_topk")}
-    return _table(params, CONTRAST | lengths, params.seeds, ["rule", "data"])
+    fewer = {cell for cell in CONTRAST | lengths if cell[0] == "jumprelu" or cell in lengths}
+    return _table(params, CONTRAST | lengths, params.seeds, ["rule", "data"], fewer)
 
 
 def by_dose(params: Params) -> pd.DataFrame:
@@ -61,8 +63,8 @@ def by_dose(params: Params) -> pd.DataFrame:
 
 
 def featureless(params: Params) -> pd.DataFrame:
-    """BatchTopK on samples without features: random directions as long as real samples."""
-    return _table(params, {("none",): Arm("batch_topk", law=Law("none"))}, params.few_seeds, ["features"])
+    """BatchTopK on samples without features, random directions as long as real samples, one seed."""
+    return _table(params, {("none",): Arm("batch_topk", law=Law("none"))}, 1, ["features"])
 
 
 def by_expansion(params: Params) -> pd.DataFrame:
@@ -85,9 +87,15 @@ def at_full_size(params: Params) -> Params:
     return params.replace(**own, steps=params.full_steps, samples=params.full_samples)
 
 
-def _table(params: Params, arms: Mapping[tuple, Arm], seeds: int, names: list[str]) -> pd.DataFrame:
-    """`judged` of every arm and seed, all arms of one seed in a row, so that its samples are made once."""
-    cells = [(key, arm, seed) for seed in range(seeds) for key, arm in arms.items()]
+def _table(
+    params: Params, arms: Mapping[tuple, Arm], seeds: int, names: list[str], fewer: Collection[tuple] = ()
+) -> pd.DataFrame:
+    """`judged` of every arm and seed, all arms of one seed in a row, so that its samples are made once.
+
+    fewer: the arms that have `other_seeds`.
+    """
+    cells = [(key, arm, seed) for seed in range(seeds) for key, arm in arms.items()
+             if key not in fewer or seed < params.other_seeds]
     todo = [{"params": params.view(Training), "arm": plain(arm), "seed": seed} for _, arm, seed in cells]
     done = collect(judged, todo, 1, "coders").drop(columns=["params", "arm"])
     return pd.concat([pd.DataFrame([key for key, *_ in cells], columns=names), done], axis=1)
