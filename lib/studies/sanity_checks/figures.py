@@ -45,16 +45,16 @@ def curve(table: pd.DataFrame, x: str, label: str, log: bool = False) -> Figure:
         table: columns x, rule, recovery.
     """
     fig, ax = style.figure(aspect=0.42)
-    for number, (rule, rows) in enumerate(table.groupby("rule", sort=False)):
+    for rule, rows in table.groupby("rule", sort=False):
         colour, mean = COLOURS[NAMES[rule]], rows.groupby(x).recovery.mean()
         style.dots(ax, rows[x], rows.recovery, colour, 0.5, 5)
         ax.plot(mean.index, mean, color=colour)
-        style.direct_label(ax, mean.index[-1], mean.iloc[-1], NAMES[rule], colour, "below" if number else "above")
+        style.direct_label(ax, mean.index[-1], mean.iloc[-1], NAMES[rule], colour, "above")
     if log:
         ax.set_xscale("log")
         style.plain_ticks(ax.xaxis)
     ax.set_xticks(sorted(table[x].unique()), [f"{value:g}" for value in sorted(table[x].unique())])
-    ax.set(xlabel=label, ylabel="share of features recovered", ylim=(-0.03, 1.08))
+    ax.set(xlabel=label, ylabel="share of features recovered", ylim=(-0.03, 1.12))
     ax.margins(x=0.1)
     return fig
 
@@ -92,7 +92,7 @@ def supports(f1: np.ndarray, methods: Sequence[str], active: Sequence[int], edge
     for number, colour in enumerate(style.LINES[: len(methods)]):
         ax.plot(np.repeat([active], len(f1), 0).T, f1[:, number].T, color=colour, linewidth=0.6, alpha=0.4)
         ax.plot(active, f1[:, number].mean(0), color=colour)
-    style.corner_key(ax, 0.98, 0.97, 0.09, dict(zip(methods, style.LINES, strict=False)))
+    style.corner_key(ax, 0.03, 0.36, 0.09, dict(zip(methods, style.LINES, strict=False)))
     for x, text in ((edge, "edge of L1"), (here, "K here")):
         ax.axvline(x, color=style.NULL, linewidth=1, linestyle=":" if x == here else "-")
         style.direct_label(ax, x, 0.03, text, style.NULL, "left" if x == min(edge, here) else "right")

@@ -27,6 +27,7 @@ RULES = ("relu", "p_anneal", "gated", "jumprelu", "stochastic", "topk", "batch_t
 AT_SCALE = ("relu", "gated", "jumprelu", "topk", "multi_input", "matching_pursuit")
 """Those that are trained on the planted dictionary too."""
 CELLS = [("toy", arm) for arm in RULES] + [("planted", arm) for arm in AT_SCALE]
+CELLS += [("toy", "batch_topk_unit")]  # every sample divided by its length, which one threshold for all asks for
 CELLS += [("large toy", arm) for arm in ("relu", "topk")]
 CELLS += [(world, arm) for world in ("independent", "signed") for arm in ("topk", "abs_topk")]
 CELLS += [("independent", arm) for arm in ("noise", "bernoulli", "multi_input", "shuffled_input")]

@@ -74,6 +74,7 @@ ARMS |= {
     "unablated_transcoder": Arm("stochastic", "gate_l1", {"masked": 1.0}, "target"),
     "noise": Arm("stochastic", "gate_l1", {"masked": 0.0}),
     "bernoulli": Arm("stochastic", "gate_l1", {"masked": 0.0, "sampling": "bernoulli"}),
+    "batch_topk_unit": Arm("batch_topk", "k", {"per_sample": True}),
     "multi_input": Arm("topk", "k", {}, "other site"),
     "shuffled_input": Arm("topk", "k", {}, "shuffled site"),
 }

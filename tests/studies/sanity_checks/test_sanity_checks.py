@@ -146,7 +146,8 @@ def test_support_scores_fall_with_k_and_least_l1_is_best_where_codes_are_sparse(
 def test_the_main_contrast_has_every_rule_and_data_and_lengths():
     own = params(steps=3)
     table = study.contrast(own)
-    assert len(table) == own.seeds * 3 + own.other_seeds * 4 and set(table.data) == {study.RAW, study.UNIT, study.LENGTHS}
+    assert len(table) == own.seeds * 3 + own.other_seeds * 4
+    assert set(table.data) == {study.RAW, study.UNIT, study.LENGTHS}
     assert {"recovery", "recovery_all", "ev", "l0", "alive", "cosine", "seed"} <= set(table)
     assert table.cosine.map(np.shape).unique().tolist() == [(own.features,)]
     wide = study.by_expansion(own)
