@@ -11,7 +11,8 @@ from lib.metrics.frontier import at_matched, common_cost
 NAMES = {
     "relu": "ReLU with L1", "p_anneal": "L1 annealed", "gated": "Gated", "jumprelu": "JumpReLU",
     "stochastic": "Stochastic", "topk": "TopK", "batch_topk": "BatchTopK", "matryoshka": "Matryoshka",
-    "abs_topk": "AbsTopK", "multi_input": "TopK, two sites", "matching_pursuit": "Matching pursuit", "batch_topk_unit": "BatchTopK, x/|x|",
+    "abs_topk": "AbsTopK", "multi_input": "TopK, two sites", "matching_pursuit": "Matching pursuit",
+    "batch_topk_unit": "BatchTopK, x/|x|",
 }
 """Rules in words."""
 SCORES = {
