@@ -32,7 +32,7 @@ def recovered(
             ax.plot([place - 0.4, place + 0.4], [printed[rule, data]] * 2, **style.PUBLISHED)
     first = next(place for place, cell in enumerate(cells) if cell in printed)
     style.direct_label(ax, first + 0.4, printed[cells[first]], "printed", style.BLACK, "right")
-    labels = [f"{NAMES[rule]}\n" + data.replace(", ", ",\n") for rule, data in cells]
+    labels = [f"{NAMES[rule]}\n" + data.replace(", random ", ",\nrandom\n") for rule, data in cells]
     ax.set(xticks=range(len(cells)), xticklabels=labels, ylim=(-0.03, 1.05), xlim=(-0.6, len(cells) - 0.4),
            ylabel="share of features recovered")
     return fig
