@@ -63,8 +63,8 @@ def test_parameter_files_tell_their_story_and_agree_with_the_chapter(slug):
     assert layout.parameter_problems(ROOT, slug) == []
 
 
-def test_there_is_a_study_and_the_book_has_seven():
-    assert layout.slugs(ROOT) and len(STUDIES) == len(set(STUDIES)) == 7
+def test_there_is_a_study_and_the_book_has_eight():
+    assert layout.slugs(ROOT) and len(STUDIES) == len(set(STUDIES)) == 8
 
 
 def test_claims_belong_to_studies_of_the_book():
