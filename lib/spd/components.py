@@ -13,6 +13,8 @@ Source: Bushnaq, Braun and Sharkey 2025, "Stochastic parameter decomposition".
 """
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -54,6 +56,19 @@ class Routed(nn.Sequential):
         for name, module in self.named_children():
             x = op(name, module, x) if getattr(getattr(module, "weight", None), "ndim", 0) > 1 else module(x)
         return x
+
+    @torch.no_grad()
+    def behind(self, name: str, x: Tensor, batch: int = 1000) -> tuple[Routed, Tensor]:
+        """The modules from `name` on, and what they are given where the whole is given x [N, ...], batch by batch.
+
+        Sites of that tail can be decomposed on these inputs as in the whole, and many seeds side by side.
+        """
+        parts = list(self.named_children())
+        if name not in (names := [part for part, _ in parts]):
+            raise ValueError(f"there is no module {name!r}; there are {', '.join(names)}")
+        cut = names.index(name)
+        head = nn.Sequential(OrderedDict(parts[:cut]))
+        return Routed(OrderedDict(parts[cut:])), torch.cat([head(part) for part in x.split(batch)])
 
 
 class Linear:

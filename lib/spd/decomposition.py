@@ -85,7 +85,7 @@ class Decomposition:
             return module(x)
 
         with torch.no_grad():
-            self.target(example, record)
+            out = self.target(example, record)
         if missing := set(wanted or ()) - set(found):
             raise ValueError(f"the target has no site {', '.join(sorted(missing))}; it has {', '.join(found)}")
         found = {name: site for name, site in found.items() if wanted is None or name in wanted}
@@ -93,7 +93,23 @@ class Decomposition:
             raise ValueError("there is no site: the target's forward sends no weight through `op`, or `sites` is empty")
         if self.panels and any(type(site) is not Linear for site in found.values()):
             raise ValueError("panels need linear sites only; decompose with one seed at a time")
+        self._check_panels(example, out)
         return found
+
+    def _check_panels(self, example: Tensor, out: Tensor) -> None:
+        """Refuse panels of a target that cannot take [S, B, ...], such as one with a convolution or a flattening."""
+        if self.panels is None:
+            return
+        try:
+            with torch.no_grad():
+                whole = self.target(example.expand(self.panels, *example.shape))
+            same = whole.shape[1:] == out.shape and torch.allclose(whole[-1], out, rtol=1e-3, atol=1e-5)
+        except (RuntimeError, ValueError, IndexError):
+            same = False
+        if not same:
+            raise ValueError(f"panels send [{self.panels}, B, ...] through the target, which cannot take it, be its "
+                             "sites linear or not; decompose with one seed at a time, or what lies behind its linear "
+                             "sites on their cached inputs: tail, inputs = Routed.behind(name, x)")
 
     def _tie(self, name: str, owner: str) -> None:
         if missing := {name, owner} - set(self.sites):

@@ -2,9 +2,9 @@
 
 Every term is a mean over samples and positions of its own layer, and returns one number, or one per panel [S].
 
-Source: Bushnaq, Braun and Sharkey 2025, section 2, but for `importance`, which is normalised layer by layer:
-the reference implementation divides every layer by the first one's number of positions, off by H W in convolutional
-networks.
+Source: Bushnaq, Braun and Sharkey 2025, section 2, but for `importance`, which is normalised layer by layer unless told
+otherwise: the reference implementation divides every layer by the first one's number of positions, off by H W in
+convolutional networks.
 """
 from __future__ import annotations
 
@@ -91,6 +91,11 @@ class Step:
         """D with m = g and no delta."""
         return self._reconstruction({name: Mask(g, delta=0.0) for name, g in self.importances.items()})
 
+    def ci_layerwise(self) -> Tensor:
+        """Mean over sites of D with m = g and no delta at that site alone."""
+        losses = [self._reconstruction({name: Mask(g, delta=0.0)}) for name, g in self.importances.items()]
+        return sum(losses) / len(losses)
+
     def hidden(self) -> Tensor:
         """Mean over sites of the squared error of their outputs, masks stochastic at all."""
         record: dict[str, Tensor] = {}
@@ -134,13 +139,17 @@ class Step:
         return self._reconstruction(masks)
 
     def importance(self) -> Tensor:
-        """sum over sites and components of the mean over the site's own positions of (upper-leaky g + eps)^p."""
-        total = 0
-        for g in self.gates.values():
-            rows = self.lead + 1
-            positions = self.n_rows * g.shape[rows:-1].numel()
+        """sum over sites, each times its factor, and components of the mean over positions of (upper-leaky g + eps)^p.
+
+        Positions are the site's own; with `positions` "first" the sum is divided by those of the first site.
+        """
+        total, rows, factors = 0, self.lead + 1, self.config.site_importance
+        first = next(iter(self.gates.values()))
+        for name, g in self.gates.items():
+            positions = self.n_rows * (g if self.config.positions == "own" else first).shape[rows:-1].numel()
             weights = None if self.weights is None else self.weights[(...,) + (None,) * (g.ndim - rows)]
-            total = total + _Penalty.apply(g, self.p, self.config.eps, self.config.leak, weights, self.lead) / positions
+            penalty = _Penalty.apply(g, self.p, self.config.eps, self.config.leak, weights, self.lead)
+            total = total + penalty * (factors.get(name, 1.0) / positions)
         return total
 
     def faithfulness(self) -> Tensor:

@@ -1,7 +1,7 @@
 """What one decomposition is: every option of `lib.spd.decompose`, checked when it is made."""
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -10,8 +10,8 @@ from lib.params import Count, Options, Share, Weight
 from lib.spd.gates import GATES
 from lib.spd.masks import KINDS
 
-TERMS = ("faithfulness", "recon", "layerwise", "subset", "unmasked", "ci_masked", "adversarial",
-         "adversarial_subset", "hidden", "importance", "l1", "l2")
+TERMS = ("faithfulness", "recon", "layerwise", "subset", "unmasked", "ci_masked", "ci_layerwise",
+         "adversarial", "adversarial_subset", "hidden", "importance", "l1", "l2")
 """Terms of the loss; `lib.spd.losses.Step` has a method of each name."""
 
 
@@ -34,10 +34,16 @@ class SPDConfig(Options):
     subset: Weight = 0.0
     unmasked: Weight = 0.0
     ci_masked: Weight = 0.0
+    ci_layerwise: Weight = 0.0
     adversarial: Weight = 0.0
     adversarial_subset: Weight = 0.0
     hidden: Weight = 0.0
     importance: Weight = 3e-3
+    site_importance: Mapping[str, Weight] = Field(
+        {}, description="factor on a site's share of the importance term, by name; 1 where none is given")
+    positions: Literal["own", "first"] = Field(
+        "own", description='by whose number of positions a site\'s importances are averaged; "first": all by the first '
+                           "site's, as the reference implementation does")
     l1: Weight = 0.0
     l2: Weight = 0.0
     p: Weight = Field(1.0, description="exponent of the importance term")
@@ -67,6 +73,11 @@ class SPDConfig(Options):
         if not self.p_from < self.p_to:
             raise ValueError(f"p_from and p_to must lie in [0, 1] in this order, got {self.p_from!r}, {self.p_to!r}")
         return self
+
+    def check_sites(self, sites: Collection[str]) -> None:
+        """Refuse factors on sites that are not decomposed."""
+        if strange := set(self.site_importance) - set(sites):
+            raise ValueError(f"site_importance names {', '.join(sorted(strange))}; the sites are {', '.join(sites)}")
 
     def coefficients(self) -> dict[str, float]:
         """The terms that count, with their coefficients."""

@@ -74,6 +74,7 @@ def decompose(
     device = next(target.parameters()).device
     example = _example(data, device)[:2].to(device)
     dec = Decomposition(target, example, config.n_components, config.gate, config.width, seed, sites, ties)
+    config.check_sites(dec.sites)
     if config.drop_zero_rows:
         _check_zero_rows(dec, example)
     training = Decomposing(dec, config, data, seeds_of(seed), watching.snapshot_at)
