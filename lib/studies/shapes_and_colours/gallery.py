@@ -54,7 +54,7 @@ def maps(params: Whole, seed: int, site: str, components: np.ndarray, which: np.
     """Where in some test images components of a convolution matter, [components, images, h, w]."""
     _, dec = restored_whole(params, HEADS, seed)
     g = dec.causal_importance(pixels(images(params, "test")[0][which], place(params)))[site]  # [n, h, w, C]
-    return g[..., torch.as_tensor(components.copy())].permute(3, 0, 1, 2).cpu().numpy()
+    return g[..., torch.as_tensor(np.array(components))].permute(3, 0, 1, 2).cpu().numpy()
 
 
 @torch.no_grad()

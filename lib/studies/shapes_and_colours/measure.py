@@ -19,11 +19,10 @@ from lib.studies.shapes_and_colours.common import HEADS, SLUG, Images, answers, 
 from lib.studies.shapes_and_colours.net import BEHIND, SITES
 from lib.studies.shapes_and_colours.train import restored, trained
 from lib.studies.shapes_and_colours.train_coders import Coding, restored_coders
-from lib.studies.shapes_and_colours.train_spd import COMPONENTS, WIDTH, Behind, Whole, behind, whole
+from lib.studies.shapes_and_colours.train_spd import WIDTH, Behind, Whole, behind, whole
 
-TAU, WITHIN = 0.1, 0.02
-"""A component is on above this importance; a decomposition counts if no head of the network masked by importances is
-less accurate than the network's by more than this."""
+TAU = 0.1
+"""A component is on above this importance."""
 READ = ("alive", "atomic", "levels", "cells")
 
 
@@ -35,6 +34,9 @@ class Nulls(Images):
 
 class MeasuringBehind(Behind, Nulls):
     """Of decompositions of the fully connected layers."""
+
+    may_lose: float = Field(
+        ge=0, le=1, description="accuracy a head may lose by masks of importances, else the decomposition is left out")
 
 
 class MeasuringWhole(Whole, Nulls):
@@ -72,7 +74,7 @@ def readings_behind(
             null = _null(params, reads[site], found, on, labels, rng)
             rows.append({"site": site, "decomposition": i, **anova.reading(found, on, params.counts), **null,
                          "l0": float((values > TAU).sum(1).mean()), "ci_accuracy": float((own - drop).min()),
-                         "counts": bool(drop.max() <= WITHIN)})
+                         "counts": bool(drop.max() <= params.may_lose)})
             means[site].append(found)
             frequency[site].append(on)
     stacked = [{site: np.array(parts) for site, parts in kept.items()} for kept in (means, frequency)]
@@ -136,8 +138,8 @@ def restored_whole(params: Whole, task: str, seed: int, positions: str = "own") 
 
 def loaded(target: Routed, example: Tensor, arrays: Mapping[str, np.ndarray]) -> Decomposition:
     """The decomposition of a target, or of its tail, with these values."""
-    sites = [site for site in SITES if f"{site}.V" in arrays]
-    return Decomposition(target, example, {s: COMPONENTS[s] for s in sites}, width=WIDTH, sites=sites).load(arrays)
+    C = {site: arrays[f"{site}.V"].shape[-1] for site in SITES if f"{site}.V" in arrays}
+    return Decomposition(target, example, C, width=WIDTH, sites=list(C)).load(arrays)
 
 
 def masked(

@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
+import numpy as np
 import pandas as pd
 from pydantic import Field
 
 from lib.press.runs import collect
 from lib.studies.shapes_and_colours import measure
-from lib.studies.shapes_and_colours.common import HEADS, HELD_OUT, TASKS
+from lib.studies.shapes_and_colours.common import HEADS, HELD_OUT, TASKS, images
 from lib.studies.shapes_and_colours.convolutions import four_metrics
 from lib.studies.shapes_and_colours.gallery import gallery, maps
 from lib.studies.shapes_and_colours.measure import MeasuringBehind, MeasuringCoders, MeasuringWhole
 
-__all__ = ["Params", "behind", "coders", "four_metrics", "gallery", "held", "maps", "swept", "whole"]
+__all__ = ["Params", "behind", "coders", "four_metrics", "gallery", "held", "maps", "swept", "test_labels", "whole"]
 
 
 class Params(MeasuringBehind, MeasuringWhole, MeasuringCoders):
@@ -62,6 +63,11 @@ def whole(params: Params) -> pd.DataFrame:
     arms = {"own": params.all_networks, "first": params.first_networks}
     todo = [{"task": HEADS, "seed": s, "positions": arm} for arm, n in arms.items() for s in range(n)]
     return _each(measure.readings_whole, params, todo)
+
+
+def test_labels(params: Params) -> np.ndarray:
+    """Label of every test image, [n]."""
+    return images(params, "test")[1]
 
 
 def _each(function: Any, params: Params, todo: Sequence[dict[str, Any]]) -> pd.DataFrame:

@@ -16,14 +16,15 @@ from lib.studies.shapes_and_colours.train import Networks, restored, trained
 
 WIDTH, RATE, FAITHFULNESS, CI_MASKED, WARM_UP = 8, 3e-3, 100.0, 0.5, 100
 """Of every decomposition. Without the term on importances as masks one head may be lost: ci_masked, one head at .86."""
-COMPONENTS = {**dict(zip(SITES, (16, 24, 32, 40, 40), strict=True))}
-"""C of each layer."""
+COMPONENTS = dict(zip(SITES, (16, 24, 32, 40, 20), strict=True))
+"""C of each layer where all five are decomposed."""
 
 
 class Behind(Networks):
     """Of decompositions of the two fully connected layers."""
 
     importance: float = Field(gt=0, description="weight of the importance loss")
+    fc_components: int = Field(ge=2, le=1000, description="C of each of the fully connected layers, decomposed alone")
     decompositions: int = Field(ge=1, le=20, description="of the fully connected layers of a network")
     fc_steps: int = Field(ge=10, description="steps of each, on cached inputs of fc1")
     fc_batch: int = Field(ge=8, description="images per step of them")
@@ -52,7 +53,8 @@ def behind(
     without = () if every_cell or task != HELD_OUT else held_out(params)
     tail, inputs = frozen.behind("fc1", pixels(images(params, "train", without)[0], place(params)))
     starts = [stream_seed(params.seed, SLUG, "behind", task, seed, i) for i in range(params.decompositions)]
-    config = _config(BEHIND, params.fc_steps, params.fc_batch, importance or params.importance)
+    C = dict.fromkeys(BEHIND, params.fc_components)
+    config = _config(C, params.fc_steps, params.fc_batch, importance or params.importance)
     found = decompose(tail, inputs, config, starts, progress=False)
     return {"decompositions": [one.decomposition.arrays() for one in found]}
 
@@ -74,13 +76,13 @@ def whole(
         rows = torch.randint(len(shown), (n,), generator=rng, device=rng.device).cpu()
         return pixels(shown[rows].numpy(), rng.device)
 
-    config = _config(SITES, params.all_steps, params.all_batch, params.importance, positions)
+    config = _config(COMPONENTS, params.all_steps, params.all_batch, params.importance, positions)
     start = stream_seed(params.seed, SLUG, "whole", task, seed)
     found = decompose(frozen, draw, config, start, progress=False, **kept(checkpoints, "decomposition"))
     return {"decomposition": found.decomposition.arrays()}
 
 
-def _config(sites: tuple[str, ...], steps: int, batch: int, importance: float, positions: str = "own") -> SPDConfig:
-    return SPDConfig({site: COMPONENTS[site] for site in sites}, width=WIDTH, steps=steps, batch_size=batch, lr=RATE,
+def _config(C: dict[str, int], steps: int, batch: int, importance: float, positions: str = "own") -> SPDConfig:
+    return SPDConfig(C, width=WIDTH, steps=steps, batch_size=batch, lr=RATE,
                      warmup_steps=WARM_UP, divergence="kl", faithfulness=FAITHFULNESS, ci_masked=CI_MASKED,
                      importance=importance, positions=positions)
