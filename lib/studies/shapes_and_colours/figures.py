@@ -76,14 +76,14 @@ def counts(table: pd.DataFrame, levels: int, cells: int) -> Figure:
                 ax.plot(place, own[column], marker, color=COLOURS[task], markersize=5, **full)
         for height in (levels, cells):
             ax.axhline(height, color=style.NULL, linewidth=0.9, linestyle=(0, (4, 2.5)))
-        ax.set(title=site, xlim=(-0.5, 2.5), ylim=(-1, max(34, table.alive.max() + 2)))
+        ax.set(title=site, xlim=(-0.5, 2.5), ylim=(-1, max(40, table.alive.max() + 8)))
         ax.set_xticks(range(3), ["a head per\nattribute", "one 27-way\nlabel", "scrambled\nattributes"])
     axes[0].set_ylabel("count")
     for height, text in ((levels, f"{levels} levels there are"), (cells, f"{cells} combinations there are")):
-        style.direct_label(axes[0], -0.5, height, text, style.NULL, "above").set_ha("left")
+        style.direct_label(axes[1], 2.45, height, text, style.NULL, "above").set_ha("right")
     for line, (text, marker) in enumerate(columns.values()):
         name = f"{ {'o': '●', '^': '△', 's': '□'}[marker]} {text}"
-        axes[1].text(0.02, 0.98 - 0.075 * line, name, fontsize=8.5, va="top", transform=axes[1].transAxes)
+        axes[0].text(0.02, 0.99 - 0.075 * line, name, fontsize=8.5, va="top", transform=axes[1].transAxes)
     return fig
 
 
@@ -120,7 +120,7 @@ def predictions(table: pd.DataFrame) -> Figure:
         style.dots(ax, own.predicted, own.actual, colour, 0.5, 4.5)
         ax.set(title=title, xlim=(-0.3, 1.3), ylim=(-0.05, 1.05), xlabel="predicted by shape + colour + size")
     axes[0].set_ylabel("mean importance there")
-    style.direct_label(axes[1], 0.75, 0.1, "within 0.2", style.NULL)
+    style.direct_label(axes[1], 0.75, 0.1, "grey: within 0.2", style.NULL)
     return fig
 
 
