@@ -1,4 +1,4 @@
-"""Tables and figures of the study, and its dashboard: they show what they are given, and nothing that does not count."""
+"""Tables and figures of the study, and its dashboard: they show what they are given and nothing that does not count."""
 import base64
 import io
 
