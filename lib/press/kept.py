@@ -48,7 +48,7 @@ def keep(page: Page, run: str, label: str) -> Path:
 
     Raises:
         PageError: there is no such execution, it no longer stands, it judged nothing, or it is not what the label says:
-            one of a profile's name keeps that profile, `fresh_seeds` the default one with another root seed alone.
+            one of a profile's name keeps that profile, `fresh_seeds` one that judges with another root seed alone.
     """
     request = made_as(page, run)
     _check_label(request, label)
@@ -70,17 +70,17 @@ def keep(page: Page, run: str, label: str) -> Path:
 
 
 def fresh(page: Page) -> Request:
-    """The request that confirms `page` on fresh seeds.
+    """The request that confirms `page` on fresh seeds, at the profile of the kept records or else the default one.
 
     Its root seed is the next one where a rule has changed since the kept records, so that no rule is judged by seeds
     it may have been written after.
     """
-    found, root = _read(page.name, FRESH), 1
+    found, root, profile = _read(page.name, FRESH), 1, DEFAULT_PROFILE
     if found is not None:
-        root = found.run.overrides["seed"]
+        profile, root = found.run.profile, found.run.overrides["seed"]
         known = {claim.id: claim.rule for claim in claims.of_study(page.name).values()}
         root += {record.claim_id: record.rule for record in found.records} != known
-    return Request(page, DEFAULT_PROFILE, {"seed": root})
+    return Request(page, profile, {"seed": root})
 
 
 def kept(label: str) -> dict[str, Record]:
@@ -124,8 +124,8 @@ def _check_label(request: Request, label: str) -> None:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", label):
         raise PageError(f"{label!r}: a label is a word of small letters, digits and _")
     seed, name = request.overrides.get("seed"), f"{request.page.name} [{request.label}]"
-    if label == FRESH and (request.profile != DEFAULT_PROFILE or list(request.overrides) != ["seed"] or not seed):
-        raise PageError(f"{name}: {FRESH} keeps {DEFAULT_PROFILE} with another root seed alone; run: make confirm")
+    if label == FRESH and (request.profile not in SETTLING or list(request.overrides) != ["seed"] or not seed):
+        raise PageError(f"{name}: {FRESH} keeps a profile that judges, with another root seed alone; run: make confirm")
     if label in SETTLING and (request.profile != label or request.overrides):
         raise PageError(f"{name}: {label} keeps runs of that profile as it is; choose another label")
 

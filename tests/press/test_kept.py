@@ -75,7 +75,7 @@ def test_a_changed_rule_or_parameter_marks_a_kept_record_stale(judged, what):
 
 
 @pytest.mark.parametrize(("label", "message"), [
-    ("fresh_seeds", "fresh_seeds keeps quick with another root seed alone; run: make confirm"),
+    ("fresh_seeds", "fresh_seeds keeps a profile that judges, with another root seed alone; run: make confirm"),
     ("long", "long keeps runs of that profile as it is; choose another label"),
     ("../elsewhere", "a label is a word of small letters, digits and _"),
 ])
@@ -128,6 +128,20 @@ def test_a_study_is_confirmed_on_seeds_that_no_rule_has_seen(once, judged):
     assert "quick+seed=2" in judged.press("confirm").stdout
     assert json.loads((judged.root / FRESH).read_text())["run"]["overrides"] == {"seed": 2}
     assert stale(judged, "fresh_seeds") == {"TI-1": False}
+
+
+def test_a_longer_profile_may_be_what_confirms_and_is_run_again_then(judged):
+    long = judged.quick.with_name("long.yaml")
+    long.write_text(judged.quick.read_text().replace("profile: quick", "profile: long"))
+    ran = judged.press("run", "tiny", "--profile", "long", "-p", "seed=1")
+    made = judged.press("keep", "fresh_seeds", "tiny", "--run", "long+seed=1")
+    assert f"tiny [long+seed=1]: kept as {FRESH}" in made.stdout, ran.stderr + made.stderr
+    assert json.loads((judged.root / FRESH).read_text())["run"]["profile"] == "long"
+    assert judged.press("confirm").stdout.startswith("tiny [long+seed=1]: kept\n")
+    (judged.root / "book/claims.yml").write_text(CLAIM.replace("margin: 0.5", "margin: 0.6"))
+    assert "long+seed=2" in judged.press("confirm").stdout
+    refused = judged.press("keep", "fresh_seeds", "tiny", "--run", "long")
+    assert refused.returncode == 2
 
 
 def test_checks_that_break_on_fresh_seeds_are_kept_in_the_record(judged):

@@ -46,7 +46,8 @@ def network(heads: Mapping[str, int], image_size: int, seed: int) -> Routed:
     """conv1 to conv3 (5 x 5, stride 2), fc1, fc2 and `Heads`, ReLU between; images [B, 3, H, W] in [0, 1].
 
     Args:
-        heads: name -> classes; seed: of the weights, uniform in ± 1/sqrt(fan_in).
+        heads: name -> classes; seed: of the weights, uniform with variance 2/fan_in below a ReLU and 1/fan_in in fc2;
+            biases 0. (With the variance 1/3 fan_in of torch's own start shapes take twice as many steps to learn.)
     """
     side, layers = image_size, OrderedDict()
     for i, (c_in, c_out) in enumerate(zip(CHANNELS, CHANNELS[1:], strict=False), start=1):
@@ -59,9 +60,9 @@ def network(heads: Mapping[str, int], image_size: int, seed: int) -> Routed:
     layers["heads"] = Heads(heads)
     rng = generator(seed, "convolutional network")
     for name in SITES:
-        bound = 1 / math.sqrt(layers[name].weight[0].numel())
-        for parameter in (layers[name].weight, layers[name].bias):
-            nn.init.uniform_(parameter, -bound, bound, generator=rng)
+        bound = math.sqrt((3 if name == SITES[-1] else 6) / layers[name].weight[0].numel())
+        nn.init.uniform_(layers[name].weight, -bound, bound, generator=rng)
+        nn.init.zeros_(layers[name].bias)
     return Routed(layers)
 
 
