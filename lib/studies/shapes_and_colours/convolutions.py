@@ -19,6 +19,8 @@ from lib.studies.shapes_and_colours.net import SITES, unfolded
 from lib.studies.shapes_and_colours.train_spd import Whole
 
 METRICS = ("histogram", "density", "directions", "layerwise")
+COMPARED = 540
+"""Test images on which twins are compared, twenty of each of 27 combinations."""
 
 
 @torch.no_grad()
@@ -33,6 +35,7 @@ def four_metrics(params: Whole, seed: int) -> dict[str, Any]:
     """
     _, dec = restored_whole(params, HEADS, seed)
     shown, labels = images(params, "test")
+    shown, labels = shown[:COMPARED], labels[:COMPARED]
     x, wanted = pixels(shown, place(params)).double(), answers(params, HEADS, seed, labels)
     dec = loaded(dec.target.double(), x[:2], dec.arrays())  # so that no rounding carries a value over an edge
     pair = [_read(one, x, wanted, params.seed) for one in (dec, unfolded(dec, x[:2]))]

@@ -83,7 +83,7 @@ def counts(table: pd.DataFrame, levels: int, cells: int) -> Figure:
         style.direct_label(axes[1], 2.45, height, text, style.NULL, "above").set_ha("right")
     for line, (text, marker) in enumerate(columns.values()):
         name = f"{ {'o': '●', '^': '△', 's': '□'}[marker]} {text}"
-        axes[0].text(0.02, 0.99 - 0.075 * line, name, fontsize=8.5, va="top", transform=axes[1].transAxes)
+        axes[0].text(0.02, 0.99 - 0.075 * line, name, fontsize=8.5, va="top", transform=axes[0].transAxes)
     return fig
 
 

@@ -166,3 +166,10 @@ def components(layer: Mapping[str, np.ndarray]) -> pd.DataFrame:
     table = pd.DataFrame(layer["shares"], layer["component"], ATTRIBUTES).rename_axis("component")
     table.insert(0, "on in", [f"{share:.1%}" for share in layer["frequency"]])
     return table.round(2)
+
+
+def kinds(layer: Mapping[str, np.ndarray]) -> list[str]:
+    """For each component of a layer of `gallery.pictures` its attribute and share of variance, or "always on"."""
+    always = layer["means"].min(0) >= anova.ALWAYS
+    return ["always on" if on else f"{ATTRIBUTES[int(share.argmax())]} {share.max():.2f}"
+            for on, share in zip(always, layer["shares"], strict=True)]

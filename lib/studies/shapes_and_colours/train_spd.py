@@ -15,7 +15,7 @@ from lib.studies.shapes_and_colours.net import BEHIND, SITES
 from lib.studies.shapes_and_colours.train import Networks, restored, trained
 
 WIDTH, RATE, FAITHFULNESS, CI_MASKED, WARM_UP = 8, 3e-3, 100.0, 0.5, 100
-"""Of every decomposition. Without the term on importances as masks one head may be lost: ci_masked, one head at .86."""
+"""Of every decomposition; ci_masked because what is read are importances as they are, not masks drawn between."""
 COMPONENTS = dict(zip(SITES, (16, 24, 32, 40, 20), strict=True))
 """C of each layer where all five are decomposed."""
 
