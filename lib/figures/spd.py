@@ -1,4 +1,4 @@
-"""Figures of parameter decompositions: components beside the weights they should be, importances, V and U."""
+"""Figures of parameter decompositions: components beside the weights they should be, importances, V and U, use by class."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -60,6 +60,22 @@ def permuted_importances(maps: Mapping[str, np.ndarray], aspect: float = 0.4, ro
 def _first_and_last(ax: Axes, columns: int, rows: int) -> None:
     """Ticks at both ends of a matrix, counted from 1."""
     ax.set(xticks=[0, columns - 1], xticklabels=[1, columns], yticks=[0, rows - 1], yticklabels=[1, rows])
+
+
+def by_class(used: Mapping[str, np.ndarray], classes: Sequence[str], bar: str) -> Figure:
+    """One panel per method: how much each of its parts is used on each class, the parts in the order of their classes.
+
+    Args:
+        used: name of the parts -> [classes, parts], in [0, 1].
+        bar: what a colour means.
+    """
+    fig, axes = style.figure(aspect=0.3 * len(used) + 0.02, rows=len(used), squeeze=False)
+    for ax, (name, shares) in zip(axes[:, 0], used.items(), strict=True):
+        order = np.lexsort((-shares.max(0), shares.argmax(0)))  # by class, and the most used first
+        image = ax.imshow(shares[:, order], vmin=0, vmax=1, cmap=style.SEQUENTIAL, aspect="auto")
+        ax.set(xticks=[], xlabel=f"{shares.shape[1]} {name}", yticks=range(len(classes)), yticklabels=classes)
+    fig.colorbar(image, ax=axes, label=bar, ticks=(0, 0.5, 1), shrink=0.8)
+    return fig
 
 
 def uv(sites: Mapping[str, tuple[np.ndarray, np.ndarray]], order: Mapping[str, np.ndarray], shown: int) -> Figure:

@@ -1,4 +1,4 @@
-"""How far a decomposition lies from a known answer, and how its importances are spread over positions and images.
+"""How far a decomposition lies from a known answer; how its importances are spread, what it is like where none is known.
 
 Where the features are known, a one-hot input of each shows which components it needs.
 """
@@ -11,7 +11,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from lib.spd.decomposition import Decomposition
+from lib.spd.decomposition import Capture, Decomposition
 
 
 class Recovery(NamedTuple):
@@ -158,4 +158,37 @@ def tally(
         by_image = [t.cpu().numpy() / len(x) for t in (peak, image_on)]
         found[name] = Tally(by_position[0], by_image[0], by_position[1], by_image[1], float(by_position[1].sum()),
                             float(by_image[1].sum()), (counts / counts.sum()).cpu().numpy(), positions)
+    return found
+
+
+class Use(NamedTuple):
+    """What the components of one site are like on some inputs.
+
+    Attributes:
+        l0: mean number of components of importance above tau; alive: components above it on more than `least` of the
+            positions; leftover: |Δ| / |W|.
+        size: sum_c |v_c| |u_c|, the same however a component's sign and length are shared out; at least the sum of the
+            singular values of Ŵ.
+        breadth: inputs a direction reads, mean over components of (sum_i r_i^2)^2 / sum_i r_i^4 with r_i = v_i sd(x_i).
+    """
+
+    l0: float
+    alive: int
+    leftover: float
+    size: float
+    breadth: float
+
+
+@torch.no_grad()
+def use(dec: Decomposition, capture: Capture, tau: float = 0.1, least: float = 1e-3) -> dict[str, Use]:
+    """`Use` of every linear site on the inputs that were captured."""
+    found = {}
+    for name, gates in dec.gates(capture).items():
+        active, (V, U, _), x = gates.flatten(0, -2) > tau, dec.parts[name], capture.inputs[name].flatten(0, -2)
+        reads = (V * x.std(0)[:, None]).square()  # [d_in, C]
+        breadth = reads.sum(0).square() / reads.square().sum(0)
+        found[name] = Use(
+            float(active.sum(1).float().mean()), int((active.float().mean(0) > least).sum()),
+            float(dec.delta(name).norm() / dec.sites[name].weight.norm()), float((V.norm(dim=0) * U.norm(dim=1)).sum()),
+            float(breadth.nanmean()))
     return found

@@ -2,6 +2,7 @@
 import re
 
 import jupytext
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -49,6 +50,13 @@ def test_a_class_with_too_few_images_has_no_sheet(names):
     digits = names["digits"].take(range(100))
     with pytest.raises(ValueError, match=r"class \d has \d+ images, the sheet needs 16"):
         contact_sheet(digits.images, digits.labels, digits.classes)
+
+
+def test_signed_images_have_a_scale_of_their_own_each():
+    images = np.array([[[2.0, -1.0]], [[0.0, -10.0]]])
+    fig = contact_sheet(images, np.array([0, 1]), ["a", "b"], columns=1, signed=True)
+    [image] = fig.axes[0].images
+    assert np.asarray(image.get_array()).tolist() == [[1, -0.5], [0, -1]] and image.get_clim() == (-1, 1)
 
 
 def test_cells_fit_the_column(cells):

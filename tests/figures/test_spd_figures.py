@@ -60,3 +60,12 @@ def test_importance_maps_stand_under_their_images():
     panels = np.array([ax for ax in fig.axes if ax.images and ax.get_label() != "<colorbar>"]).reshape(3, 2)
     assert [ax.get_ylabel() for ax in panels[:, 0]] == ["", "c1", "c2"]
     assert (panels[2, 1].images[0].get_array() == 1).all() and panels[1, 0].images[0].get_clim() == (0, 1)
+
+
+def test_parts_stand_in_the_order_of_their_classes_the_most_used_first():
+    shares = np.array([[0.1, 0.9, 0.0, 0.3], [0.6, 0.2, 0.8, 0.2]])  # the parts' classes: 1 0 1 0
+    fig = spd.by_class({"components": shares, "latents": shares[:, :2]}, ["zero", "one"], "share")
+    top, low, _ = fig.axes
+    assert np.array_equal(np.asarray(top.images[0].get_array()), shares[:, [1, 3, 2, 0]])
+    assert np.array_equal(np.asarray(low.images[0].get_array()), shares[:, [1, 0]])
+    assert top.get_xlabel() == "4 components" and top.images[0].get_clim() == (0, 1)

@@ -14,6 +14,7 @@ from lib.spd.metrics import (
     permutation,
     random_recovery,
     recovery,
+    use,
 )
 from lib.studies.spd_causal_graphs.mlp import MLP
 
@@ -89,3 +90,20 @@ def test_one_hot_importance_has_a_row_per_feature():
     words = Routed(nn.Embedding(4, 3))
     tokens = torch.arange(4)[:, None]
     assert Decomposition(words, tokens, 5).causal_importance(tokens)["0"].shape == (4, 1, 5)
+
+
+def test_use_by_hand():
+    """W = diag(3, 4) with components of v (1, 1) and (0, 2), u (1, 0) and (0, 1); gates say a, of two linear layers."""
+    layer = nn.Linear(2, 2, bias=False)
+    layer.weight.data = torch.tensor([[3.0, 0.0], [0.0, 4.0]])
+    x = torch.tensor([[1.0, -1.0], [1.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
+    dec = Decomposition(Routed(layer), x, 2, gate="linear")
+    dec.load({"0.V": torch.tensor([[1.0, 0.0], [1.0, 2.0]]), "0.U": torch.eye(2),
+              "0.gate.w": torch.ones(2), "0.gate.b": torch.zeros(2)})
+    found = use(dec, dec.capture(x))["0"]
+    # a = (0, -2), (2, 2), 0, 0: components on in 0, 2, 0, 0 of them; both once in four, so alive at least = 0.1
+    assert found.l0 == 0.5 and found.alive == 2 and use(dec, dec.capture(x), least=0.25)["0"].alive == 0
+    # the sum of components is [[1, 1], [0, 2]], delta [[2, -1], [0, 2]], |delta| = 3, |W| = 5
+    assert found.leftover == pytest.approx(3 / 5) and found.size == pytest.approx(2**0.5 + 2)
+    # variances of x are 1/3 and 2/3: r^2 = (1/3, 2/3) and (0, 8/3), breadths 1 / (5/9) and 1
+    assert found.breadth == pytest.approx((9 / 5 + 1) / 2)

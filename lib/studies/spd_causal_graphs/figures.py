@@ -69,21 +69,27 @@ def how_sparse(
     return fig
 
 
-def effect_matrix(effects: np.ndarray, keep: np.ndarray, inputs: Sequence[str], outputs: Sequence[str]) -> Figure:
-    """All effects above, those of the 80 % rule below; inputs as columns, outputs as rows.
+def effect_matrix(
+    panels: Mapping[str, np.ndarray], keep: np.ndarray, inputs: Sequence[str], outputs: Sequence[str]
+) -> Figure:
+    """What foretells effects, the effects, and those of the 80 % rule; inputs as columns, outputs as rows.
 
     Args:
-        effects: [I, J], in standard deviations of the outputs; keep: bool, [I, J].
-        inputs, outputs: names.
+        panels: title -> [I, J], the effects last; each in a scale of its own, whose end its title tells.
+        keep: bool, [I, J], of the effects; inputs, outputs: names.
     """
-    fig, axes = style.figure(aspect=0.78, rows=2, sharex=True)
-    for ax, values, title in ((axes[0], effects, "all effects"), (axes[1], np.where(keep, effects, 0), "80 % rule")):
-        image = ax.imshow(values.T, cmap=style.DIVERGING, **style.symmetric_limits(effects), aspect="auto")
-        ax.set(title=title, ylabel="output component")
-        ax.set_yticks(range(len(outputs)), outputs, fontsize=7)
-    axes[1].set_xticks(range(len(inputs)), inputs, fontsize=6.5, rotation=90)
-    axes[1].set_xlabel("input component")
-    fig.colorbar(image, ax=list(axes), label="effect (sd of the output)", pad=0.01, shrink=0.7)
+    *_, effects = panels.values()
+    shown = {f"{title} (largest {np.abs(own).max():.2g})": own for title, own in panels.items()}
+    shown["80 % rule, in the scale above"] = np.where(keep, effects, 0)
+    fig, axes = style.figure(aspect=0.06 + 0.3 * len(shown), rows=len(shown), sharex=True)
+    for ax, (title, values) in zip(axes, shown.items(), strict=True):
+        scale = np.abs(effects if title.startswith("80 %") else values).max() or 1
+        image = ax.imshow(values.T / scale, cmap=style.DIVERGING, vmin=-1, vmax=1, aspect="auto")
+        ax.set(title=title, ylabel="output")
+        ax.set_yticks(range(len(outputs)), outputs, fontsize=6.5)
+    axes[-1].set_xticks(range(len(inputs)), inputs, fontsize=6.5, rotation=90)
+    axes[-1].set_xlabel("input component")
+    fig.colorbar(image, ax=list(axes), label="share of the panel's largest", pad=0.01, shrink=0.4, ticks=(-1, 0, 1))
     return fig
 
 

@@ -15,7 +15,7 @@ from lib.sparse_coders import SparseCoder
 from lib.spd import Decomposition, Mask
 from lib.spd.losses import Step, divergence
 from lib.spd.masks import Noise
-from lib.spd.metrics import identity_error, one_hot_importance
+from lib.spd.metrics import identity_error, one_hot_importance, use
 from lib.studies.spd_causal_graphs import effects as causal
 from lib.studies.spd_causal_graphs import graph, predictors, regression
 from lib.studies.spd_causal_graphs.agreement import agreement, rotation_null
@@ -120,11 +120,9 @@ def reading(frozen: MLP, dec: Decomposition, own: Data) -> dict[str, float]:
     ci, capture = dec.causal_importance(x), dec.capture(x)
     masks = {name: Mask(g, delta=0.0) for name, g in ci.items()}
     found = {}
-    for place, (name, g) in enumerate(ci.items(), start=1):
-        found[f"l0_{place}"] = float((g > TAU).sum(1).float().mean())
-        found[f"alive_{place}"] = int(_alive(g).sum())
+    for place, (name, site) in enumerate(use(dec, capture, TAU, LEAST).items(), start=1):
+        found |= {f"{key}_{place}": getattr(site, key) for key in ("l0", "alive", "leftover")}
         found[f"large_{place}"] = int((capture.acts[name].abs().mean(0) > LARGE).sum())
-        found[f"leftover_{place}"] = float(dec.delta(name).detach().norm() / dec.sites[name].weight.norm())
     with torch.no_grad():
         outs = {name: dec(x, used) for name, used in (("kl", masks), ("kl_1", {"fc1": masks["fc1"]}))}
         found |= {name: float(divergence(out, capture.result, "kl")) for name, out in outs.items()}
@@ -139,8 +137,9 @@ def analysis(params: Analysing, seed: int) -> dict[str, Any]:
     Returns:
         inputs, outputs, numbers of components; mean, low, high, significant [I, J]; n, unit and level [J];
         keep [I, J], the significant edges of the 80 % rule; on_edges, DataFrame with a row per kept edge and the
-        four predictors; the 80 % rule (`graph.sparsity`), variants, nulls of the signs and of the largest effects,
-        regressions (`regression.regress_all`); directions for figures.
+        four predictors; matrices, what two of them, the Lasso and the effects say of all pairs, [I, J] each, signs and
+        units those of oriented components; the 80 % rule (`graph.sparsity`), variants, nulls of the signs and of the
+        largest effects, regressions (`regression.regress_all`); directions for figures.
     """
     _, dec, net = restored(params, seed, "noise")
     x = data(params).pixels(net.V1.device)[1]
@@ -159,6 +158,8 @@ def analysis(params: Analysing, seed: int) -> dict[str, Any]:
     table = pd.DataFrame({name: (value / unit)[keep] for name, value in guess.items()})
     level = np.array([float(a2[on[:, p], j].mean()) for p, j in enumerate(outs)])
     means = [x[on[:, place]].mean(0) - x.mean(0) for place in range(len(outs))]
+    fitted = regression.regress_all(a1[:, ins].cpu().numpy(), a2[:, outs].cpu().numpy(), params.most, rng)
+    slopes = fitted.pop("slopes") * signs[0].cpu().numpy()[:, None]
     return {
         "inputs": ins, "outputs": outs, **found._asdict(), "level": level, "unit": unit, "keep": keep,
         "on_edges": table.assign(effect=(found.mean / unit)[keep]),
@@ -168,7 +169,8 @@ def analysis(params: Analysing, seed: int) -> dict[str, Any]:
         "variants": variants(pairs, ci1, found.mean, keep, params.orders, _rng(params, "orders", seed, x)),
         "large_null": causal.largest_at_random(pairs, np.sign(unit), params.null_draws,
                                                _rng(params, "random components", seed, x)),
-        **regression.regress_all(a1[:, ins].cpu().numpy(), a2[:, outs].cpu().numpy(), params.most, rng),
+        **fitted, "matrices": {**{step: guess[step] / unit for step in predictors.STEPS[:2]},
+                               "Lasso": slopes / unit, "effect": found.mean / unit},
         "reads": (net.V1[:, ins] * signs[0]).T.cpu().numpy(), "where": torch.stack(means).cpu().numpy(),
         "writes": (net.U2[outs] * signs[1][:, None]).cpu().numpy(), "pixel_sd": x.std(0).cpu().numpy(),
     }

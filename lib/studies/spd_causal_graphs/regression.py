@@ -20,8 +20,10 @@ from sklearn.preprocessing import StandardScaler
 class Lasso(NamedTuple):
     """A Lasso with its penalty chosen by cross-validation, and what its two strongest predictors are worth."""
 
+    slopes: np.ndarray
+    """Coefficients of the standardised predictors, [I]."""
     order: np.ndarray
-    """Predictors from the largest |standardised coefficient| to the smallest, [I]."""
+    """Predictors from the largest |slope| to the smallest, [I]."""
     held_out: float
     """R2 of the whole Lasso on held-out images."""
     top2: float
@@ -44,7 +46,7 @@ def lasso(X: np.ndarray, y: np.ndarray, X_test: np.ndarray, y_test: np.ndarray, 
         warnings.simplefilter("ignore", ConvergenceWarning)  # at the weakest penalties, which are not chosen
         model = LassoCV(alphas=30, eps=1e-3, cv=KFold(folds), max_iter=2000).fit(Z, y)
     order = np.argsort(-np.abs(model.coef_), kind="stable")
-    return Lasso(order, r2_score(y_test, model.predict(Z_test)), refit(Z, y, Z_test, y_test, order[:2]),
+    return Lasso(model.coef_, order, r2_score(y_test, model.predict(Z_test)), refit(Z, y, Z_test, y_test, order[:2]),
                  r2_score(y, model.predict(Z)))
 
 
@@ -105,16 +107,18 @@ def regress_all(X: np.ndarray, Y: np.ndarray, most: int, rng: np.random.Generato
         X: [n, I]; Y: output components, [n, J]; most: largest k of stepwise regression; rng: permutes targets.
     Returns:
         scores, DataFrame with a row per output: top2, held_out and permuted (top2 of permuted targets); curves
-        [J, most + 1]; curve_null [5, most + 1], of the first output permuted.
+        [J, most + 1]; curve_null [5, most + 1], of the first output permuted; slopes [I, J], of every Lasso.
     """
-    half, rows, most = len(X) // 2, [], min(most, X.shape[1])
+    half, rows, slopes, most = len(X) // 2, [], [], min(most, X.shape[1])
     fit_x, test_x = X[:half], X[half:]
     for y in Y.T:
         own = lasso(fit_x, y[:half], test_x, y[half:])
         shuffled = lasso(fit_x, rng.permutation(y[:half]), test_x, y[half:])
+        slopes.append(own.slopes)
         rows.append({"top2": own.top2, "held_out": own.held_out, "permuted": shuffled.top2})
     return {"scores": pd.DataFrame(rows), "curves": np.array([stepwise(X, y, most) for y in Y.T]),
-            "curve_null": np.array([stepwise(X, rng.permutation(Y[:, 0]), most) for _ in range(5)])}
+            "curve_null": np.array([stepwise(X, rng.permutation(Y[:, 0]), most) for _ in range(5)]),
+            "slopes": np.stack(slopes, axis=1)}
 
 
 def in_sample(X: np.ndarray, Y: np.ndarray, most: int, rng: np.random.Generator) -> dict[str, float]:

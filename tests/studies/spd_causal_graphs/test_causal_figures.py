@@ -92,12 +92,15 @@ def test_how_sparse_draws_each_output_over_the_ribbon():
     assert "published: 5 to 9" in [t.get_text() for t in right.texts]
 
 
-def test_matrix_shows_all_and_kept_in_one_scale():
+def test_matrices_have_scales_of_their_own_and_the_kept_effects_that_of_all():
     effects = np.array([[2.0, -1.0], [0.5, 0.1]])
-    fig = causal.effect_matrix(effects, effects > 1, ["a", "b"], ["c", "d"])
-    top, low = (ax.images[0] for ax in fig.axes[:2])
-    assert top.get_clim() == low.get_clim() == (-2, 2)
-    assert np.array_equal(np.asarray(low.get_array()), [[2, 0], [0, 0]])
+    panels = {"raw path": -10 * effects, "effect": effects}
+    fig = causal.effect_matrix(panels, effects < 1, ["a", "b"], ["c", "d"])
+    raw, all_, kept = (np.asarray(ax.images[0].get_array()) for ax in fig.axes[:3])
+    assert np.allclose(raw, -effects.T / 2) and np.allclose(all_, effects.T / 2)
+    assert np.allclose(kept, [[0, 0.25], [-0.5, 0.05]])  # outputs as rows; 2, which is not kept, still sets the scale
+    titles = [ax.get_title(loc="left") for ax in fig.axes[:3]]
+    assert titles[0] == "raw path (largest 20)" and titles[1] == "effect (largest 2)" and "80 %" in titles[2]
 
 
 def test_step_curves_keep_every_output_and_mark_all_predictors():

@@ -28,6 +28,7 @@ def test_lasso_finds_the_planted_predictors():
     (X, y), (X_test, y_test) = planted(), planted(seed=1)
     found = lasso(X, y, X_test, y_test)
     assert found.order[:3].tolist() == [4, 1, 7]
+    assert found.slopes[[4, 1, 7]] == pytest.approx([3, -2, 0.5], abs=0.15) and found.slopes.shape == (10,)
     assert found.top2 == pytest.approx(13 / 13.5, abs=0.02) and found.held_out == pytest.approx(13.25 / 13.5, abs=0.01)
 
 
@@ -99,3 +100,4 @@ def test_all_regressions_of_two_outputs():
     found = regress_all(X, np.column_stack([y, rng.standard_normal(len(y))]), 4, rng)
     assert found["scores"].top2[0] > 0.9 > 0.1 > found["scores"].top2[1] and found["scores"].permuted.max() < 0.1
     assert found["curves"].shape == (2, 5) and found["curve_null"].shape == (5, 5)
+    assert found["slopes"].shape == (10, 2) and np.abs(found["slopes"][:, 0]).argmax() == 4
