@@ -104,8 +104,9 @@ def load_saelens(folder: str | Path) -> SparseCoder:
     """
     path, weights = Path(folder) / "cfg.json", Path(folder) / "sae_weights.safetensors"
     config, tensors = _read(path, "settings", _parsed), _read(weights, "weights", load_file)
-    if not config.get("finetuning_scaling_factor") and (tensors.get("scaling_factor", torch.zeros(1)) == 1).all():
-        del tensors["scaling_factor"]  # kept by SAELens whether or not it was finetuned
+    if (tensors.get("scaling_factor", torch.zeros(1)) == 1).all():  # kept by SAELens whether or not it was finetuned
+        del tensors["scaling_factor"]
+        config |= {"finetuning_scaling_factor": False}
     name, options = _architecture(path, config)
     row, is_transcoder, (d_in, n) = SAELENS[name], "transcoder" in name, _counts(path, config, "d_in", "d_sae")
     if is_transcoder:
@@ -143,6 +144,13 @@ def load_dictionary_learning(folder: str | Path) -> SparseCoder:
     if (name := config.get("dict_class")) not in DICTIONARY_LEARNING:
         raise ValueError(f"{path}: trainer.dict_class {name!r} is not one of {', '.join(DICTIONARY_LEARNING)}")
     row, (d, n) = DICTIONARY_LEARNING[name], _counts(path, config, "activation_dim", "dict_size")
+    if "k" in row.tensors and "k" not in tensors:  # files from before 2024-12
+        tensors["k"] = torch.tensor(_counts(path, config, "k")[0])
+    if row.rule == "topk":
+        tensors.setdefault("threshold", torch.tensor(-1.0))
+    elif "level" in row.tensors.values() and "threshold" not in tensors:
+        raise ValueError(f"{weights}: threshold is missing: {name} ranked over its batch before 2024-12; give the file "
+                         "a threshold, such as the mean over batches of the smallest latent kept")
     t, options = _ours(weights, tensors, row, (d, n, d)), {}
     if "k" in t:
         options["k"] = int(t.pop("k"))
