@@ -91,10 +91,33 @@ def test_example_prints_what_is_said_of_it():
     assert common == [0, 0, 0.5, 0.5, 0.5, 0.5] and rare == [0, 0.4, 0.4, 0.4, 0.4, 0.4]
 
 
+OWN, RECIPES = [text for text in RECIPES if "# yours" in text], [text for text in RECIPES if "# yours" not in text]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES[1:], ids=lambda text: re.search(r"from lib\.([\w.]+)", text)[1])
 def test_recipes_run(recipe, tmp_path):
     assert run(recipe, tmp_path)
+
+
+def test_a_readers_activations_become_a_coder(tmp_path):
+    [recipe] = [text for text in OWN if "lib.sparse_coders" in text]
+    check = "\nassert latents.shape == (5000, 128) and ((latents != 0).sum(1) <= 8).all()\n"
+    check += "assert torch.equal(latents, coder.encode(x).detach())"
+    assert 0 < float(re.search(r"'fvu': ([\d.e-]+)", run(recipe + check, tmp_path))[1]) < 0.9
+
+
+def test_a_readers_network_is_decomposed_saved_and_loaded(tmp_path):
+    [recipe] = [text for text in OWN if "lib.spd" in text]
+    check = "\nassert all(np.array_equal(value, found.arrays()[name]) for name, value in again.arrays().items())\n"
+    check += "assert torch.equal(importance, found.causal_importance(inputs)['0']) and importance.shape == (5000, 40)"
+    assert "tensor(" in run(recipe + check, tmp_path)
+
+
+def test_a_readers_loop_makes_neighbours_alike(tmp_path):
+    [recipe] = [text for text in OWN if "lib.topoloss" in text]
+    before, after = map(float, run(recipe, tmp_path).split())
+    assert after < 0.95 * before
 
 
 def run(code, folder):
