@@ -185,11 +185,13 @@ def find_copy(path: Path | str | None = None) -> Path:
 
 def read_copy(root: Path) -> dict[str, Part]:
     """The splits of the copy in `root`: folders train and val of class folders, or parquet shards in it or `data`."""
-    shards = [folder for folder in (root, root / "data") if any(folder.glob("*.parquet"))]
-    if any((root / folder).is_dir() for folder in FOLDERS.values()):
-        read = partial(_folder, root)
-    elif shards:
+    one = SHARDS["train"]  # names begin with the split's, or a folder has it
+    shards = [folder for folder in (root, root / "data", root / "default")
+              if any(folder.glob("*.parquet")) or any(folder.glob(f"{one}/*.parquet"))]
+    if shards:
         read = partial(_shards, shards[0])
+    elif any((root / folder).is_dir() for folder in FOLDERS.values()):
+        read = partial(_folder, root)
     else:
         raise DatasetUnavailable(f"imagenet100: {root} holds neither train and val nor parquet shards")
     return {split: read(split) for split in FOLDERS}
@@ -215,13 +217,11 @@ def _folder(root: Path, split: str) -> Part:
 
 def _shards(root: Path, split: str) -> Part:
     prefix = SHARDS[split]
-    paths = sorted(root.glob(f"{prefix}-*.parquet"))
+    paths = sorted([*root.glob(f"{prefix}-*.parquet"), *root.glob(f"{prefix}/*.parquet")])
     if not paths:
         raise DatasetUnavailable(f"imagenet100: {root} has no {prefix}-*.parquet")
-    if numbered := re.search(r"-of-(\d+)\.parquet$", paths[0].name):  # then all of them must be there
-        paths = [root / f"{prefix}-{i:05d}-of-{numbered[1]}.parquet" for i in range(int(numbered[1]))]
-    if missing := [path.name for path in paths if not path.is_file()]:
-        raise DatasetUnavailable(f"imagenet100: {root} lacks {', '.join(missing)}")
+    if missing := _missing(paths):
+        raise DatasetUnavailable(f"imagenet100: {root} lacks {_some(missing)}; fetch the rest of the split")
     labels, foreign = zip(*map(_labels, paths), strict=True)
     kept = np.concatenate([some[some >= 0] for some in labels])
     return Part(
@@ -229,6 +229,22 @@ def _shards(root: Path, split: str) -> Part:
         [f"{prefix}: {name}" for name in sorted(set().union(*foreign))],
         [(path.name, path.stat().st_size) for path in paths],
     )
+
+
+_NUMBERED = re.compile(r"(?P<before>.*?)(?P<number>\d+)(?P<of>-of-(?P<total>\d+))?(?P<hash>-[0-9a-f]{16})?")
+"""train-00000-of-00003, the same with a digest behind it, train-0, and 0000 in a folder of the split's name."""
+
+
+def _missing(paths: list[Path]) -> list[str]:
+    """Shards that the names of the others count and that are not there; a hole, where they tell no total."""
+    found = [match for path in paths if (match := _NUMBERED.fullmatch(path.stem))]
+    there, totals = {int(match["number"]) for match in found}, {int(match["total"] or 0) for match in found}
+    if len(found) < len(paths) or len(there) < len(paths) or len(totals) > 1:
+        raise DataError(f"imagenet100: {_some([path.name for path in paths])} are not numbered as one set of shards; "
+                        "keep one copy, named as published")
+    first, width = found[0], len(found[0]["number"])
+    rest = f"{first['of'] or ''}{'-*' if first['hash'] else ''}.parquet"
+    return [f"{first['before']}{i:0{width}d}{rest}" for i in range(max(totals) or max(there) + 1) if i not in there]
 
 
 def _labels(path: Path) -> tuple[np.ndarray, set[str]]:

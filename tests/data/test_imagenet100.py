@@ -16,7 +16,7 @@ from PIL import Image
 from lib import files
 from lib.data import imagenet100 as data
 from lib.data.__main__ import main
-from lib.data.imagenet100 import NAMES, WNIDS
+from lib.data.imagenet100 import NAMES, WNIDS, read_copy
 from lib.data.images import load
 from lib.data.registry import DataCorrupt, DataError, DatasetUnavailable
 from lib.rng import numpy_generator
@@ -314,6 +314,36 @@ def test_missing_shards_columns_and_classes_are_named(tmp_path):
     (tmp_path / "half" / "data" / "validation-00000-of-00001.parquet").unlink()
     with pytest.raises(DatasetUnavailable, match="has no validation-"):
         loaded("train", tmp_path / "half")
+
+
+FORMS = {  # as the hub has them: now, up to 2023, by its converter, and by hand
+    "total": ("data/{split}-{k:05d}-of-{n:05d}.parquet", "train-00001-of-00003.parquet"),
+    "total and digest": ("data/{split}-{k:05d}-of-{n:05d}-{k:016x}.parquet", "train-00001-of-00003-*.parquet"),
+    "folder": ("default/{split}/{k:04d}.parquet", "0001.parquet"),
+    "folder in hand": ("{split}/{k:04d}.parquet", "0001.parquet"),
+    "number": ("{split}-{k}.parquet", "train-1.parquet"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_published_name_is_read_and_a_missing_shard_is_named(form, tmp_path):
+    name, missing = FORMS[form]
+    for k, part in enumerate(np.array_split(np.repeat(np.arange(100), 2), 3)):
+        write_shard(tmp_path / name.format(split="train", k=k, n=3), part, [picture(i) for i in part], list(NAMES))
+    single = np.arange(100)
+    write_shard(tmp_path / name.format(split="validation", k=0, n=1), single, map(picture, single), list(NAMES))
+    assert np.bincount(read_copy(tmp_path)["train"].labels).tolist() == [2] * 100
+    (tmp_path / name.format(split="train", k=1, n=3)).unlink()
+    with pytest.raises(DatasetUnavailable) as error:
+        read_copy(tmp_path)
+    assert f"lacks {missing}; fetch the rest" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_shards_of_two_copies_are_not_mixed(tmp_path):
+    for n in (2, 3):
+        write_shards(tmp_path, list(NAMES), n)
+    with pytest.raises(DataError, match="not numbered as one set of shards"):
+        read_copy(tmp_path)
 
 
 def test_a_damaged_row_is_named(tmp_path):
