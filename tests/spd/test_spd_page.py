@@ -35,4 +35,4 @@ def test_cells_fit_the_column_and_numbers_are_glued(cells):
     assert not [line for cell in cells for line in cell.source.splitlines() if len(line) > 88]
     told = {name for cell in cells for call in re.findall(r"tell\((.*)\)$", cell.source, re.M)
             for name in re.findall(r"(\w+)=", call)}
-    assert set(re.findall(r"\{glue:text\}`(\w+)", PAGE.read_text(encoding="utf-8"))) == told
+    assert set(re.findall(r"\{(?:glue:text|ci)\}`(\w+)", PAGE.read_text(encoding="utf-8"))) == told

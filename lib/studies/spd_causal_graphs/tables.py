@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import spearmanr
 
 from lib.press.ledger import Claim, Measured
 from lib.studies.spd_causal_graphs.predictors import STEPS
@@ -55,6 +56,11 @@ def beside_printed(
             said = part.printed and " to ".join(f"{end:g}" for end in dict.fromkeys(part.printed.ends))
             rows[f"{part.name} ({claim})"] = {**means, "printed": said or "not printed"}
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def rank_correlation(guess: np.ndarray, effects: np.ndarray) -> float:
+    """Spearman's rank correlation of two matrices, entry by entry; 0 on average where one is permuted."""
+    return float(spearmanr(guess, effects, axis=None).statistic)
 
 
 def hubs(keeps: Sequence[np.ndarray], rng: np.random.Generator, draws: int = 200) -> tuple[np.ndarray, np.ndarray]:
