@@ -12,7 +12,8 @@ Ground (imports nothing above it):
     lib.schedules           the samples of each step, and the factor on a rate at each step
     lib.loop                the one training loop: resume, rows, checkpoints, progress, refusals
     lib.ensembles           many tiny models trained as one batched tensor program
-    lib.torchvision_import  the one door to torchvision, and to timm through it
+    lib.torchvision_import  the one door to torchvision, and to timm through it: where `import timm` ends in "operator
+                            torchvision::nms does not exist", `timm = import_torchvision("timm")` does not
 
 Library (import these in your own notebook):
     lib.data                data sets by name, verified against `registry.toml`; never a silent stand-in

@@ -76,7 +76,7 @@ def _library_imports(path: Path) -> set[str]:
 
 
 FOR_STRANGERS = (
-    "activations.patching", "metrics.monosemanticity", "metrics.selectivity", "models.image_models",
+    "activations.patching", "metrics.monosemanticity", "models.image_models",
     "sparse_coders.interchange", "sparse_coders.report",
 )
 """Modules of the library that one study at most uses today and that stay, because anybody might: at most twelve. A

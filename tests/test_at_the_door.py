@@ -211,10 +211,11 @@ def test_a_scaling_factor_of_ones_is_no_scaling(tmp_path):
     wanted = ((x - t["b_dec"]) @ t["W_enc"] + t["b_enc"]).relu() @ t["W_dec"] + t["b_dec"]
     found = load_saelens(saelens(tmp_path, config, **t, scaling_factor=torch.ones(16)))(x)
     torch.testing.assert_close(found.detach(), wanted, atol=1e-4, rtol=1e-4)
-    finetuned = config | {"finetuning_scaling_factor": True}
-    for other, factor in ((config, torch.full((16,), 2.0)), (finetuned, torch.ones(16))):
+    finetuned = config | {"finetuning_scaling_factor": True}  # a flag that SAELens, too, drops beside ones
+    assert torch.equal(load_saelens(saelens(tmp_path, finetuned, **t, scaling_factor=torch.ones(16)))(x), found)
+    for other in (config, finetuned):
         with pytest.raises(ValueError, match="scaling_factor"):
-            load_saelens(saelens(tmp_path, other, **t, scaling_factor=factor))
+            load_saelens(saelens(tmp_path, other, **t, scaling_factor=torch.full((16,), 2.0)))
 
 
 @pytest.mark.parametrize("config", [{"architecture": "standard"},

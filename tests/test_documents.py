@@ -91,6 +91,12 @@ def test_example_prints_what_is_said_of_it():
     assert common == [0, 0, 0.5, 0.5, 0.5, 0.5] and rare == [0, 0.4, 0.4, 0.4, 0.4, 0.4]
 
 
+def test_timm_is_imported_as_the_readme_and_the_map_say(tmp_path):
+    [recipe] = [text for text in RECIPES if "import_torchvision" in text]
+    assert run(recipe + "import timm.models, torchvision.ops", tmp_path) == "resnet18\n"
+    assert "torchvision::nms does not exist" in README and 'import_torchvision("timm")' in lib.__doc__
+
+
 OWN, RECIPES = [text for text in RECIPES if "# yours" in text], [text for text in RECIPES if "# yours" not in text]
 
 

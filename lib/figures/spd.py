@@ -1,4 +1,4 @@
-"""Figures of parameter decompositions: components beside the weights they should be, importances, V and U, use by class."""
+"""Figures of decompositions: components beside the weights they should be, importances, V and U, use by class."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence

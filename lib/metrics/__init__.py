@@ -1,5 +1,8 @@
 """One pure function per metric, each with what it reads on structureless input.
 
+Arrays of NumPy and tensors of torch are taken alike, in a graph and on any device; what comes back is a number or an
+array of NumPy, but for `superposition` and `sparsity.samples_since_fired`, which give tensors.
+
     statistics            intervals and tests whose unit is the seed
     nulls                 draws of a null, a check that they move, and where an observation stands in them
     mixed_effects         effects of conditions when runs share seeds, classes or both

@@ -4,8 +4,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import torch
+from numpy.typing import ArrayLike
 from scipy.sparse.csgraph import connected_components
-from torch import Tensor
 
 from lib.metrics.superposition import feature_dimensionality, is_represented, unit_columns
 
@@ -23,7 +24,7 @@ class Polytope(NamedTuple):
 
 
 def polytopes(
-    W: Tensor, threshold: float = 0.5, edge: float = 0.15, rank_tolerance: float = 0.1, angle_tolerance: float = 10.0
+    W: ArrayLike, threshold: float = 0.5, edge: float = 0.15, rank_tolerance: float = 0.1, angle_tolerance: float = 10.0
 ) -> list[Polytope]:
     """Name the polytope of each group of features that share dimensions, in the order of their first members.
 
@@ -37,6 +38,7 @@ def polytopes(
         angle_tolerance: largest deviation from an ideal angle, in degrees.
     Source: Elhage et al. 2022, "Uniform Superposition".
     """
+    W = torch.as_tensor(W)
     if W.ndim != 2:
         raise ValueError(f"polytopes takes one model, W [n_hidden, n_features], got shape {tuple(W.shape)}")
     W = W.detach().double().cpu()

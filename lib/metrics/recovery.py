@@ -81,7 +81,7 @@ def match_features(dictionary: ArrayLike, decoder: ArrayLike, signed: bool = Tru
 
 def recovery_at(similarity: ArrayLike, tau: float = 0.9) -> float:
     """Share of features whose matched latent lies within cosine tau, mean_i [similarity_i >= tau], of a `Matching`."""
-    return float((np.asarray(similarity) >= tau).mean())
+    return float((np.asarray(as_array(similarity)) >= tau).mean())
 
 
 def mmcs(dictionary: ArrayLike, decoder: ArrayLike) -> float:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from lib.rng import checked_generator
-from lib.tensors import finite
+from lib.tensors import as_array, finite
 
 _CHUNK = 2**21
 """Values resampled at a time: 16 MiB."""
@@ -103,7 +103,7 @@ def bootstrap_seeds(
         table: [n_seeds, ...]; statistic: maps such a table to a number.
     Source: Efron & Tibshirani 1993, chapter 13.
     """
-    table, rng = np.asarray(table, dtype=float), checked_generator(rng)
+    table, rng = np.asarray(as_array(table), dtype=float), checked_generator(rng)
     sample(table.reshape(len(table), -1).sum(1), "table")
     drawn = [statistic(table[rng.integers(len(table), size=len(table))]) for _ in range(n_resamples)]
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
@@ -123,7 +123,7 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     No seed is left out silently: nan throughout where one has no value, or where there is none. Where a mean over the
     others is meant, leave them out beforehand and say how many are left. One seed has an estimate without ends.
     """
-    values = np.asarray(values, dtype=float)
+    values = np.asarray(as_array(values), dtype=float)
     if len(values) > 1 and np.isfinite(values).all():
         return t_interval(values, level)
     return Interval(float(values.mean()) if len(values) else math.nan, math.nan, math.nan)
@@ -154,7 +154,7 @@ def hierarchical_bootstrap(
         statistic: maps items [..., n_items] and `axis` to numbers [...].
     Source: Davison & Hinkley 1997, section 3.8.
     """
-    values, groups, rng = sample(values, "values"), np.asarray(groups), checked_generator(rng)
+    values, groups, rng = sample(values, "values"), np.asarray(as_array(groups)), checked_generator(rng)
     if groups.shape != values.shape:
         raise ValueError(f"groups must name the seed of every value: {len(values)} values, groups {groups.shape}")
     items = [values[groups == group] for group in np.unique(groups)]
@@ -212,7 +212,7 @@ def holm(p_values: ArrayLike) -> np.ndarray:
 
     Source: Holm 1979.
     """
-    p = np.asarray(p_values, dtype=float)
+    p = np.asarray(as_array(p_values), dtype=float)
     if p.ndim < 1 or not p.size or not np.all((p >= 0) & (p <= 1)):
         raise ValueError(f"holm needs a list of p-values in [0, 1], got {p_values!r}")
     order = np.argsort(p, axis=-1)

@@ -1,43 +1,46 @@
 """How a toy model stores its features: norms, dimensionality, interference, and the loss of storing none.
 
-Everything takes W [..., n_hidden, n_features], column i being feature i's direction W_i, and batches over leading
-dimensions. Ŵ_i is W_i / |W_i|, and 0 for a column that is exactly zero.
+Everything takes W [..., n_hidden, n_features], of torch or NumPy, column i being feature i's direction W_i, batches
+over leading dimensions and gives tensors. Ŵ_i is W_i / |W_i|, and 0 for a column that is exactly zero.
 """
 from __future__ import annotations
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 
-def feature_norms(W: Tensor) -> Tensor:
+def feature_norms(W: ArrayLike) -> Tensor:
     """Length of each feature's direction, |W_i|; about 1 when represented and 0 when ignored. [..., n_features]."""
     return torch.linalg.vector_norm(_checked(W), dim=-2)
 
 
-def unit_columns(W: Tensor) -> Tensor:
+def unit_columns(W: ArrayLike) -> Tensor:
     """Each feature's direction, Ŵ_i = W_i / |W_i|; a zero column stays 0. W and result [..., n_hidden, n_features]."""
+    W = _checked(W)
     norms = feature_norms(W).unsqueeze(-2)  # [..., 1, n_features]
     return torch.where(norms > 0, W / norms, 0.0)
 
 
-def gram(W: Tensor) -> Tensor:
+def gram(W: ArrayLike) -> Tensor:
     """Overlaps of all pairs of features, WᵀW; entry (i, j) is W_i · W_j. [..., n_features, n_features], symmetric."""
-    return _checked(W).mT @ W
+    W = _checked(W)
+    return W.mT @ W
 
 
-def interference(W: Tensor) -> Tensor:
+def interference(W: ArrayLike) -> Tensor:
     """What the other features put on each feature's direction, sum_{j != i} (Ŵ_i · W_j)^2; [..., n_features].
 
     0 for a feature orthogonal to all others or a zero column, 1 for either half of a unit antipodal pair.
 
     Source: Elhage et al. 2022, "Toy Models of Superposition".
     """
-    overlaps = unit_columns(W).mT @ W  # [..., n_features, n_features]
+    overlaps = unit_columns(W).mT @ _checked(W)  # [..., n_features, n_features]
     overlaps.diagonal(dim1=-2, dim2=-1).zero_()
     return overlaps.square().sum(-1)
 
 
-def feature_dimensionality(W: Tensor) -> Tensor:
+def feature_dimensionality(W: ArrayLike) -> Tensor:
     """Fraction of a hidden dimension each feature owns, D_i = |W_i|^2 / sum_j (Ŵ_i · W_j)^2.
 
     1 for a feature with a dimension to itself, 1/2 for an antipodal pair, 2/5 for a pentagon. [..., n_features], each
@@ -51,7 +54,7 @@ def feature_dimensionality(W: Tensor) -> Tensor:
     return torch.where(own > 0, own / total, 0.0)
 
 
-def dimensions_per_feature(W: Tensor) -> Tensor:
+def dimensions_per_feature(W: ArrayLike) -> Tensor:
     """Hidden dimensions spent per represented feature, D* = n_hidden / |W|_F^2.
 
     |W|_F^2 counts the represented features, because each has |W_i| about 1; D* sticks at 1 and at 1/2. [...]; inf where
@@ -62,17 +65,17 @@ def dimensions_per_feature(W: Tensor) -> Tensor:
     return _checked(W).shape[-2] / feature_norms(W).square().sum(-1)
 
 
-def is_represented(W: Tensor, threshold: float = 0.5) -> Tensor:
+def is_represented(W: ArrayLike, threshold: float = 0.5) -> Tensor:
     """Whether the model stores each feature, |W_i| > threshold, bool [..., n_features]; lengths cluster at 0 and 1."""
     return feature_norms(W) > threshold
 
 
-def n_represented(W: Tensor, threshold: float = 0.5) -> Tensor:
+def n_represented(W: ArrayLike, threshold: float = 0.5) -> Tensor:
     """Number of features the model stores, #{i: |W_i| > threshold}; int64, [...]."""
     return is_represented(W, threshold).sum(-1)
 
 
-def published_weight_norms(W: Tensor) -> Tensor:
+def published_weight_norms(W: ArrayLike) -> Tensor:
     """The published code's "weight norms": |row i of WᵀW|. A documented defect; the true ones are `feature_norms`.
 
     It equals |Wᵀ W_i|, so an antipodal pair of unit features reads sqrt(2) where each has norm 1. [..., n_features].
@@ -80,7 +83,7 @@ def published_weight_norms(W: Tensor) -> Tensor:
     return torch.linalg.vector_norm(gram(W), dim=-1)
 
 
-def published_gram(W: Tensor) -> Tensor:
+def published_gram(W: ArrayLike) -> Tensor:
     """The published code's "WᵀW" heat map: (WᵀW)^2. A documented defect; the true one is `gram`.
 
     It adds up overlaps over all paths i - k - j: an antipodal pair of unit features reads ±2 where WᵀW reads ±1.
@@ -88,7 +91,8 @@ def published_gram(W: Tensor) -> Tensor:
     return gram(W) @ gram(W)
 
 
-def _checked(W: Tensor) -> Tensor:
+def _checked(W: ArrayLike) -> Tensor:
+    W = torch.as_tensor(W)
     if W.ndim < 2:
         raise ValueError(f"W must be [..., n_hidden, n_features], got shape {tuple(W.shape)}")
     return W

@@ -7,12 +7,15 @@ p/3 - p^2/4; each half of an antipodal pair errs only when both are active, by m
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+from lib.tensors import as_array
 
 PHASES = ("ignored", "dedicated", "superposed")
 """What becomes of the extra feature: left out, given a dimension of its own, or half of an antipodal pair."""
 
 
-def phase_losses(importance: np.ndarray, density: np.ndarray, n_features: int = 2) -> np.ndarray:
+def phase_losses(importance: ArrayLike, density: ArrayLike, n_features: int = 2) -> np.ndarray:
     """Exact loss of the best solution in each phase, for n_features features in n_features - 1 dimensions.
 
     ignored r (p/3 - p^2/4);  dedicated p/3 - p^2/4, with three features min(p/3 - p^2/4, p^2/3) because the other two
@@ -27,18 +30,18 @@ def phase_losses(importance: np.ndarray, density: np.ndarray, n_features: int = 
     """
     if n_features not in (2, 3):
         raise ValueError(f"the exact losses are known for 2 or 3 features, got {n_features}")
-    r, p = np.broadcast_arrays(np.asarray(importance, float), np.asarray(density, float))
+    r, p = np.broadcast_arrays(*(np.asarray(as_array(values), float) for values in (importance, density)))
     variance = p / 3 - p**2 / 4
     dedicated = variance if n_features == 2 else np.minimum(variance, p**2 / 3)
     return np.stack([r * variance, dedicated, (1 + r) * p**2 / 6], axis=-1)
 
 
-def predicted_phase(importance: np.ndarray, density: np.ndarray, n_features: int = 2) -> np.ndarray:
+def predicted_phase(importance: ArrayLike, density: ArrayLike, n_features: int = 2) -> np.ndarray:
     """Index into `PHASES` of the phase with the lowest exact loss."""
     return phase_losses(importance, density, n_features).argmin(-1)
 
 
-def measured_phase(W: np.ndarray, threshold: float = 0.3) -> np.ndarray:
+def measured_phase(W: ArrayLike, threshold: float = 0.3) -> np.ndarray:
     """Index into `PHASES` of the phase a trained model is in.
 
     The extra feature is ignored when |W_extra| < threshold; otherwise superposed when the others put more than
@@ -48,6 +51,7 @@ def measured_phase(W: np.ndarray, threshold: float = 0.3) -> np.ndarray:
         W: [..., n_hidden, n_features], the extra feature last.
         threshold: a length between the 0 and 1 that trained directions cluster at.
     """
+    W = np.asarray(as_array(W))
     extra, others = W[..., -1], W[..., :-1]
     norm = np.linalg.norm(extra, axis=-1)
     overlap = np.einsum("...k,...kj->...j", extra, others) / np.maximum(norm, 1e-12)[..., None]

@@ -22,9 +22,9 @@ from lib.press.display import clock, display
 from lib.press.drafts import Drafts
 from lib.press.pages import Request
 
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 KERNEL_ENVIRONMENT = {
-    # One thread per process: several run side by side, and oversubscription costs 4-30x.
-    **{name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")},
+    **dict.fromkeys(THREADS, "1"),  # several processes run side by side, and oversubscription costs 4-30x
     "PLOTLY_RENDERER": "plotly_mimetype",
     # Large temporaries are reused instead of returned to the system: 2-4x less time in page faults.
     "MALLOC_MMAP_THRESHOLD_": "2147483648",

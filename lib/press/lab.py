@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from lib.files import BUILD, ROOT, write_json
-from lib.press.jobs import KERNEL_ENVIRONMENT
+from lib.press.jobs import KERNEL_ENVIRONMENT, THREADS
 
 VIEWERS = {"@jupyterlab/docmanager-extension:plugin": {"defaultViewers": {"markdown": "Jupytext Notebook"}}}
 
@@ -25,9 +25,10 @@ def command(options: Sequence[str]) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """The press's environment for kernels, but with as many threads as the machine has: one reader, one kernel."""
-    kept = {k: v for k, v in KERNEL_ENVIRONMENT.items() if not k.endswith("_THREADS") and k != "PLOTLY_RENDERER"}
-    return {**os.environ, **kept}
+    """The press's environment for kernels: one thread, since tiny models lose by more, or what OMP_NUM_THREADS says."""
+    threads = {} if "OMP_NUM_THREADS" not in os.environ else dict.fromkeys(THREADS, os.environ["OMP_NUM_THREADS"])
+    kept = {k: v for k, v in KERNEL_ENVIRONMENT.items() if k != "PLOTLY_RENDERER"}
+    return {**os.environ, **kept, **threads}
 
 
 if __name__ == "__main__":

@@ -333,10 +333,14 @@ def test_every_published_name_is_read_and_a_missing_shard_is_named(form, tmp_pat
     single = np.arange(100)
     write_shard(tmp_path / name.format(split="validation", k=0, n=1), single, map(picture, single), list(NAMES))
     assert np.bincount(read_copy(tmp_path)["train"].labels).tolist() == [2] * 100
-    (tmp_path / name.format(split="train", k=1, n=3)).unlink()
+    lost = tmp_path / name.format(split="train", k=1, n=3)
+    kept = lost.read_bytes()
+    lost.unlink()
     with pytest.raises(DatasetUnavailable) as error:
         read_copy(tmp_path)
     assert f"lacks {missing}; fetch the rest" in str(error.value) and "\n" not in str(error.value)
+    lost.write_bytes(kept)  # the remedy
+    assert len(read_copy(tmp_path)["train"].labels) == 200
 
 
 def test_shards_of_two_copies_are_not_mixed(tmp_path):

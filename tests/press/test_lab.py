@@ -62,7 +62,9 @@ def test_a_chapter_opens_as_a_notebook_and_saves_as_markdown(server):
     assert settings["schema"]["properties"]["defaultViewers"]["default"] == {"markdown": "Jupytext Notebook"}
 
 
-def test_kernels_of_the_lab_get_the_presss_memory_settings_but_all_threads(monkeypatch):
+def test_kernels_of_the_lab_get_the_presss_memory_settings_and_one_thread_unless_told(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     environment = lab.environment()
-    assert environment["MALLOC_MMAP_THRESHOLD_"] and "OMP_NUM_THREADS" not in environment
+    assert environment["MALLOC_MMAP_THRESHOLD_"] and environment["OMP_NUM_THREADS"] == "1"
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert {lab.environment()[name] for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")} == {"3"}

@@ -32,6 +32,7 @@ V3_0 = {"d_in": D, "d_sae": M, "activation_fn_str": "relu", "apply_b_dec_to_inpu
 V3_9 = V3_0 | {"architecture": "standard", "activation_fn_kwargs": {}}
 V3_18 = V3_9 | {"neuronpedia_id": None, "dtype": "float32"}
 V4 = V3_18 | {"model_from_pretrained_kwargs": {}, "seqpos_slice": [None]}
+TOPK = {"architecture": "topk", "activation_fn_str": "topk", "activation_fn_kwargs": {"k": K}}
 V6 = {"d_in": D, "d_sae": M, "dtype": "float32", "device": "cpu", "apply_b_dec_to_input": True,
       "normalize_activations": "none", "reshape_activations": "none",
       "metadata": {"sae_lens_version": "6.0.0", "sae_lens_training_version": "6.0.0", "hook_name": "blocks.3.hook_z"}}
@@ -47,10 +48,10 @@ LAYOUTS = {
     "3.18 jumprelu": (V3_18 | {"architecture": "jumprelu"}, JUMP),
     "3.18 jumprelu, b_dec not subtracted": (V3_18 | {"architecture": "jumprelu", "apply_b_dec_to_input": False}, JUMP),
     "4.0": (V4, STANDARD),
-    "4.4 topk": (V4 | {"architecture": "topk", "activation_fn_str": "topk", "activation_fn_kwargs": {"k": K}}, STANDARD),
+    "4.4 topk": (V4 | TOPK, STANDARD),
     "5.0 gated": (V4 | {"architecture": "gated"}, GATED),
     "5.10 jumprelu": (V4 | {"architecture": "jumprelu"}, JUMP),
-    "5.10 topk": (V4 | {"architecture": "topk", "activation_fn_str": "topk", "activation_fn_kwargs": {"k": K}}, STANDARD),
+    "5.10 topk": (V4 | TOPK, STANDARD),
     "6 standard": (V6 | {"architecture": "standard"}, STANDARD),
     "6 gated": (V6 | {"architecture": "gated"}, GATED),
     "6 jumprelu": (V6 | {"architecture": "jumprelu"}, JUMP),
@@ -124,7 +125,8 @@ def write(folder, name, shapes, more, **trainer):
 @pytest.mark.parametrize("layout", CLASSES)
 def test_dictionary_learning_layouts(layout, tmp_path):
     name, shapes, more = CLASSES[layout]
-    w, x = write(tmp_path, name, shapes, more, **({"k": K} if "TopK" in name else {})), some(40, D).numpy().astype(float)
+    w = write(tmp_path, name, shapes, more, **({"k": K} if "TopK" in name else {}))
+    x = some(40, D).numpy().astype(float)
     W_enc, W_dec = (w[a] if a in w else w[b].T for a, b in (("W_enc", "encoder.weight"), ("W_dec", "decoder.weight")))
     b = next(w[key] for key in ("bias", "b_dec", "decoder_bias", "decoder.bias") if key in w)
     h = (x if name in ("JumpReluAutoEncoder", "AutoEncoderNew") else x - b) @ W_enc
@@ -138,7 +140,7 @@ def test_dictionary_learning_layouts(layout, tmp_path):
 
 
 @pytest.mark.parametrize(("more", "trainer", "message"), [
-    ({}, {"k": K}, "threshold is missing.* ranked over its batch"),  # 2024-08 to 2024-12: it ranks over a batch even in use
+    ({}, {"k": K}, "threshold is missing.* ranked over its batch"),  # 2024-08 to 2024-12
     (COUNT, {"k": K}, "threshold is missing.* ranked over its batch"),
 ])
 def test_a_coder_that_needs_its_batch_is_refused(more, trainer, message, tmp_path):
