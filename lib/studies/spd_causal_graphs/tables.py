@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
+from lib.metrics.statistics import Interval, mean_interval
 from lib.press.ledger import Claim, Measured
 from lib.studies.spd_causal_graphs.predictors import STEPS
 
@@ -58,9 +59,17 @@ def beside_printed(
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def rank_correlation(guess: np.ndarray, effects: np.ndarray) -> float:
-    """Spearman's rank correlation of two matrices, entry by entry; 0 on average where one is permuted."""
-    return float(spearmanr(guess, effects, axis=None).statistic)
+def rank_correlations(matrices: Sequence[Mapping[str, np.ndarray]]) -> list[Interval]:
+    """How a network's matrices rank its pairs beside the effects, entry by entry, as an interval over networks.
+
+    Args:
+        matrices: of each network, by title, [I, J] each; the effects last.
+    Returns:
+        Spearman's rank correlation of every matrix before the last with it, 0 on average where one is permuted.
+    """
+    *titles, effect = matrices[0]
+    found = [[spearmanr(own[title], own[effect], axis=None).statistic for own in matrices] for title in titles]
+    return [mean_interval(row) for row in found]
 
 
 def hubs(keeps: Sequence[np.ndarray], rng: np.random.Generator, draws: int = 200) -> tuple[np.ndarray, np.ndarray]:

@@ -17,6 +17,7 @@ import torch
 from lib.files import ROOT
 from lib.params import ParameterError, load
 from lib.press import claims
+from lib.rng import numpy_generator
 from lib.studies.spd_causal_graphs import measure, tables, train, train_spd, train_toy
 from lib.studies.spd_causal_graphs import protocol as study
 from lib.studies.spd_causal_graphs.predictors import STEPS
@@ -189,3 +190,22 @@ def test_what_a_reader_would_change_runs_through(override, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     [path] = tmp_path.glob("results/smoke+*/*.json")
     assert len(json.loads(path.read_text())["records"]) == len(claims.of_study("spd_causal_graphs"))
+
+
+def test_matrices_are_ranked_beside_the_effects_entry_by_entry():
+    effect = np.array([[1.0, 2.0], [3.0, 4.0]])
+    swapped = np.array([[1.0, 2.0], [4.0, 3.0]])  # 1 - 6 * 2 / (4 * 15) = .8
+    same, mixed = tables.rank_correlations([{"a": 10 * effect, "b": swapped, "effect": effect},
+                                            {"a": effect**3, "b": effect, "effect": effect}])
+    assert same.estimate == 1 and mixed.estimate == pytest.approx(0.9) and mixed.low < 0.9 < mixed.high
+    drawn = [tables.rank_correlations([{"a": numpy_generator(0, "null", i).permuted(effect), "effect": effect}])
+             for i in range(20)]
+    assert np.ptp([row[0].estimate for row in drawn]) > 0.5  # a null that moves
+
+
+def test_matrices_of_a_network_are_free_of_the_gauge_but_for_the_raw_path():
+    found = study.analyses(tiny()).iloc[0]
+    raw, oriented, lasso, effect = found.matrices.values()
+    assert {own.shape for own in found.matrices.values()} == {(len(found.inputs), len(found.outputs))}
+    assert np.allclose(effect, found["mean"] / found.unit)
+    assert set(np.unique(np.sign(oriented * raw))) <= {-1, 0, 1} and np.isfinite(lasso).all()
