@@ -12,7 +12,7 @@ import layout
 
 from lib.files import ROOT
 
-BOUNDS = {"library": 12_450, "press": 4_150}
+BOUNDS = {"library": 12_450, "press": 4_150, "press/sweep": 1_000}
 """Lines a wing may have at most, docstrings included; a study's room has `ROOM`."""
 ROOM = 2_000
 LINES, PARAMETERS = 60, 9
@@ -38,11 +38,12 @@ class Chapter(NamedTuple):
 
 
 def wings(root: Path) -> dict[str, int]:
-    """Lines of the library (all of `lib` but the other two), of the press, and of each study's room."""
+    """Lines of the library (all of `lib` but the other two), of the press, of its sweeps, and of each study's room."""
     counts: Counter[str] = Counter()
     for path in layout.library_files(root):
         first, *rest = path.relative_to(root / "lib").parts
         own = {"press": "press", "studies": f"studies/{rest[0]}"} if len(rest) > (first == "studies") else {}
+        own |= {"press": "press/sweep"} if rest[:1] == ["sweep"] else {}
         counts[own.get(first, "library")] += len(_lines(path))
     return dict(counts)
 

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,15 @@ class Job:
     def elapsed(self) -> float:
         return (self.ended or time.monotonic()) - self.started if self.started else 0.0
 
+    def hear(self, event: Mapping[str, Any]) -> None:
+        """Take note of what the worker tells."""
+        if event["event"] == "cell":
+            self.cell, self.cells = event["number"], event["total"]
+        elif event["event"] == "failed":
+            self.failure = dict(event)
+        else:
+            self.broken = event["broken"]
+
     @property
     def line(self) -> str:
         progress = f", cell {self.cell}/{self.cells}" if self.state == "running" and self.cells else ""
@@ -102,7 +112,7 @@ class Press:
                     show()
         finally:
             for job in self.jobs:
-                _end(job)
+                end(job)
             if self.drafts:
                 self.drafts.end()
             for number, handler in previous.items():
@@ -120,20 +130,7 @@ class Press:
             self._start(job, folder / f"{self.jobs.index(job)}.json")
 
     def _start(self, job: Job, job_file: Path) -> None:
-        request = job.request
-        text = {"page": request.page.name, "profile": request.profile, "overrides": request.overrides}
-        job_file.write_text(json.dumps({**text, "values": job.values, "facts": request.facts}), encoding="utf-8")
-        environment = {k: v for k, v in os.environ.items() if k != "MPLBACKEND"}  # Agg would lose figures silently
-        environment |= KERNEL_ENVIRONMENT
-        environment |= {"BOOK_CORES": str(self.share), "IPYTHONDIR": str(BUILD / "ipython"), "BOOK_BUILD": str(BUILD)}
-        log = request.partial.with_suffix(".log")
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with open(log, "wb") as errors:
-            job.process = subprocess.Popen(
-                [sys.executable, "-m", "lib.press.worker", str(job_file)], stdin=subprocess.PIPE, text=True,
-                stdout=subprocess.PIPE, stderr=errors, env=environment, cwd=ROOT, start_new_session=True,
-            )
-        job.state, job.started = "running", time.monotonic()
+        start(job, job.request.facts, job_file, {"BOOK_CORES": str(self.share)})
         threading.Thread(target=self._listen, args=(job,), daemon=True).start()
 
     def _listen(self, job: Job) -> None:
@@ -143,33 +140,58 @@ class Press:
 
     def _take_events(self) -> None:
         for job in self.jobs:
-            _remember_family(job)
+            remember_family(job)
         try:
             job, event = self.events.get(timeout=0.2)
         except queue.Empty:
             return
         if event is None:
-            self._finish(job)
-        elif event["event"] == "cell":
-            job.cell, job.cells = event["number"], event["total"]
-        elif event["event"] == "failed":
-            job.failure = event
+            finish(job)
         else:
-            job.broken = event["broken"]
+            job.hear(event)
 
-    def _finish(self, job: Job) -> None:
-        status = job.process.wait()
-        job.state, job.ended = ("done" if status == 0 else "failed"), time.monotonic()
-        if status and not job.failure:
-            job.failure = {"what": f"its process ended with status {status}", "partial": str(job.request.partial)}
-        _end(job)
+
+def start(
+    job: Job, facts: Mapping[str, Any], job_file: Path, variables: Mapping[str, str], held: Sequence[int] = ()
+) -> None:
+    """Start the worker process of a job; it tells its events on its standard output.
+
+    Args:
+        facts: what the execution is to be made from (`Request.facts`).
+        job_file: where to write what the worker reads.
+        variables: added to the environment of the worker and its kernel.
+        held: open files that the worker is to hold as well, locks for instance.
+    """
+    request = job.request
+    text = {"page": request.page.name, "profile": request.profile, "overrides": request.overrides,
+            "folder": str(request.folder) if request.folder else None, "values": job.values, "facts": facts}
+    job_file.write_text(json.dumps(text), encoding="utf-8")
+    environment = {k: v for k, v in os.environ.items() if k != "MPLBACKEND"}  # Agg would lose figures silently
+    environment |= {**KERNEL_ENVIRONMENT, "IPYTHONDIR": str(BUILD / "ipython"), "BOOK_BUILD": str(BUILD), **variables}
+    log = request.partial.with_suffix(".log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "wb") as errors:
+        job.process = subprocess.Popen(
+            [sys.executable, "-m", "lib.press.worker", str(job_file)], stdin=subprocess.PIPE, text=True,
+            stdout=subprocess.PIPE, stderr=errors, env=environment, cwd=ROOT, start_new_session=True, pass_fds=held,
+        )
+    job.state, job.started = "running", time.monotonic()
+
+
+def finish(job: Job) -> None:
+    """Note how a job's worker ended, and end what it left behind."""
+    status = job.process.wait()
+    job.state, job.ended = ("done" if status == 0 else "failed"), time.monotonic()
+    if status and not job.failure:
+        job.failure = {"what": f"its process ended with status {status}", "partial": str(job.request.partial)}
+    end(job)
 
 
 def _stop(number: int, _: Any) -> None:
     raise Stopped(f"stopped by {signal.Signals(number).name}")
 
 
-def _remember_family(job: Job) -> None:
+def remember_family(job: Job) -> None:
     """Note the worker's descendants, so that they can be ended even after the worker is gone."""
     if job.state == "running":
         try:
@@ -178,11 +200,11 @@ def _remember_family(job: Job) -> None:
             pass
 
 
-def _end(job: Job) -> None:
+def end(job: Job) -> None:
     """End a job's worker, its kernel and whatever that started."""
     if job.process is None:
         return
-    _remember_family(job)
+    remember_family(job)
     if job.process.poll() is None:
         job.process.kill()
         job.state, job.ended = "stopped", time.monotonic()

@@ -23,6 +23,9 @@ from lib.press.keys import closure_digest
 DEFAULT_PROFILE = "quick"
 """The profile whose values stand in the chapters' parameters cells, and that stands in where a study lacks another."""
 
+SWEEP = "sweep_"
+"""How the names of sweep files begin, which lie beside the profiles."""
+
 RUNNING_TAGS = ("parameters", "raises-exception", "skip-execution")
 """Cell tags that change what an execution does; every other tag is presentation."""
 
@@ -55,7 +58,7 @@ class Page:
     def profiles(self) -> list[str]:
         """Names of the study's parameter files; none for an instrument, whose execution stands for every profile."""
         files = sorted((ROOT / "params" / self.name).glob("*.yaml")) if self.is_study else []
-        return [path.stem for path in files if not path.stem.startswith("sweep_")]
+        return [path.stem for path in files if not path.stem.startswith(SWEEP)]
 
     def standing(self, profile: str) -> str:
         """The profile this page is run and shown at where the book is asked for `profile`.
@@ -128,6 +131,8 @@ class Request:
     page: Page
     profile: str
     overrides: dict[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
+    """Where all outputs lie together, of a sweep's point; else they lie under `_build`, by label."""
 
     @property
     def label(self) -> str:
@@ -136,8 +141,8 @@ class Request:
             return DEFAULT_PROFILE
         if not self.overrides:
             return self.profile
-        text = ",".join(f"{k}={json.dumps(v)}" for k, v in sorted(self.overrides.items()))
-        readable = re.sub(r'["\s]', "", text)
+        text = ",".join(f"{k}={json.dumps(v, separators=',:')}" for k, v in sorted(self.overrides.items()))
+        readable = re.sub(r'"(?!(?:true|false|null)")([A-Za-z_][\w-]*)"', r"\1", text)  # still one text per value
         safe = re.fullmatch(r"[\w.,=+\[\]-]{1,80}", readable)
         return f"{self.profile}+{readable if safe else digest(text)[:12]}"
 
@@ -148,15 +153,20 @@ class Request:
 
     @property
     def output(self) -> Path:
-        return BUILD / "executed" / self.label / f"{self.page.name}.ipynb"
+        return self._place("executed", "ipynb")
 
     @property
     def results(self) -> Path:
-        return BUILD / "results" / self.label / f"{self.page.name}.json"
+        return self._place("results", "json")
 
     @property
     def partial(self) -> Path:
-        return BUILD / "partial" / self.label / f"{self.page.name}.ipynb"
+        return self._place("partial", "ipynb")
+
+    def _place(self, kind: str, suffix: str) -> Path:
+        if self.folder:
+            return self.folder / f"{kind}.{suffix}"
+        return BUILD / kind / self.label / f"{self.page.name}.{suffix}"
 
     @cached_property
     def raw_values(self) -> dict[str, Any]:
@@ -165,7 +175,15 @@ class Request:
             if self.overrides:
                 raise PageError(f"{self.page.name}: an instrument takes no parameters; drop -p")
             return {}
+        if self.profile.startswith(SWEEP):
+            name = self.profile.removeprefix(SWEEP)
+            raise PageError(f"{self.profile}: a sweep, no profile; make sweep STUDY={self.page.name} SWEEP={name}")
         return {**params.read_yaml(self.page.params_file(self.profile)), **self.overrides}
+
+    @property
+    def facts_of_values(self) -> str:
+        """The one of its facts that its parameters are."""
+        return digest(self.raw_values)
 
     def checked_values(self) -> dict[str, Any]:
         """The parameters the kernel gets: checked by the study's Params and in plain form.
@@ -209,7 +227,7 @@ class Request:
         if code is None or digest(code) != then.get("code"):
             code = _code(read_page(self.page.source))
         return {
-            "page": page, "code": digest(code), "values": digest(self.raw_values),
+            "page": page, "code": digest(code), "values": self.facts_of_values,
             "library": closure_digest(without_magics(code[0])), "claims": digest(self.page.claims()),
             "environment": provenance.environment(),
         }

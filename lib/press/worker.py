@@ -69,12 +69,12 @@ def execute(request: Request, values: dict[str, Any], facts: dict[str, Any], emi
         The checks that do not hold, where a reader's own values may break them (`Request.exploring`).
 
     Raises:
-        PageError: something it depends on has changed since it was asked for, or the page is not whole.
+        PageError: one of `facts` has changed since it was asked for, or the page is not whole.
         PapermillExecutionError: a cell failed; the notebook up to there is `request.partial`.
     """
     notebook = read_page(request.page.source)
     _check_parameters_cell(request.page, notebook)
-    if changed := [name for name, fact in request.facts.items() if facts[name] != fact]:
+    if changed := [name for name, fact in request.facts.items() if facts.get(name, fact) != fact]:
         raise PageError(f"{request.page.name}: {', '.join(changed)} changed while it waited; run it again")
     records = request.partial.with_suffix(".results.json")
     request.partial.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ def execute(request: Request, values: dict[str, Any], facts: dict[str, Any], emi
     done.metadata["book"] = {
         "name": request.page.name, "profile": request.profile, "overrides": request.overrides,
         "params": values, "seconds": seconds, "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "processor": provenance.processor(), "results": results, "facts": facts, "broken": broken,
+        "processor": provenance.processor(), "results": results, "facts": {**request.facts, **facts}, "broken": broken,
     }
     store(request, done)
     for leftover in (request.partial, records):
@@ -189,7 +189,8 @@ def main(job_file: str) -> int:
 
     threading.Thread(target=_end_with_the_press, daemon=True).start()
     job = json.loads(Path(job_file).read_text(encoding="utf-8"))
-    request = Request(find_page(job["page"]), job["profile"], job["overrides"])
+    folder = job["folder"] and Path(job["folder"])
+    request = Request(find_page(job["page"]), job["profile"], job["overrides"], folder)
     lock = _lock(request)
     if lock is None:
         emit(event="failed", what="another press is executing this page; wait for it or stop it")

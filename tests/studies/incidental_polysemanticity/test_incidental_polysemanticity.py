@@ -12,13 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 from keys_in_a_copy import copied, edit, keys
 
 from lib import ensembles
 from lib.files import ROOT
 from lib.metrics.frontier import matched_pair
-from lib.params import ParameterError, check, load, read_yaml
+from lib.params import ParameterError, load, read_yaml
 from lib.press.keys import PRESS, source_closure
 from lib.press.runs import planned, reuse
 from lib.press.verdicts import NOT_RUN, UNTESTED
@@ -190,32 +189,6 @@ def test_an_edit_repeats_what_trains_with_it_and_nothing_else(files, changed, un
     assert {stage for stage in edited if edited[stage] != unedited[stage]} == changed
 
 
-def points(sweep: dict) -> list[dict]:
-    """Every point of a sweep file: blocks of grid (product), zip (side by side) and list, each on top of `set`."""
-    found = []
-    for block in sweep["points"]:
-        parts = [[{name: value} for value in values] for name, values in block.get("grid", {}).items()]
-        if zipped := block.get("zip"):
-            parts.append([dict(zip(zipped, row, strict=True)) for row in zip(*zipped.values(), strict=True)])
-        parts += [block["list"]] if "list" in block else []
-        found += [{k: v for part in chosen for k, v in part.items()} for chosen in product(*parts)]
-    return [sweep.get("set", {}) | point for point in found]
-
-
-def test_points_of_the_sweep_are_parameters_the_study_accepts():
-    path = PROFILES / "sweep_lambda.yaml"
-    sweep = read_yaml(path)
-    assert sweep["study"] == "incidental_polysemanticity"
-    assert set(sweep) <= {"study", "base", "set", "points", "resources", "retries", "timeout_minutes"}
-    assert all(set(block) <= {"grid", "zip", "list"} for block in sweep["points"])
-    base, found = read_yaml(PROFILES / f"{sweep['base']}.yaml"), points(sweep)
-    ready = {check(study.Params, base | point, path) for point in found}
-    assert len(ready) == len(found) >= 10  # no point stands there twice
-    for spoilt in ({"l1_penalty": [1.0e-4]}, {"steps": "many"}):
-        with pytest.raises(ParameterError):
-            check(study.Params, base | spoilt, path)
-
-
 def test_published_rows_are_those_of_their_decoders():
     """Row (untied, combination, seed) reads the Interference of that decoder, and no calibration has a null."""
     found = study.published_arm(params())
@@ -384,12 +357,6 @@ def test_coders_report_every_arm():
     arms = {"JumpReLU": 2, "ReLU": 2, "TopK": 1, "TopK + AuxK": 1, "ReLU + resampling": 1}
     assert runs.groupby("arm").setting.nunique().to_dict() == arms
     assert (runs[runs.arm == "TopK"].l0 <= 3).all() and runs.fvu.between(0, 2).all()
-
-
-def test_the_sweep_file_is_plain_yaml():
-    """No `1e-4` that YAML would read as text."""
-    text = yaml.safe_dump(read_yaml(PROFILES / "sweep_lambda.yaml"))
-    assert "'1e" not in text and "'3e" not in text
 
 
 def test_the_published_programme_moves_with_the_root_seed():

@@ -8,19 +8,18 @@ import os
 import subprocess
 import sys
 from functools import cache
-from itertools import product
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 
 from lib import files
 from lib.data.registry import DatasetUnavailable
 from lib.files import ROOT
 from lib.params import load
 from lib.press.runs import planned
+from lib.press.sweep import plan
 from lib.studies.topoloss_hypotheses import data, measure, train
 from lib.studies.topoloss_hypotheses import protocol as study
 from lib.topoloss import TopoLoss
@@ -44,14 +43,14 @@ def test_profile_is_accepted_and_opens_with_its_story(profile):
     assert [line.split(":")[0] for line in header] == ["# Reproduces", "# Command", "# Expected"]
 
 
-def test_every_point_of_the_sweep_is_a_full_run_with_other_values():
-    sweep = yaml.safe_load((PROFILES / "sweep_alpha.yaml").read_text())
-    grid, single = (block[kind] for block, kind in zip(sweep["points"], ("grid", "list"), strict=True))
-    points = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())] + single
-    for point in points:
-        chosen = load(study.Params, PROFILES / f"{sweep['base']}.yaml", {**sweep["set"], **point})
-        assert [arm.name for arm in study.arms(chosen)][0] == "α = 0"
+def test_every_point_of_the_sweep_starts_from_the_plain_model():
+    points = plan.read(plan.find("topoloss_hypotheses", "alpha")).points
     assert len(points) == 11
+    assert {study.arms(study.Params(**as_tuples(point.values)))[0].name for point in points} == {"α = 0"}
+
+
+def as_tuples(values):
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 @pytest.mark.parametrize(
