@@ -22,7 +22,7 @@ class Slots:
     """GPUs shared between processes.
 
     Args:
-        share: what one process takes: a share of a GPU, or a whole number of them; 0 none.
+        share: what one process takes: a share of a GPU, or a whole number of them; 0: it sees none.
         count: GPUs to hand out, as if there were so many; None: those there are.
     Raises:
         PageError: fewer GPUs than one process takes.
@@ -46,7 +46,7 @@ class Slots:
     def taken(self) -> Iterator[dict[str, str]]:
         """Wait for room and hold it inside the block; the environment variables that say which GPUs these are."""
         if not self.share:
-            yield {}
+            yield {"CUDA_VISIBLE_DEVICES": ""}
             return
         each, count = min(self.share, 1.0), max(1, int(self.share))
         with self.lock:

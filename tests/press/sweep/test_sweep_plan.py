@@ -68,7 +68,7 @@ def test_a_point_is_its_study_with_all_its_parameters(file):
         ({"base": "smok"}, "smok.yaml: no such parameter file; here are: full.yaml"),
         ({"points": []}, "points: .* at least 1 item"),
         ({"points": [{}]}, r"points\[0\]: a block needs grid, zip or list"),
-        ({"points": [{"grid": {"n_hidden": 3}}]}, r"points\[0\]: Block: grid\[n_hidden\]: input should be a valid list"),
+        ({"points": [{"grid": {"n_hidden": 3}}]}, r"Block: grid\[n_hidden\]: input should be a valid list"),
         ({"points": [{"grid": {"n_hidden": []}}]}, "n_hidden: no values"),
         ({"points": [{"zip": {"n_hidden": [3, 4], "seed": [1]}}]}, "zip: n_hidden has 2 values, seed has 1 values"),
         ({"points": [{"grid": {"seed": [0]}, "zip": {"seed": [1]}}]}, "seed: given twice in one block"),
@@ -82,7 +82,7 @@ def test_a_point_is_its_study_with_all_its_parameters(file):
         ({"timeout_minutes": 0}, "timeout_minutes: .*greater than 0"),
         ({"figure": {**FILE["figure"], "x": "seeds"}}, "figure: x: seeds is not varied; did you mean seed?"),
         ({"figure": {**FILE["figure"], "by": "n_features"}}, "figure: by: n_features is not varied"),
-        ({"figure": {**FILE["figure"], "y": "right_wel"}}, "the chapter computes no right_wel; did you mean right_well"),
+        ({"figure": {**FILE["figure"], "y": "right_wel"}}, "computes no right_wel; did you mean right_well"),
         ({"figure": {"x": "seed", "y": "SP-9.value", "says": ""}}, "y: the chapter computes no SP-9.value"),
     ],
 )
