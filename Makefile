@@ -3,11 +3,13 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help book confirm test test-site lab run status data reference bench bench-peers sizes lint lock study clean
+.PHONY: help book confirm test test-site test-sweep lab run sweep status data reference bench bench-peers sizes lint lock study
+.PHONY: wheelhouse clean FORCE
 
 PYTHON ?= python3
 VENV := .venv
-PY := $(VENV)/bin/python
+# SYSTEM=1 uses $(PYTHON) and what it has, PyTorch for instance, and installs nothing.
+PY := $(if $(SYSTEM),$(PYTHON),$(VENV)/bin/python)
 PROFILE ?= quick
 ARGS ?=
 JOBS ?= $(shell $(PYTHON) -c 'import os; print(min(8, os.cpu_count() or 1))')
@@ -19,6 +21,10 @@ help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 	@echo "  PROFILE=smoke|quick|full, or any other parameter file, chooses the parameters (quick); ARGS=... is passed on."
 
+ifdef SYSTEM
+$(VENV)/ready: FORCE
+	@$(PYTHON) -m lib.press.carry check
+else
 # The stamp is written last: an install that was interrupted has none and is taken up again by the next call.
 $(VENV)/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: name a newer one, make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
@@ -27,6 +33,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	@echo "installing the pinned packages into $(VENV) (some minutes the first time)"
 	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[book,test]'
 	@touch $@
+endif
 
 book: $(VENV)/ready ## execute what changed and render _build/html/index.html
 	@$(PY) -m lib.press run --site --profile $(PROFILE) $(ARGS)
@@ -39,6 +46,10 @@ run: $(VENV)/ready ## execute one study: make run STUDY=superposition_phases ARG
 	@test -n "$(STUDY)" || { echo 'name the study: make run STUDY=superposition_phases ARGS="-p seeds=3"'; $(PY) -m lib.press list; exit 2; }
 	@$(PY) -m lib.press run $(STUDY) --profile $(PROFILE) $(ARGS)
 
+sweep: $(VENV)/ready ## run what a sweep lacks: make sweep STUDY=superposition_phases SWEEP=shape ARGS=--dry-run
+	@test -n "$(STUDY)" -a -n "$(SWEEP)" || { echo 'name both: make sweep STUDY=superposition_phases SWEEP=shape'; ls params/*/sweep_*.yaml; exit 2; }
+	@$(PY) -m lib.press.sweep run params/$(STUDY)/sweep_$(SWEEP).yaml $(ARGS)
+
 status: $(VENV)/ready ## which executions still stand
 	@$(PY) -m lib.press status
 
@@ -49,10 +60,17 @@ data: $(VENV)/ready ## fetch data sets: make data DATA="fashion_mnist cifar10" (
 	@$(PY) -m lib.data $(if $(DATA),fetch $(DATA),list)
 
 test: $(VENV)/ready ## unit tests, fault tests and notebook regression
-	@$(ONE_THREAD) $(PY) -m pytest --nbval-lax -n $(JOBS) --dist loadfile --ignore tests/browser --ignore tests/benchmarks -m "not walk" $(ARGS)
+	@$(ONE_THREAD) $(PY) -m pytest --nbval-lax -n $(JOBS) --dist loadfile --ignore tests/browser --ignore tests/benchmarks -m "not walk and not ray" $(ARGS)
 
 test-site: $(VENV)/ready ## the built site in a browser (after make book)
 	@$(PY) -m pytest tests/browser -rs $(ARGS)
+
+test-sweep: $(VENV)/ready ## sweeps on Ray, which it installs
+	@$(if $(SYSTEM),true,$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sweep]')
+	@$(ONE_THREAD) $(PY) -m pytest tests/press/sweep -m ray -rs $(ARGS)
+
+wheelhouse: $(VENV)/ready ## gather what a machine without a network needs beside PyTorch: make wheelhouse TARGET=3.12
+	@$(PY) -m lib.press.carry gather $(or $(TARGET),3.11)
 
 reference: $(VENV)/ready ## remake tests/reference/*.ipynb from the smoke profile
 	@$(PY) -m lib.press.reference $(STUDY)

@@ -95,6 +95,7 @@ class Site:
         """Digest of everything the rendered site depends on."""
         shown = {self.profile, *(self.request(page).profile for page in self.notebooks())}
         results = sorted(p for label in shown for p in (self.build / "results" / label).rglob("*.json"))
+        results += sorted((self.build / "sweeps").glob("*/tables/*.parquet"))
         sources = sorted(p for p in self.book.rglob("*") if p.is_file() and ".ipynb_checkpoints" not in p.parts)
         return digest(
             [(p.relative_to(self.book).as_posix(), file_digest(p)) for p in sources],
@@ -249,11 +250,18 @@ def recipes(readme: str) -> str:
     return "\n".join(f"## {title}\n\n{body}" for title, body in found)
 
 
+def _sweeps(site: Site, path: Path) -> None:
+    from lib.press.sweep import gallery
+
+    write_text(path, gallery.page(path.parent / "sweeps"))
+
+
 FRAGMENTS: dict[str, Callable[[Site, Path], object]] = {
     "verdicts.md": _verdicts,
     "verdict_summary.md": _verdict_summary,
     "claims_picture.md": _picture,
     "recipes.md": lambda _, path: write_text(path, recipes((ROOT / "README.md").read_text(encoding="utf-8"))),
+    "sweeps.md": _sweeps,
     "executions.md": lambda site, path: write_text(path, executions_table(site)),
 }
 """Generated Markdown that pages include as `_generated/<name>`; only the included ones are written."""

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,13 @@ class _Lines:
 
 
 def _engine(sweep: plan.Sweep, asked: argparse.Namespace) -> Engine:
-    return Serial(sweep.resources, asked.workers, asked.gpus)
+    if asked.engine == "serial" and asked.address:
+        raise PageError("--address: a cluster is Ray's; leave --engine serial out")
+    if (asked.engine or ("ray" if asked.address or find_spec("ray") else "serial")) == "serial":
+        return Serial(sweep.resources, asked.workers, asked.gpus)
+    from lib.press.sweep.cluster import Ray
+
+    return Ray(sweep.resources, asked.workers, asked.gpus, asked.address, sweep.plan.retries)
 
 
 def _name(sweep: plan.Sweep) -> str:

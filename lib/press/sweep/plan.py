@@ -186,6 +186,8 @@ def read(path: Path) -> Sweep:
     path = path.resolve()
     if not path.stem.startswith(SWEEP) or path.suffix != ".yaml":
         raise PageError(f"{path}: a sweep is called params/<study>/{SWEEP}<name>.yaml")
+    if not path.is_file():
+        find(path.parent.name, path.stem.removeprefix(SWEEP))
     page, where = find_page(path.parent.name), str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
     plan = _options(Plan, params.read_yaml(path), where)
     blocks = [_options(Block, block, f"{where}: points[{at}]") for at, block in enumerate(plan.points)]

@@ -1,0 +1,109 @@
+"""The page of sweeps: of each one its figure and its points to explore, or how to run it."""
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lib import params
+from lib.figures import style
+from lib.files import write_atomically
+from lib.press import provenance
+from lib.press.pages import SWEEP
+from lib.press.plotly_mime import figure_html
+from lib.press.sweep import plan
+
+SHOWN = ("done", "stale")
+
+
+def page(folder: Path) -> str:
+    """Markdown with every sweep of the tree; figures are written to `folder`, which lies beside it.
+
+    Raises:
+        ParameterError: a sweep file cannot be read.
+    """
+    parts = []
+    for path in plan.files():
+        study, name = path.parent.name, path.stem.removeprefix(SWEEP)
+        told = [line.removeprefix("# ") for line in path.read_text(encoding="utf-8").splitlines()[:3]]
+        parts += [f"## {study}: {name}", "", f"{told[0]}\n{told[2]}", ""]
+        place = plan.BUILD / "sweeps" / study / "tables" / f"{name}.parquet"
+        if not place.is_file():
+            parts += [f"Not run here. {told[1]}", ""]
+            continue
+        parts += _shown(pd.read_parquet(place), params.read_yaml(path)["figure"], folder, study, name)
+    return "\n".join(parts)
+
+
+def _shown(frame: pd.DataFrame, figure: Mapping[str, str], folder: Path, study: str, name: str) -> list[str]:
+    counts = frame["run.state"].value_counts()
+    told = ", ".join(f"{counts.get(state, 0)} {state}" for state in plan.STATES)
+    lines = [f"{told} of {len(frame)} points{_elsewhere(frame)}. In a notebook: `from lib.press.sweep import table; "
+             f'table("{study}", "{name}")`.', ""]
+    made = frame[frame["run.state"].isin(SHOWN)]
+    if figure["y"] not in made or made[figure["y"]].isna().all():
+        return [*lines, f"No point has {figure['y']} yet.", ""]
+    place = folder / f"{study}-{name}.png"
+    write_atomically(place, lambda path: drawn(made, figure).savefig(path, format="png", dpi=style.PIXELS_PER_INCH))
+    return [*lines, f"```{{figure}} {folder.name}/{place.name}", ":width: 760px", f":alt: {figure['says'].strip()}", "",
+            figure["says"].strip(), "```", "", "```{raw} html", figure_html(explorer(made, figure["y"])), "```", ""]
+
+
+def _elsewhere(frame: pd.DataFrame) -> str:
+    """Which points were made with other versions, or on another device, than are here."""
+    made, here = frame[frame["run.state"].isin(SHOWN)], provenance.environment()
+    other = [f"{(made[f'run.{name}'] != value).sum()} with {name} {', '.join(map(str, made[f'run.{name}'].unique()))}"
+             for name, value in here.items() if len(made) and (made[f"run.{name}"] != value).any()]
+    return f" ({'; '.join(other)})" if other else ""
+
+
+def drawn(frame: pd.DataFrame, figure: Mapping[str, str]) -> Figure:
+    """A dot per point whose block varies x, and a line through their means for each value of `by`."""
+    x, y, by = figure["x"], figure["y"], figure.get("by", "")
+    rows = frame[frame["run.varied"].str.contains(rf"(?:^| ){x}=")].dropna(subset=[y])
+    fig, ax = style.figure(aspect=0.5)
+    places = _places(rows[x])
+    groups = list(rows.assign(_place=places).groupby(by)) if by else [("", rows.assign(_place=places))]
+    for at, (value, group) in enumerate(groups):
+        colour = style.LINES[at % len(style.LINES)]
+        means = group.groupby("_place")[y].mean()
+        style.dots(ax, group["_place"], group[y], color=colour, alpha=0.6)
+        ax.plot(means.index, means, color=colour, linewidth=1.5)
+        if by:
+            style.direct_label(ax, means.index[-1], means.iloc[-1], f"{by} = {value}", color=colour)
+    if rows[x].dtype == object:
+        ax.set_xticks(range(rows[x].nunique()), sorted(rows[x].unique()))
+    elif (rows[x] > 0).all() and rows[x].max() >= 10 * rows[x].min():
+        ax.set_xscale("log")
+    ax.set_xlabel(x)
+    ax.set_ylabel(y)
+    return fig
+
+
+def _places(column: pd.Series) -> np.ndarray:
+    return pd.Categorical(column).codes if column.dtype == object else column.to_numpy()
+
+
+def explorer(frame: pd.DataFrame, y: str) -> dict[str, Any]:
+    """A plotly figure of parallel axes: what varies, the measure, and the numbers of the claims. A line is a point."""
+    claims = [name for name in frame if name.endswith(".value")]
+    varied = dict.fromkeys(re.findall(r"(?:^| )(\w+)=", "\n".join(frame["run.varied"]), re.MULTILINE))
+    axes = [_axis(frame[name]) for name in dict.fromkeys([*varied, y, *claims]) if frame[name].notna().any()]
+    line = {"color": frame[y].tolist(), "colorscale": "Viridis", "showscale": True}
+    alt = html.escape(f"Points of the sweep on parallel axes, coloured by {y}")
+    return {"data": [{"type": "parcoords", "dimensions": axes, "line": line}],
+            "layout": {"height": 360, "meta": {"alt": alt}, "margin": {"l": 60, "r": 40, "t": 60, "b": 30}}}
+
+
+def _axis(column: pd.Series) -> dict[str, Any]:
+    if column.dtype != object:
+        return {"label": column.name, "values": [None if pd.isna(value) else float(value) for value in column]}
+    kinds = pd.Categorical(column)
+    return {"label": column.name, "values": kinds.codes.tolist(), "tickvals": list(range(len(kinds.categories))),
+            "ticktext": list(kinds.categories)}

@@ -1,0 +1,90 @@
+"""The page of sweeps: every sweep, its figure and its points; and the measures of an executed chapter."""
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.press import provenance
+from lib.press.pages import PageError
+from lib.press.sweep import gallery, plan, results
+from lib.press.sweep.measures import QUOTED, measured
+
+FIGURE = {"x": "n_hidden", "y": "right_well", "by": "n_features", "says": "A ratio over width."}
+
+
+def frame():
+    """Two widths by two sizes, three of four made; the last varies another parameter."""
+    here = {f"run.{name}": value for name, value in provenance.environment().items()}
+    rows = [(3, 20, 0.5, "done"), (30, 20, 0.7, "done"), (3, 40, 0.9, "stale"), (30, 40, None, "missing")]
+    made = [{"run.id": str(at), "run.state": state, "run.varied": f"n_hidden={m} n_features={n}", "n_features": n,
+             "n_hidden": m, "profile": "quick", "SP-2.value": y, "right_well": y, **here}
+            for at, (m, n, y, state) in enumerate(rows)]
+    other = {**made[0], "run.varied": "trained_steps=5", "right_well": 9.0}
+    return pd.DataFrame([*made, other]).assign(trained_steps=5)
+
+
+def test_a_figure_has_a_dot_per_point_that_varies_x_and_a_line_per_value_of_by():
+    fig = gallery.drawn(frame().dropna(subset=["right_well"]), FIGURE)
+    [ax] = fig.axes
+    lines = [line for line in ax.lines if line.get_linestyle() == "-" and len(line.get_xdata())]
+    assert [line.get_ydata().tolist() for line in lines] == [[0.5, 0.7], [0.9]]
+    assert ax.get_xscale() == "log" and ax.get_xlabel() == "n_hidden" and ax.get_ylabel() == "right_well"
+    assert [text.get_text() for text in ax.texts] == ["n_features = 20", "n_features = 40"]
+
+
+def test_a_list_along_x_is_categories():
+    rows = frame().dropna(subset=["right_well"]).assign(n_hidden=["[1]", "[2]", "[1]", "[1]"])
+    fig = gallery.drawn(rows, {**FIGURE, "by": ""})
+    [ax] = fig.axes
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["[1]", "[2]"]
+    assert any(np.allclose(line.get_ydata(), [0.7, 0.7]) for line in ax.lines)  # the mean of .5 and .9 is .7
+
+
+def test_the_explorer_has_an_axis_per_varied_parameter_and_number():
+    data = json.loads(json.dumps(gallery.explorer(frame().iloc[:3], "right_well")))["data"][0]
+    assert {axis["label"]: axis["values"] for axis in data["dimensions"]} == {
+        "n_hidden": [3, 30, 3], "n_features": [20, 20, 40], "right_well": [0.5, 0.7, 0.9],
+        "SP-2.value": [0.5, 0.7, 0.9]}
+    assert data["line"]["color"] == [0.5, 0.7, 0.9]
+
+
+def test_the_page_shows_what_was_run_and_how_to_run_the_rest(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "BUILD", tmp_path)
+    told = gallery.page(tmp_path / "sweeps")
+    assert told.count("Not run here. Command: make sweep STUDY=") == len(plan.files())
+    place = tmp_path / "sweeps/superposition_phases/tables/shape.parquet"
+    place.parent.mkdir(parents=True)
+    frame().assign(**{"run.torch": "2.11.0"}).to_parquet(place)
+    told = gallery.page(tmp_path / "pictures")
+    assert told.count("Not run here.") == len(plan.files()) - 1
+    assert "3 done, 1 stale, 0 failed, 1 missing of 5 points (4 with torch 2.11.0)" in told
+    assert "pictures/superposition_phases-shape.png" in told and 'table("superposition_phases", "shape")' in told
+    assert (tmp_path / "pictures/superposition_phases-shape.png").read_bytes()[:4] == b"\x89PNG"
+    assert results.table("superposition_phases", "shape").equals(pd.read_parquet(place))
+    with pytest.raises(PageError, match="alpha has no table yet; make sweep STUDY=topoloss_hypotheses SWEEP=alpha"):
+        results.table("topoloss_hypotheses", "alpha")
+
+
+def test_measures_are_what_is_quoted_and_what_claims_came_to():
+    """Not the parameters, no pictures, no number that is none."""
+    def glued(name, text):
+        return {"metadata": {"scrapbook": {"name": name}}, "data": {QUOTED: text}}
+
+    outputs = [glued("ratio", "0.1"), glued("word", "'high'"), glued("seeds", "4"), glued("none", "nan"),
+               {"data": {"text/plain": "7"}}]
+    part = {"estimate": {"value": 1.5, "low": 1.0, "high": 2.0}, "excess": {"value": 0.5, "low": 0, "high": 1}}
+    records = [{"claim_id": "SP-1", "word": "holds", "deciding": 1, "parts": [{"estimate": None}, part]},
+               {"claim_id": "SP-2", "word": "not tested here", "deciding": 0, "parts": []}]
+    found = measured({"cells": [{"outputs": outputs}, {}]}, {"records": records}, {"seeds": 4})
+    assert found == {
+        "ratio": 0.1, "word": "high", "SP-1.word": "holds", "SP-1.value": 1.5, "SP-1.low": 1.0, "SP-1.high": 2.0,
+        "SP-1.excess": 0.5, "SP-2.word": "not tested here", "SP-2.value": None, "SP-2.low": None, "SP-2.high": None,
+        "SP-2.excess": None}
+    assert measured({"cells": []}, None, {}) == {}
+
+
+def test_a_column_of_texts_and_numbers_is_stored_as_texts():
+    column = results._one_kind(pd.Series([1.5, "none", None], dtype=object))
+    assert column.tolist()[:2] == ["1.5", "none"] and column.isna().tolist() == [False, False, True]
+    assert results._one_kind(pd.Series([1.5, None])).dtype == float
