@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 
 from lib.files import BUILD, ROOT
-from lib.press import provenance
+from lib.press import provenance, slots
 from lib.press.display import clock, display
 from lib.press.drafts import Drafts
 from lib.press.pages import Request
@@ -47,6 +47,7 @@ class Job:
     ended: float = 0.0
     cell: int = 0
     cells: int = 0
+    gpu: str = ""
     state: str = "waiting"
     failure: dict[str, Any] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
@@ -130,8 +131,15 @@ class Press:
             self._start(job, folder / f"{self.jobs.index(job)}.json")
 
     def _start(self, job: Job, job_file: Path) -> None:
-        start(job, job.request.facts, job_file, {"BOOK_CORES": str(self.share)})
+        job.gpu = self._gpu()
+        alone = {"CUDA_VISIBLE_DEVICES": job.gpu, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if job.gpu else {}
+        start(job, job.request.facts, job_file, {"BOOK_CORES": str(self.share), **alone})
         threading.Thread(target=self._listen, args=(job,), daemon=True).start()
+
+    def _gpu(self) -> str:
+        """The least busy of several GPUs, for the next page; empty where there is nothing to choose."""
+        names, busy = slots.gpus(), [job.gpu for job in self.jobs if job.state == "running"]
+        return min(names, key=busy.count) if len(names) > 1 else ""
 
     def _listen(self, job: Job) -> None:
         for line in job.process.stdout:

@@ -4,11 +4,13 @@ import os
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 from checkout import CLAIM, QUICK, judging
 
 from lib.params import ParameterError
+from lib.press import jobs
 from lib.press.pages import Request, find_page
 
 
@@ -346,3 +348,20 @@ def test_a_gpu_that_is_not_here_is_refused_at_the_door(monkeypatch):
     with pytest.raises(ParameterError, match="smoke.yaml with -p: device: no CUDA device .* write device: auto or cpu"):
         request.checked_values()
     assert Request(request.page, "smoke", {"device": "auto"}).checked_values()["device"] == "auto"
+
+
+def test_pages_side_by_side_are_spread_over_the_gpus(monkeypatch, tmp_path):
+    """Of four pages on three GPUs the fourth shares the first; with one GPU there is nothing to choose."""
+    given = []
+
+    def started(job, facts, job_file, variables):
+        job.state, job.process = "running", SimpleNamespace(stdout=[])
+        given.append(variables.get("CUDA_VISIBLE_DEVICES"))
+
+    monkeypatch.setattr(jobs, "start", started)
+    for seen, expected in (("0,1,3", ["0", "1", "3", "0"]), ("2", [None] * 4)):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen)
+        press = jobs.Press([jobs.Job(SimpleNamespace(facts={}), {}) for _ in range(4)], 4)
+        press._start_waiting(tmp_path)
+        assert given == expected
+        given.clear()

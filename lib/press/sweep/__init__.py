@@ -11,11 +11,12 @@ ends: two drivers, on hosts that share the disk as well, never execute one point
 
     plan     a sweep file and its points, and which of them stand
     point    one point executed in a process of its own, put in place or put aside
-    engines  where points are executed: slots of this machine, or Ray
+    measures the numbers of an executed chapter
+    engines  where points are executed: slots of this machine
+    cluster  the same by Ray
     drive    all points of a sweep brought up to date
     results  the table of a sweep
     gallery  the page of sweeps
-    carry    what a machine without a network needs, and what it lacks
 """
 from lib.press.sweep.results import table
 

@@ -1,7 +1,8 @@
 """Points executed by Ray, on this machine or on a cluster that runs already. The only module that imports Ray.
 
 The local cluster is Ray's own `Cluster` without dashboard, monitors and prestarted workers. A node whose agents do not
-start within 15 s gives up, which happens on a busy machine; so it is tried again. It has a token of its own that no file keeps, and ends with this process.
+start within 15 s gives up, which happens on a busy machine; so it is tried again. It has a token of its own, which no
+file keeps, and ends with this process.
 """
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ from lib.press.pages import PageError
 from lib.press.slots import gpus as seen_gpus
 from lib.press.sweep import plan, point
 
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_prestart_worker_first_driver": "0"}
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "error", "RAY_prestart_worker_first_driver": "0",
+         "RAY_worker_niceness": "0"}
+"""Tells nobody, starts no worker before it is needed, and takes as much of a processor as the serial engine."""
 STORE = 100 * 2**20
 """Bytes of Ray's object store: a point's task and outcome are a few hundred bytes."""
 AGENTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
@@ -69,13 +72,14 @@ class Ray:
                 leaving.callback(ray.shutdown)
                 self.width = self._room(ray.cluster_resources())
                 takes = dict(num_cpus=self.needs.cpus, num_gpus=self.needs.gpus, max_retries=self.deaths)
-                self.task = ray.remote(**takes)(_run)
+                self.task = ray.remote(max_calls=0, **takes)(_run)  # a worker serves many points, with a GPU too
                 self.leaving = leaving.pop_all()
         except ImportError as error:
             told = f"Ray cannot be imported ({error}): pip install -e '.[sweep]', or --engine serial"
             raise PageError(told) from None
         except (RuntimeError, ConnectionError, ValueError) as error:
             told = next(line for line in str(error).splitlines() if line.strip())
+            told += "; it refuses the token in RAY_AUTH_TOKEN" * ("AuthToken" in f"{error}{error.__cause__}")
             where = f"the Ray cluster at {self.address}" if self.address else "a Ray cluster on this machine"
             raise PageError(f"{where} cannot be used: {told}") from None
         finally:
@@ -107,23 +111,26 @@ def _run(task: point.Task) -> point.Outcome:
 def _alone(leaving: ExitStack, path: str) -> dict[str, str]:
     """The environment of a cluster of one's own: a folder that goes with it, and a token, where none is wished for."""
     folder = tempfile.mkdtemp(prefix="sweep-")  # short: sockets lie in it
-    guard = subprocess.Popen([sys.executable, "-c", GUARD, folder], stdin=subprocess.PIPE, start_new_session=True)
+    command = [sys.executable, "-c", GUARD, folder, str(os.getpid())]
+    guard = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
     leaving.callback(guard.communicate)
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     return {"RAY_TMPDIR": folder, "PYTHONPATH": path, **({} if "RAY_AUTH_MODE" in os.environ else token)}
 
 
 GUARD = """
-import psutil, shutil, sys
-sys.stdin.read()
-def of_the_cluster(process):
-    try:
-        return process.environ().get("RAY_TMPDIR") == sys.argv[1]
-    except psutil.Error:
-        return False
-family = list(filter(of_the_cluster, psutil.process_iter()))
+import psutil, select, shutil, sys
+driver, own, family = psutil.Process(int(sys.argv[2])), psutil.Process(), set()
+try:
+    while not select.select([0], [], [], 1)[0]:
+        family |= set(driver.children(recursive=True)) - {own}
+except psutil.NoSuchProcess:
+    pass
 for process in family:
-    process.kill()
+    try:
+        process.kill()
+    except psutil.NoSuchProcess:
+        pass
 psutil.wait_procs(family, 10)
 shutil.rmtree(sys.argv[1], ignore_errors=True)
 """

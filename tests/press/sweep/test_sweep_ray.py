@@ -65,7 +65,8 @@ def test_points_share_gpus_and_the_twelve_take_little_more_than_six(nodes, tmp_p
     """Halves of a GPU; 12 points of 2 s on 2 workers are promised in 21 s of an ideal 12. Then a whole GPU each."""
     with cluster.Ray(plan.Resources(cpus=1, gpus=0.5), address=nodes.address) as engine:
         assert engine.width == 2
-        engine.submit(task(tmp_path, "warm")).result(60)
+        for warm in [engine.submit(task(tmp_path, f"warm{i}", overrides={"pause": 1})) for i in range(2)]:
+            warm.result(120)
         started = time.monotonic()
         tasks = [task(tmp_path, f"p{i}", overrides={"pause": 2}) for i in range(12)]
         states = [future.result(90).state for future in [engine.submit(each) for each in tasks]]
@@ -98,6 +99,7 @@ def test_a_wrong_token_is_told_in_a_line(nodes, checkout, monkeypatch):
     refused = sweep(checkout, "run", "--engine", "ray", "--address", nodes.address)
     assert refused.returncode == 2 and len(refused.stderr.strip().splitlines()) == 1, refused.stderr
     assert f"the Ray cluster at {nodes.address} cannot be used" in refused.stderr
+    assert "it refuses the token in RAY_AUTH_TOKEN" in refused.stderr
 
 
 def test_a_lost_node_costs_its_points_an_attempt_and_the_table_equals_the_serial_one(nodes, checkout):
