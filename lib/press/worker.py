@@ -189,7 +189,7 @@ def main(job_file: str) -> int:
 
     threading.Thread(target=_end_with_the_press, daemon=True).start()
     job = json.loads(Path(job_file).read_text(encoding="utf-8"))
-    folder = job["folder"] and Path(job["folder"])
+    folder = Path(job["folder"]) if job.get("folder") else None
     request = Request(find_page(job["page"]), job["profile"], job["overrides"], folder)
     lock = _lock(request)
     if lock is None:

@@ -13,8 +13,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 
 from lib.files import ROOT
@@ -23,8 +24,7 @@ from lib.press.pages import PageError
 from lib.press.slots import gpus as seen_gpus
 from lib.press.sweep import plan, point
 
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "error", "RAY_prestart_worker_first_driver": "0",
-         "RAY_worker_niceness": "0"}
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_prestart_worker_first_driver": "0", "RAY_worker_niceness": "0"}
 """Tells nobody, starts no worker before it is needed, and takes as much of a processor as the serial engine."""
 STORE = 100 * 2**20
 """Bytes of Ray's object store: a point's task and outcome are a few hundred bytes."""
@@ -67,8 +67,9 @@ class Ray:
                     local = started(num_cpus=self.cores, num_gpus=self.gpus)
                     leaving.callback(local.shutdown)
                     address = local.address
-                ray.init(address, log_to_driver=False, logging_level="ERROR", configure_logging=False,
-                         runtime_env={"env_vars": {"PYTHONPATH": path}} if self.address else None)
+                environment = {"env_vars": {"PYTHONPATH": path}} if self.address else None
+                with _silenced():
+                    ray.init(address, log_to_driver=False, configure_logging=False, runtime_env=environment)
                 leaving.callback(ray.shutdown)
                 self.width = self._room(ray.cluster_resources())
                 takes = dict(num_cpus=self.needs.cpus, num_gpus=self.needs.gpus, max_retries=self.deaths)
@@ -106,6 +107,19 @@ class Ray:
 
 def _run(task: point.Task) -> point.Outcome:
     return point.run(task)
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """No line on the standard error inside the block, not even of a library in C: what goes wrong is raised."""
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _alone(leaving: ExitStack, path: str) -> dict[str, str]:

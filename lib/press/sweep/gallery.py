@@ -77,7 +77,7 @@ def drawn(frame: pd.DataFrame, figure: Mapping[str, str]) -> Figure:
         ax.plot(means.index, means, color=colour, linewidth=1.5)
         if by:
             style.direct_label(ax, means.index[-1], means.iloc[-1], f"{by} = {value}", color=colour)
-    if rows[x].dtype == object:
+    if not pd.api.types.is_numeric_dtype(rows[x]):
         ax.set_xticks(range(rows[x].nunique()), sorted(rows[x].unique()))
     elif (rows[x] > 0).all() and rows[x].max() >= 10 * rows[x].min():
         ax.set_xscale("log")
@@ -87,7 +87,7 @@ def drawn(frame: pd.DataFrame, figure: Mapping[str, str]) -> Figure:
 
 
 def _places(column: pd.Series) -> np.ndarray:
-    return pd.Categorical(column).codes if column.dtype == object else column.to_numpy()
+    return column.to_numpy() if pd.api.types.is_numeric_dtype(column) else pd.Categorical(column).codes
 
 
 def explorer(frame: pd.DataFrame, y: str) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def explorer(frame: pd.DataFrame, y: str) -> dict[str, Any]:
 
 
 def _axis(column: pd.Series) -> dict[str, Any]:
-    if column.dtype != object:
+    if pd.api.types.is_numeric_dtype(column):
         return {"label": column.name, "values": [None if pd.isna(value) else float(value) for value in column]}
     kinds = pd.Categorical(column)
     return {"label": column.name, "values": kinds.codes.tolist(), "tickvals": list(range(len(kinds.categories))),

@@ -108,7 +108,7 @@ def test_a_lost_node_costs_its_points_an_attempt_and_the_table_equals_the_serial
     driver = checkout.start("run", "params/tiny/sweep_mine.yaml", "--engine", "ray", "--address", nodes.address,
                             module=("-m", "lib.press.sweep"))
     checkout.wait_for(lambda: len(list(checkout.root.glob("_build/sweeps/tiny/work/*/partial.results.json"))) == 2,
-                      "two points side by side", 120)
+                      "two points side by side", 240)
     nodes.cluster.remove_node(next(iter(nodes.cluster.worker_nodes)), allow_graceful=False)
     said, wrong = driver.communicate(timeout=180)
     assert driver.returncode == 0 and "3 done" in said, said + wrong
@@ -125,7 +125,7 @@ def test_a_cluster_of_its_own_dies_with_its_killed_driver_and_is_made_anew(check
     sweeping(checkout, points=[{"list": [{"seeds": 2}, {"seeds": 3, "pause": 5.0}]}])
     driver = checkout.start("run", "params/tiny/sweep_mine.yaml", "--engine", "ray", "--workers", "1",
                             module=("-m", "lib.press.sweep"))
-    checkout.wait_for(lambda: list(checkout.root.glob("_build/sweeps/tiny/points/*/done.json")), "the first point", 120)
+    checkout.wait_for(lambda: list(checkout.root.glob("_build/sweeps/tiny/points/*/done.json")), "the first point", 240)
     family = psutil.Process(driver.pid).children(recursive=True)
     driver.kill()
     driver.communicate(timeout=30)
