@@ -23,7 +23,7 @@ help: ## list what can be made
 
 ifdef SYSTEM
 $(VENV)/ready: FORCE
-	@$(PYTHON) -m lib.press.carry check
+	@$(PYTHON) -m lib.press.sweep.carry check
 else
 # The stamp is written last: an install that was interrupted has none and is taken up again by the next call.
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -70,7 +70,7 @@ test-sweep: $(VENV)/ready ## sweeps on Ray, which it installs
 	@$(ONE_THREAD) $(PY) -m pytest tests/press/sweep -m ray -rs $(ARGS)
 
 wheelhouse: $(VENV)/ready ## gather what a machine without a network needs beside PyTorch: make wheelhouse TARGET=3.12
-	@$(PY) -m lib.press.carry gather $(or $(TARGET),3.11)
+	@$(PY) -m lib.press.sweep.carry gather $(or $(TARGET),3.11)
 
 reference: $(VENV)/ready ## remake tests/reference/*.ipynb from the smoke profile
 	@$(PY) -m lib.press.reference $(STUDY)

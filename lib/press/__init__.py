@@ -9,7 +9,6 @@ Parameters are checked before a kernel starts. Outputs appear whole or not at al
 previous execution in place and no kernel behind. Unchanged pages are kept; changed prose is merged over old outputs.
 
     pages         where a page's rooms are, and what its last execution was made from
-    slots         GPUs shared between processes
     jobs          worker processes: started, watched, ended with all their children
     worker        one page executed by papermill in a process of its own
     keys          the library files that code reaches, and a digest of what they do
@@ -25,7 +24,6 @@ previous execution in place and no kernel behind. Unchanged pages are kept; chan
     display       how far the jobs are, on a terminal or as plain lines
     lab           the book opened in JupyterLab
     sweep         many points of one study, from a laptop to a cluster
-    carry         what a machine without a network lacks, and how to carry it there
     reference     the notebooks that nbval replays
     scaffold      the rooms of a new study, from `template`
     site          pages and executions in, HTML out

@@ -18,10 +18,11 @@ from typing import Any
 import psutil
 
 from lib.files import BUILD, ROOT
-from lib.press import provenance, slots
+from lib.press import provenance
 from lib.press.display import clock, display
 from lib.press.drafts import Drafts
 from lib.press.pages import Request
+from lib.press.sweep import slots
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 KERNEL_ENVIRONMENT = {

@@ -2,7 +2,7 @@
 
     make sweep STUDY=superposition_phases SWEEP=shape                 run what is missing
     python -m lib.press.sweep run|status|collect FILE                 the same, with options (`--help`)
-    table("superposition_phases", "shape")                            the DataFrame, in a notebook
+    results.table("superposition_phases", "shape")                    the DataFrame, in a notebook
 
 A point is its study with all its parameters; points of two sweeps that are the same are executed once. It lies in
 `_build/sweeps/<study>/points/<id>`, which appears by one rename; `work/<id>` is where it is made, `failed/<id>` what is
@@ -17,7 +17,6 @@ ends: two drivers, on hosts that share the disk as well, never execute one point
     drive    all points of a sweep brought up to date
     results  the table of a sweep
     gallery  the page of sweeps
+    slots    GPUs shared between processes, those of `make book` as well
+    carry    what a machine without a network lacks, and how to carry it there
 """
-from lib.press.sweep.results import table
-
-__all__ = ["table"]

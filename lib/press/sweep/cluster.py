@@ -21,8 +21,8 @@ from typing import Any, Self
 from lib.files import ROOT
 from lib.press import provenance
 from lib.press.pages import PageError
-from lib.press.slots import gpus as seen_gpus
 from lib.press.sweep import plan, point
+from lib.press.sweep.slots import gpus as seen_gpus
 
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_prestart_worker_first_driver": "0", "RAY_worker_niceness": "0"}
 """Tells nobody, starts no worker before it is needed, and takes as much of a processor as the serial engine."""

@@ -7,15 +7,14 @@ from typing import Protocol, Self
 
 from lib.press import provenance
 from lib.press.pages import PageError
-from lib.press.slots import Slots
 from lib.press.sweep import plan, point
+from lib.press.sweep.slots import Slots
 
 
 class Engine(Protocol):
-    """Executes points side by side inside its `with` block; leaving it ends what still runs."""
+    """Executes points inside its `with` block, `width` of them side by side; leaving it ends what still runs."""
 
     width: int
-    """Points side by side."""
 
     def __enter__(self) -> Self: ...
     def __exit__(self, *error: object) -> None: ...

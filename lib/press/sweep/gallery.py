@@ -44,8 +44,8 @@ def page(folder: Path) -> str:
 def _shown(frame: pd.DataFrame, figure: Mapping[str, str], folder: Path, study: str, name: str) -> list[str]:
     counts = frame["run.state"].value_counts()
     told = ", ".join(f"{counts.get(state, 0)} {state}" for state in plan.STATES)
-    lines = [f"{told} of {len(frame)} points{_elsewhere(frame)}. In a notebook: `from lib.press.sweep import table; "
-             f'table("{study}", "{name}")`.', ""]
+    lines = [f"{told} of {len(frame)} points{_elsewhere(frame)}. In a notebook: "
+             f'`from lib.press.sweep.results import table; table("{study}", "{name}")`.', ""]
     made = frame[frame["run.state"].isin(SHOWN)]
     if figure["y"] not in made or made[figure["y"]].isna().all():
         return [*lines, f"No point has {figure['y']} yet.", ""]

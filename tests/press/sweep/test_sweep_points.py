@@ -9,8 +9,8 @@ import pytest
 from points import FACTS, task
 
 from lib.press.pages import PageError
-from lib.press.slots import Slots
 from lib.press.sweep import drive, engines, plan, point
+from lib.press.sweep.slots import Slots
 
 
 def execute(task, work, lock, stop):

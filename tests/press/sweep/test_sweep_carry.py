@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from lib.files import ROOT
-from lib.press import carry
+from lib.press.sweep import carry
 
 
 def test_this_environment_lacks_nothing(capsys):
@@ -39,7 +39,7 @@ def test_pins_leave_out_what_the_machine_has_and_follow_its_python():
 
 def test_it_runs_where_nothing_is_installed():
     """With the standard library alone: site-packages are not on the path."""
-    done = subprocess.run([sys.executable, "-S", "-c", "import lib.press.carry as c; print(c.ROOT)"], cwd=ROOT,
+    done = subprocess.run([sys.executable, "-S", "-c", "import lib.press.sweep.carry as c; print(c.ROOT)"], cwd=ROOT,
                           capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == str(ROOT), done.stderr
 
@@ -48,5 +48,5 @@ def test_make_with_the_systems_python_installs_nothing(tmp_path):
     """It checks first, and then runs the same command by that Python."""
     steps = subprocess.run(["make", "-n", "SYSTEM=1", "PYTHON=python9", "sweep", "STUDY=s", "SWEEP=w"], cwd=ROOT,
                            capture_output=True, text=True, timeout=60).stdout.splitlines()
-    assert steps[0] == "python9 -m lib.press.carry check" and "install" not in "".join(steps)
+    assert steps[0] == "python9 -m lib.press.sweep.carry check" and "install" not in "".join(steps)
     assert steps[-1].strip() == "python9 -m lib.press.sweep run params/s/sweep_w.yaml"

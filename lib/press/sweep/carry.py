@@ -1,7 +1,7 @@
 """What a machine without a network lacks of the book's packages, and how to carry it there; needs Python alone.
 
-    python -m lib.press.carry check           what this Python lacks, or has in a version that does not fit
-    python -m lib.press.carry gather 3.12     the wheels for a Python 3.12, PyTorch apart, into `_build/wheelhouse`
+    python -m lib.press.sweep.carry check           what this Python lacks, or has in a version that does not fit
+    python -m lib.press.sweep.carry gather 3.12     wheels for a Python 3.12, PyTorch apart, into `_build/wheelhouse`
 """
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import tomllib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 WHEELS = ROOT / "_build" / "wheelhouse"
 EXTRAS = ("book",)
 """Beside the library's own packages: without them no page is executed or rendered."""
