@@ -29,7 +29,8 @@ HEADER = (
     ("Command", r"# Command: .*{slug}.*\b(second|minute|hour)", "the command with its study and its time"),
     ("Expected", r"# Expected: \S", "the expected headline"),
 )
-PRINTING = ("**/__main__.py", *(f"press/{name}.py" for name in ("scaffold", "display", "jobs", "lab", "reference")))
+PRINTING = ("**/__main__.py", *(f"press/{name}.py" for name in (
+    "scaffold", "display", "jobs", "lab", "reference", "sweep/carry")))
 """Command lines and what they show on a terminal; no other module of the library prints."""
 LARGEST = 49152
 """Bytes of a reference notebook: a chapter's code and the few outputs that are compared, no more."""

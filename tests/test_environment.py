@@ -1,4 +1,5 @@
 """One environment told in four files: pyproject.toml, constraints.txt, environment.yml and the Makefile agree."""
+import importlib.util
 import os
 import re
 import shutil
@@ -56,7 +57,8 @@ def test_lower_bound_of_python_is_one():
 
 def test_conda_installs_by_the_makefiles_pip_line():
     own, pip = conda()
-    [made] = re.findall(r"pip install [^\n]*(-c \S+) (-e) '([^']+)'", MAKEFILE)
+    [made, sweep] = re.findall(r"pip install [^\n]*(-c \S+) (-e) '([^']+)'", MAKEFILE)
+    assert sweep[2] == ".[sweep]", "what make test-sweep adds"
     assert pip == [made[0], f"{made[1]} {made[2]}"]
     assert own[1:] == ["pip"], "all packages come from pyproject.toml"
     assert set(re.search(r"\[(.+)\]", made[2])[1].split(",")) <= set(EXTRAS)
@@ -67,6 +69,8 @@ def test_direct_dependency_is_pinned_and_installed_as_pinned(requirement):
     pin = pin_of(requirement.name)
     assert pin is not None, f"{requirement}: no pin in constraints.txt; make lock"
     assert requirement.specifier.contains(pin, prereleases=True), f"{requirement}: pinned to {pin}; make lock"
+    if str(requirement) in EXTRAS["sweep"] and importlib.util.find_spec(requirement.name) is None:
+        pytest.skip("make test-sweep installs it")
     installed = Version(version(requirement.name))
     # a build tag such as torch's +cpu says for which processor, not which version
     assert installed.public == pin.public, f"{requirement.name}: {installed} is installed, {pin} pinned; remove .venv"
