@@ -1,4 +1,4 @@
-"""What a machine without a network lacks of the book's packages, and how to carry it there; needs Python alone.
+"""What a machine without a network lacks of the book's packages, and how to carry it there; needs Python and pip alone.
 
     python -m lib.press.sweep.carry check           what this Python lacks, or has in a version that does not fit
     python -m lib.press.sweep.carry gather 3.12     wheels for a Python 3.12, PyTorch apart, into `_build/wheelhouse`
@@ -23,10 +23,7 @@ SYSTEMS = r"torch|torchvision|triton|nvidia-.*|cuda-.*"
 
 def lacking() -> list[str]:
     """A line per package that is not there, or whose version the book does not accept."""
-    try:
-        from packaging.requirements import Requirement
-    except ImportError:
-        from pip._vendor.packaging.requirements import Requirement
+    from pip._vendor.packaging.requirements import Requirement  # pip is there where anything can be installed
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lines = []
@@ -45,10 +42,7 @@ def lacking() -> list[str]:
 
 def pins(python: str) -> list[str]:
     """The lines of constraints.txt to carry to a Linux machine with that Python."""
-    try:
-        from packaging.requirements import Requirement
-    except ImportError:
-        from pip._vendor.packaging.requirements import Requirement
+    from pip._vendor.packaging.requirements import Requirement
 
     there = {"python_version": python, "python_full_version": f"{python}.0", "sys_platform": "linux",
              "platform_system": "Linux", "platform_machine": platform.machine(), "os_name": "posix",
