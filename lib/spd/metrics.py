@@ -1,4 +1,4 @@
-"""How far a decomposition lies from a known answer; how its importances are spread, what it is like where none is known.
+"""How far a decomposition lies from a known answer; how importances are spread, and parts used, where none is known.
 
 Where the features are known, a one-hot input of each shows which components it needs.
 """
