@@ -12,6 +12,7 @@ from typing import Any
 
 import annotated_types as ends
 import pytest
+import yaml
 
 from lib.files import ROOT
 from lib.params import load
@@ -62,7 +63,8 @@ def highs(study: str) -> dict[str, Any]:
 
 
 def ran(study: str, values: dict[str, Any], folder: Any, limit: float | None = None) -> subprocess.CompletedProcess:
-    given = [part for name, value in values.items() for part in ("-p", f"{name}={value}")]
+    texts = {name: yaml.safe_dump(value, default_flow_style=True).splitlines()[0] for name, value in values.items()}
+    given = [part for name, text in texts.items() for part in ("-p", f"{name}={text}")]  # 3.0e-05, which 3e-05 is not
     command = [sys.executable, "-m", "lib.press", "run", study, "--profile", "smoke", "--jobs", "1", *given]
     return subprocess.run(command, cwd=ROOT, env={**os.environ, "BOOK_BUILD": str(folder)}, capture_output=True,
                           text=True, timeout=limit)
@@ -72,6 +74,7 @@ def went_well(done: subprocess.CompletedProcess, names: list[str]) -> bool:
     """Whether it went through, or was refused at the door in words about one of the fields."""
     said = (done.stdout + done.stderr).strip()
     refused = done.returncode == 2 and "Traceback" not in said and any(name in said for name in names)
+    assert "YAML reads" not in said, said  # refused for how it was written
     return done.returncode == 0 or refused
 
 
