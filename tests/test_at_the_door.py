@@ -26,7 +26,7 @@ from lib.rng import generator
 from lib.sparse_coders import SparseCoder, fit, load
 from lib.sparse_coders.interchange import load_saelens, save_saelens
 from lib.sparse_coders.rule import RULES
-from lib.spd import Routed, SPDConfig, decompose
+from lib.spd import Routed, SPDConfig, decompose, plain
 from lib.tensors import own_session
 from lib.topoloss import TopoLoss
 from lib.training import Recipe, evaluate, train
@@ -416,3 +416,25 @@ def test_decoder_rows_of_length_0_throughout_are_refused_in_words(rule):
         return
     with pytest.raises(ValueError, match="decoder rows are 0 to 0 long"):
         fit(made, X, steps=2, batch_size=64, **QUIET)
+
+
+def test_a_plain_sequential_and_an_array_are_decomposed_and_a_forward_without_op_is_told_how():
+    config = SPDConfig(4, steps=4, batch_size=16, warmup_steps=2)
+    layers = nn.Sequential(linear(8, 16), nn.ReLU(), linear(16, 4))
+    ours = decompose(Routed(*layers), X, config, **QUIET)
+    theirs = decompose(layers, X.double().numpy(), config, **QUIET)
+    assert torch.equal(torch.tensor(ours.history.loss), torch.tensor(theirs.history.loss))
+    assert list(theirs.decomposition.sites) == ["0", "2"]
+
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = linear(8, 4)
+
+        def forward(self, x):
+            return self.layer(x)
+
+    with pytest.raises(TypeError, match=r"Own.forward has no second argument: give it `op=.*write op\("):
+        decompose(Own(), X, config, **QUIET)
+    Own.forward = lambda self, x, op=plain: op("layer", self.layer, x)
+    assert list(decompose(Own(), X, config, **QUIET).decomposition.sites) == ["layer"]

@@ -13,6 +13,7 @@ Source: Bushnaq, Braun and Sharkey 2025, "Stochastic parameter decomposition".
 """
 from __future__ import annotations
 
+import inspect
 from collections import OrderedDict
 
 import torch
@@ -69,6 +70,21 @@ class Routed(nn.Sequential):
         cut = names.index(name)
         head = nn.Sequential(OrderedDict(parts[:cut]))
         return Routed(OrderedDict(parts[cut:])), torch.cat([head(part) for part in x.split(batch)])
+
+
+def routed(target: nn.Module) -> nn.Module:
+    """`target`, where its forward sends weights through `op`; a plain Sequential, which does not, as a `Routed` one.
+
+    Raises:
+        TypeError: its forward has no place for `op`; says how it is given one.
+    """
+    if type(target) is nn.Sequential:
+        return Routed(OrderedDict(target.named_children()))
+    takes = inspect.signature(target.forward).parameters.values()
+    if sum(2 if each.kind is each.VAR_POSITIONAL else each.kind is not each.KEYWORD_ONLY for each in takes) < 2:
+        raise TypeError(f"{type(target).__name__}.forward has no second argument: give it `op=lib.spd.plain`, and "
+                        'write op("name", self.layer, x) where it calls a layer to decompose, self.layer(x)')
+    return target
 
 
 class Linear:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lib.rng import generator
 from lib.spd import gates
-from lib.spd.components import Linear, site_of
+from lib.spd.components import Linear, routed, site_of
 from lib.spd.masks import Mask, masked
 
 
@@ -61,7 +61,7 @@ class Decomposition:
         width: int = 16, seed: int | Sequence[int] = 0, sites: Sequence[str] | None = None,
         ties: Mapping[str, str] | None = None,
     ):
-        self.target = copy.deepcopy(target).eval().requires_grad_(False)
+        self.target = copy.deepcopy(routed(target)).eval().requires_grad_(False)
         self.gate, self.width, self.ties = gate, width, dict(ties or {})
         seeds = seeds_of(seed)
         self.panels = None if isinstance(seed, Integral) else len(seeds)

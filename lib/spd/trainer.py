@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from numpy.typing import ArrayLike
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -51,13 +52,13 @@ class Result(NamedTuple):
 
 @own_session()
 def decompose(
-    target: nn.Module, data: Tensor | Draw, config: SPDConfig, seed: int | Sequence[int] = 0, *,
+    target: nn.Module, data: ArrayLike | Draw, config: SPDConfig, seed: int | Sequence[int] = 0, *,
     sites: Sequence[str] | None = None, ties: dict[str, str] | None = None, **options: Any,
 ) -> Result | list[Result]:
     """Decompose a frozen target into components whose causal importances are sparse.
 
     Args:
-        target: module with `forward(x, op=plain)`, see `lib.spd.components`; trained where its weights lie.
+        target: module with `forward(x, op=plain)`, see `lib.spd.components`, or a Sequential; trained where it lies.
         data: inputs [N, ...], of which batches are drawn with replacement, or a function that draws a batch.
         config: every option of the method.
         seed: of initial values, noise and batches; a list of different ones trains all at once (linear sites only) and
@@ -71,7 +72,11 @@ def decompose(
     watching = Watching(**options)
     if never := sorted(step for step in watching.snapshot_at if not 0 <= step <= config.steps):
         raise ValueError(f"snapshot_at: steps are 0 to {config.steps}, got {never}")
-    device = next(target.parameters()).device
+    weight = next(target.parameters())
+    device = weight.device
+    if not callable(data):
+        data = torch.as_tensor(data)
+        data = data.to(weight.dtype) if data.is_floating_point() else data
     example = _example(data, device)[:2].to(device)
     dec = Decomposition(target, example, config.n_components, config.gate, config.width, seed, sites, ties)
     config.check_sites(dec.sites)

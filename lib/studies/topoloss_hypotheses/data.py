@@ -2,10 +2,10 @@
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lib.data.images import Images, load
 from lib.data.shapes_colours import shapes_colours
@@ -24,6 +24,12 @@ class Data(Base):
     image_size: int = Field(ge=8, description="side of the images the model sees")
     select_images: int = Field(ge=10, description="split A: images units are selected on")
     test_images: int = Field(ge=10, description="images that judge accuracy")
+
+    @model_validator(mode="after")
+    def _shapes_are_drawn(self) -> Self:
+        if self.dataset == "shapes" and not self.generated_images:
+            raise ValueError("generated_images: 0 leaves nothing to train on with dataset: shapes; give some, say 400")
+        return self
 
 
 class Pool(NamedTuple):
