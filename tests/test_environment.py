@@ -187,7 +187,7 @@ def test_every_target_sets_the_environment_up_first(install, target):
 
 def test_book_executes_before_it_renders(install):
     steps = install.make("-n", "book").stdout.splitlines()
-    assert steps[-2].startswith(".venv/bin/python -m lib.press run --profile quick")
+    assert steps[-2].startswith(".venv/bin/python -m lib.press run --site --profile quick")
     assert steps[-1].startswith(".venv/bin/python -m lib.press.site build --profile quick")
 
 

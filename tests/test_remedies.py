@@ -320,7 +320,7 @@ TRIED = {  # (file, what the message says) -> (tmp_path, monkeypatch) -> what is
     ("loop.py", "to train longer, start anew, from its result or with a course that ignores the end"): lambda t, m: (
         lambda: (run_of(t / "c", 3), run_of(t / "c", 5)),
         lambda: (run_of(t / "d", 3, schedule="constant"), run_of(t / "d", 5, schedule="constant"))),
-    ("loop.py", "ask for as many at least"): lambda t, m: (
+    ("loop.py", "ask for more"): lambda t, m: (
         lambda: (run_of(t / "c", 5, schedule="constant"), run_of(t / "c", 3, schedule="constant")),
         lambda: (run_of(t / "c", 5, schedule="constant"), run_of(t / "d", 3, schedule="constant"))),
     ("loop.py", "{another}; {remedy}{longer}"): lambda t, m: (
@@ -401,6 +401,10 @@ TRIED = {  # (file, what the message says) -> (tmp_path, monkeypatch) -> what is
     ("sparse_coders/losses.py", "use precision='float32'"): lambda t, m: (
         lambda: fit(coder("matching_pursuit"), X, precision="bf16", **FEW),
         lambda: fit(coder("matching_pursuit"), X, precision="float32", **FEW)),
+    ("sparse_coders/starts.py", "leave it out, or train a new coder"): lambda t, m: (
+        lambda: (fit(c := coder(), X, steps=2, progress=False), fit(c, X, steps=2, normalise="sample", progress=False)),
+        lambda: (fit(c := coder(), X, steps=2, progress=False), fit(c, X, steps=2, progress=False),
+                 fit(coder(), X, steps=2, normalise="sample", progress=False))),
     ("sparse_coders/multi_input.py", "leave it out"): lambda t, m: (
         lambda: join_sites(X, 0 * X, X), lambda: join_sites(X, X)),
     ("sparse_coders/rules.py", "give k and penalty='target_l0', or neither"): lambda t, m: (
@@ -471,6 +475,8 @@ ELSEWHERE = {  # tried where the rest of the case stands
         "tests/test_at_the_door.py::test_a_refused_fit_can_be_made_as_it_says",
     ("sparse_coders/files.py", "go on with fit(coder, data, checkpoint=path)"):
         "tests/test_at_the_door.py::test_a_checkpoint_of_training_is_called_so_and_goes_on",
+    ("spd/components.py", "write op("): "tests/test_at_the_door.py::"
+        "test_a_plain_sequential_and_an_array_are_decomposed_and_a_forward_without_op_is_told_how",
     ("topoloss.py", "{remedy} or less"): "tests/test_at_the_door.py::test_the_remedy_for_a_factor_too_large_works",
 }
 
@@ -478,7 +484,8 @@ WITHOUT = {  # why nothing is tried
     "it lists what is accepted, and the tests of each entry use that": [
         ("activations/hooks.py", "there are"), ("data/images.py", "accepted"), ("data/registry.py", "accepted names"),
         ("metrics/mixed_effects.py", "there are"), ("models/image_models.py", "there are"), ("params.py", "here are"),
-        ("spd/decomposition.py", "the sites are"), ("spd/decomposition.py", "it has {"),
+        ("spd/decomposition.py", "the sites are"), ("spd/components.py", "there is no module"),
+        ("spd/options.py", "the sites are"), ("spd/decomposition.py", "it has {"),
         ("topoloss.py", "kind is output, input or bias"),
     ],
     "it says what must hold": [

@@ -35,6 +35,7 @@ CALLS = {
     "recovery.cosines": lambda f, a: f(a(W.T), a(W.T)),
     "recovery.match_features": lambda f, a: f(a(W.T), a(W.T)),
     "recovery.recovery_at": lambda f, a: f(a(ONES)),
+    "recovery.nearest_living": lambda f, a: f(a(W.T), a(W.T), a(np.arange(W.shape[1]) > 0)),
     "recovery.mmcs": lambda f, a: f(a(W.T), a(W.T)),
     "recovery.uniqueness": lambda f, a: f(a(W.T), a(W.T)),
     "recovery.random_dictionary_null": lambda f, a: f(a(W.T), 5, n=4, **rng()),
