@@ -30,7 +30,8 @@ def _definitions(html: Path, page: str, entries: str) -> dict[str, str]:
 
 
 def _first_paragraph(entry: Any) -> str:
-    paragraph = (entry.find_next_sibling("dd") if entry.name == "dt" else entry).find("p")
+    body = entry.find_next_sibling("dd") if entry.name == "dt" else entry
+    paragraph = body.find("p") or body
     for link in paragraph("a"):
         link.unwrap()
     return paragraph.decode_contents()
