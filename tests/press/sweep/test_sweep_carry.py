@@ -46,7 +46,8 @@ def test_it_runs_where_nothing_is_installed():
 
 def test_make_with_the_systems_python_installs_nothing(tmp_path):
     """It checks first, and then runs the same command by that Python."""
-    steps = subprocess.run(["make", "-n", "SYSTEM=1", "PYTHON=python9", "sweep", "STUDY=s", "SWEEP=w"], cwd=ROOT,
+    command = ["make", "-n", "--no-print-directory", "SYSTEM=1", "PYTHON=python9", "sweep", "STUDY=s", "SWEEP=w"]
+    steps = subprocess.run(command, cwd=ROOT,
                            capture_output=True, text=True, timeout=60).stdout.splitlines()
     assert steps[0] == "python9 -m lib.press.sweep.carry check" and "install" not in "".join(steps)
     assert steps[-1].strip() == "python9 -m lib.press.sweep run params/s/sweep_w.yaml"
