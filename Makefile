@@ -60,7 +60,7 @@ data: $(VENV)/ready ## fetch data sets: make data DATA="fashion_mnist cifar10" (
 	@$(PY) -m lib.data $(if $(DATA),fetch $(DATA),list)
 
 test: $(VENV)/ready ## unit tests, fault tests and notebook regression
-	@$(ONE_THREAD) $(PY) -m pytest --nbval-lax -n $(JOBS) --dist loadfile --ignore tests/browser --ignore tests/benchmarks -m "not walk and not ray" $(ARGS)
+	@$(ONE_THREAD) $(PY) -m pytest --nbval-lax -n $(JOBS) --dist loadfile --no-loadscope-reorder --ignore tests/browser --ignore tests/benchmarks -m "not walk and not ray" $(ARGS)
 
 test-site: $(VENV)/ready ## the built site in a browser (after make book)
 	@$(PY) -m pytest tests/browser -rs $(ARGS)

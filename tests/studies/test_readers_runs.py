@@ -18,7 +18,7 @@ COMMAND = re.compile(r'^make run STUDY=(\w+)(?: ARGS="([^"]*)")?$', re.MULTILINE
 PAGE = (ROOT / "book" / "coming_from.md").read_text(encoding="utf-8")
 STUDIES = [page.name for page in all_pages() if page.is_study]
 UNIT = {"shapes_and_colours": "networks"}  # what a study calls its seeds
-RUNS = [(study, f"-p {UNIT.get(study, 'seeds')}=20") for study in STUDIES] + COMMAND.findall(PAGE)
+RUNS = [(study, f"-p {UNIT.get(study, 'seeds')}=8") for study in STUDIES] + COMMAND.findall(PAGE)
 
 
 @pytest.mark.slow

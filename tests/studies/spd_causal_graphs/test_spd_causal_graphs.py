@@ -181,11 +181,10 @@ def test_the_toy_reads_one_number_per_seed():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("override", ["components=100", "importance=0.01", "recipe_networks=0"])
-def test_what_a_reader_would_change_runs_through(override, tmp_path):
-    """A larger pool, a heavier importance loss, no recipe: every cell runs, and every claim has its word."""
+def test_the_page_runs_through_without_the_reports_own_recipe(tmp_path):
+    """Every cell runs, and every claim has its word."""
     command = [sys.executable, "-m", "lib.press", "run", study.__name__.split(".")[-2], "--profile", "smoke", "-p",
-               override, "--jobs", "1"]
+               "recipe_networks=0", "--jobs", "1"]
     environment = {**os.environ, "BOOK_BUILD": str(tmp_path)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
