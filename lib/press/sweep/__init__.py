@@ -13,7 +13,7 @@ ends: two drivers, on hosts that share the disk as well, never execute one point
     point    one point executed in a process of its own, put in place or put aside
     measures the numbers of an executed chapter
     engines  where points are executed: slots of this machine
-    cluster  the same by Ray
+    cluster  the same on a Ray cluster
     drive    all points of a sweep brought up to date
     results  the table of a sweep
     gallery  the page of sweeps

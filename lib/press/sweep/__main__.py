@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from lib.press.display import clock
 from lib.press.jobs import Stopped
 from lib.press.pages import PageError
 from lib.press.sweep import drive, plan, point, results
-from lib.press.sweep.engines import Engine, Serial
+from lib.press.sweep.engines import Engine, Local
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,10 +42,9 @@ def _parser() -> argparse.ArgumentParser:
         own.add_argument("file", type=Path, help="params/<study>/sweep_<name>.yaml")
         own.set_defaults(command=command)
     run = commands.choices["run"]
-    run.add_argument("--engine", choices=("ray", "serial"), help="ray where it is installed, else serial")
-    run.add_argument("--address", help="a running Ray cluster, host:port")
     run.add_argument("--workers", type=_count, help="points side by side (default: what cores and GPUs allow)")
     run.add_argument("--gpus", type=int, help="GPUs to hand out (default: those that are seen)")
+    run.add_argument("--address", help="a running Ray cluster that executes them instead, host:port")
     run.add_argument("--limit", type=_count, help="execute no more than so many points now")
     run.add_argument("--retry-failed", action="store_true", help="execute points again that failed with this code")
     run.add_argument("--keep-stale", action="store_true", help="leave points as they are that other code has made")
@@ -66,7 +64,8 @@ def run_command(sweep: plan.Sweep, asked: argparse.Namespace) -> int:
     todo = drive.wanted(sweep, states, asked.retry_failed, asked.keep_stale)[:asked.limit]
     print(f"{_name(sweep)}: {_counts(states)}; {len(todo)} to execute", flush=True)
     if asked.dry_run:
-        width = min(_engine(sweep, asked).width, len(todo))
+        with _engine(sweep, asked) as engine:
+            width = min(engine.width, len(todo))
         print("\n".join([*(f"  {of.id}  {of.text}" for of in todo), drive.estimate(sweep, len(todo), width)]))
         return 0
     if todo:
@@ -103,13 +102,13 @@ class _Lines:
 
 
 def _engine(sweep: plan.Sweep, asked: argparse.Namespace) -> Engine:
-    if asked.engine == "serial" and asked.address:
-        raise PageError("--address: a cluster is Ray's; leave --engine serial out")
-    if (asked.engine or ("ray" if asked.address or find_spec("ray") else "serial")) == "serial":
-        return Serial(sweep.resources, asked.workers, asked.gpus)
+    if not asked.address:
+        return Local(sweep.resources, asked.workers, asked.gpus)
+    if asked.workers or asked.gpus is not None:
+        raise PageError("--address: the cluster has workers and GPUs of its own; leave --workers and --gpus out")
     from lib.press.sweep.cluster import Ray
 
-    return Ray(sweep.resources, asked.workers, asked.gpus, asked.address, sweep.plan.retries)
+    return Ray(sweep.resources, asked.address, sweep.plan.retries)
 
 
 def _name(sweep: plan.Sweep) -> str:

@@ -1,4 +1,4 @@
-"""Where points are executed: slots of this machine, or Ray on this machine or a cluster."""
+"""Where points are executed: what an engine is, and the slots of this machine."""
 from __future__ import annotations
 
 import threading
@@ -21,7 +21,7 @@ class Engine(Protocol):
     def submit(self, task: point.Task) -> Future[point.Outcome]: ...
 
 
-class Serial:
+class Local:
     """Slots of this machine, a thread each that watches a worker process; needs nothing but the press.
 
     Raises:

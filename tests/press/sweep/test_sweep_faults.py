@@ -23,47 +23,47 @@ def start(made, *options):
 
 def test_a_sweep_runs_shows_and_keeps_its_points(checkout):
     sweeping(checkout, points=[{"grid": {"seeds": [2, 3]}}, {"list": [{"mode": "fail", "seeds": 2}]}])
-    planned = sweep(checkout, "run", "--engine", "serial", "--dry-run", "--limit", "2")
+    planned = sweep(checkout, "run", "--dry-run", "--limit", "2")
     assert planned.returncode == 0 and "3 missing; 2 to execute" in planned.stdout and "no time known" in planned.stdout
-    done = sweep(checkout, "run", "--engine", "serial", "--workers", "2")
+    done = sweep(checkout, "run", "--workers", "2")
     assert done.returncode == 1 and "3 points: 2 done, 0 stale, 1 failed, 0 missing" in done.stdout, done.stderr
     assert 'failed in' in done.stdout and 'mode="fail" seeds=2  cell 7: AssertionError: asked to fail' in done.stdout
     [partial] = checkout.root.glob("_build/sweeps/tiny/failed/*/partial.ipynb")
     assert "asked to fail" in partial.read_text()
     found = table(checkout)
     assert found["answer"].tolist()[:2] == [4 / 3, 2.0] and found["answer"].isna().tolist() == [False, False, True]
-    again = sweep(checkout, "run", "--engine", "serial")
+    again = sweep(checkout, "run")
     assert again.returncode == 1 and "0 to execute" in again.stdout and sweep(checkout, "status").returncode == 1
-    planned = sweep(checkout, "run", "--engine", "serial", "--dry-run", "--retry-failed")
+    planned = sweep(checkout, "run", "--dry-run", "--retry-failed")
     assert "1 to execute" in planned.stdout and "the median of 2 points" in planned.stdout
     checkout.chapter.write_text(checkout.chapter.read_text().replace("print(", "print('edited', "))
     assert "0 done, 2 stale, 0 failed, 1 missing" in sweep(checkout, "status").stdout
-    kept = sweep(checkout, "run", "--engine", "serial", "--dry-run", "--keep-stale")
+    kept = sweep(checkout, "run", "--dry-run", "--keep-stale")
     assert "1 to execute" in kept.stdout
 
 
 def test_a_killed_driver_goes_on_with_what_is_missing(checkout):
     """Killed with one point done and one asleep; the table at the end equals that of a clean run, bit for bit."""
     sweeping(checkout, points=[{"list": [{"seeds": 2}, {"seeds": 3, "pause": 4}, {"seeds": 4}]}])
-    driver = start(checkout, "--engine", "serial", "--workers", "1")
+    driver = start(checkout, "--workers", "1")
     checkout.wait_for(lambda: finished(checkout) and running(checkout), "the second point", 120)
     driver.kill()
     driver.communicate(timeout=30)
     checkout.wait_for(lambda: not checkout.processes(), "every process to end", 15)
     first = [path.stat().st_mtime_ns for path in finished(checkout)]
-    resumed = sweep(checkout, "run", "--engine", "serial", "--workers", "2")
+    resumed = sweep(checkout, "run", "--workers", "2")
     assert resumed.returncode == 0 and "1 done, 0 stale, 0 failed, 2 missing; 2 to execute" in resumed.stdout
     assert first[0] in [path.stat().st_mtime_ns for path in finished(checkout)] and sorted(begun(checkout)) == [1, 1, 2]
     killed = table(checkout)
     (checkout.root / "_build/sweeps").rename(checkout.root / "_build/other")
-    assert sweep(checkout, "run", "--engine", "serial", "--workers", "2").returncode == 0
+    assert sweep(checkout, "run", "--workers", "2").returncode == 0
     assert killed.equals(table(checkout)) and killed.answer.tolist() == [4 / 3, 2.0, 8 / 3]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_driver_and_leaves_no_process(checkout, number):
     sweeping(checkout, points=[{"grid": {"pause": [600.0], "seeds": [2, 3]}}])
-    driver = start(checkout, "--engine", "serial", "--workers", "2")
+    driver = start(checkout, "--workers", "2")
     checkout.wait_for(lambda: len(running(checkout)) == 2, "both points", 120)
     driver.send_signal(number)
     _, said = driver.communicate(timeout=60)
@@ -74,7 +74,7 @@ def test_a_signal_ends_the_driver_and_leaves_no_process(checkout, number):
 
 def test_a_killed_worker_is_begun_again_and_a_point_too_slow_has_failed(checkout):
     sweeping(checkout, points=[{"list": [{"pause": 5.0}, {"pause": 600.0, "seeds": 3}]}], timeout_minutes=1.5)
-    driver = start(checkout, "--engine", "serial", "--workers", "2")
+    driver = start(checkout, "--workers", "2")
     checkout.wait_for(lambda: len(running(checkout)) == 2, "both points", 120)
     jobs = {worker: json.loads(open(worker.cmdline()[-1]).read())["values"]["pause"]
             for worker in psutil.Process(driver.pid).children() if "lib.press.worker" in worker.cmdline()}

@@ -141,7 +141,7 @@ def test_twelve_points_on_two_workers_take_little_more_than_six_of_them(tmp_path
     """17 s of an ideal 12 is the promise; here a quarter of a second stands for two."""
     monkeypatch.setattr(point, "in_worker", lambda *a: time.sleep(0.25) or execute(*a))
     sweep, started = a_sweep(tmp_path, 12), time.monotonic()
-    counts, lines = driven(sweep, engines.Serial(sweep.resources, workers=2))
+    counts, lines = driven(sweep, engines.Local(sweep.resources, workers=2))
     assert time.monotonic() - started < 6 * 0.25 * 17 / 12
     assert counts == {"done": 12} and sorted(lines) == [(of.id, "done") for of in sweep.points]
 
@@ -150,7 +150,7 @@ def test_bookkeeping_costs_little(tmp_path, monkeypatch):
     """At most 20 ms a point, and 5 s to find 1,000 of them done; in time of the processor, whatever the load."""
     monkeypatch.setattr(point, "in_worker", execute)
     sweep, started = a_sweep(tmp_path, 1000), time.process_time()
-    assert driven(sweep, engines.Serial(sweep.resources, workers=2))[0] == {"done": 1000}
+    assert driven(sweep, engines.Local(sweep.resources, workers=2))[0] == {"done": 1000}
     assert (time.process_time() - started) / 1000 < 0.02
     started = time.process_time()
     assert set(sweep.states().values()) == {"done"} and time.process_time() - started < 5
@@ -165,7 +165,7 @@ def test_two_drivers_share_the_points(tmp_path, monkeypatch):
         return execute(task, *rest)
 
     def drives():
-        counts.append(driven(sweep, engines.Serial(sweep.resources, workers=2))[0])
+        counts.append(driven(sweep, engines.Local(sweep.resources, workers=2))[0])
 
     monkeypatch.setattr(point, "in_worker", slow)
     monkeypatch.setattr(drive, "AGAIN", 0.05)
@@ -225,12 +225,12 @@ def test_points_run_on_the_gpus_of_their_slots(tmp_path, monkeypatch):
 
     monkeypatch.setattr(point, "in_worker", on_a_gpu)
     sweep = a_sweep(tmp_path, 8, gpus=0.5)
-    assert driven(sweep, engines.Serial(sweep.resources, workers=4, gpus=2))[0] == {"done": 8}
+    assert driven(sweep, engines.Local(sweep.resources, workers=4, gpus=2))[0] == {"done": 8}
     assert most == [2] and seen == {"0", "1"}
 
 
 def test_a_machine_without_what_a_point_needs_says_so():
     with pytest.raises(PageError, match="takes 1 of a GPU, and none are seen here; write gpus: 0 under resources"):
-        engines.Serial(plan.Resources(gpus=1), gpus=0)
+        engines.Local(plan.Resources(gpus=1), gpus=0)
     with pytest.raises(PageError, match="a point needs 1000 cores, this machine has"):
-        engines.Serial(plan.Resources(cpus=1000))
+        engines.Local(plan.Resources(cpus=1000))
