@@ -17,6 +17,7 @@ FLOORS = (
 """Rooms of `lib` from the ground up. A room imports rooms of lower floors alone, so that none can form a ring."""
 OPEN_TO_PAGES = (
     "press.prose", "press.runs", "press.provenance", "press.claims", "press.verdicts", "press.calibration",
+    "press.explore",
 )
 """What a page may use of the press, beside the library: numbers in its prose, runs made once, what it was made with,
 how claims are judged."""

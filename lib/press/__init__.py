@@ -20,6 +20,7 @@ previous execution in place and no kernel behind. Unchanged pages are kept; chan
     ledger        what a chapter judged, and the records of it
     kept          records kept in the tree; fresh seeds
     prose         numbers the prose quotes
+    explore       sliders over a figure, where a reader sits at the notebook
     provenance    versions, device and processor of a result
     display       how far the jobs are, on a terminal or as plain lines
     lab           the book opened in JupyterLab

@@ -21,6 +21,7 @@ from lib.files import BUILD, ROOT
 from lib.press import provenance
 from lib.press.display import clock, display
 from lib.press.drafts import Drafts
+from lib.press.explore import SESSION
 from lib.press.pages import Request
 from lib.press.sweep import slots
 
@@ -35,6 +36,7 @@ KERNEL_ENVIRONMENT = {
     "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel called python3 is this environment's, not the user's
     "PYTHONPATH": str(ROOT),
 }
+UNSET = ("MPLBACKEND", SESSION)  # Agg would lose figures silently; no reader sits at a page, who would turn knobs
 
 
 @dataclass
@@ -175,7 +177,7 @@ def start(
     text = {"page": request.page.name, "profile": request.profile, "overrides": request.overrides,
             "folder": str(request.folder) if request.folder else None, "values": job.values, "facts": facts}
     job_file.write_text(json.dumps(text), encoding="utf-8")
-    environment = {k: v for k, v in os.environ.items() if k != "MPLBACKEND"}  # Agg would lose figures silently
+    environment = {k: v for k, v in os.environ.items() if k not in UNSET}
     environment |= {**KERNEL_ENVIRONMENT, "IPYTHONDIR": str(BUILD / "ipython"), "BOOK_BUILD": str(BUILD), **variables}
     log = request.partial.with_suffix(".log")
     log.parent.mkdir(parents=True, exist_ok=True)

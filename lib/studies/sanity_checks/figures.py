@@ -21,7 +21,8 @@ def recovered(
     """Share of features recovered, a column of dots per rule and data, and its mean as a bar.
 
     Args:
-        table: columns rule, data, recovery. cells: rule and data in order. printed: what the source prints of a cell.
+        table: columns rule, data, recovery. cells: rule and data in order. printed: what the source prints
+            of some.
     """
     fig, ax = style.figure(aspect=0.5)
     for place, (rule, data) in enumerate(cells):
@@ -30,8 +31,8 @@ def recovered(
         ax.plot([place - 0.28, place + 0.28], [values.mean()] * 2, color=colour)
         if (rule, data) in printed:
             ax.plot([place - 0.4, place + 0.4], [printed[rule, data]] * 2, **style.PUBLISHED)
-    first = next(place for place, cell in enumerate(cells) if cell in printed)
-    style.direct_label(ax, first + 0.4, printed[cells[first]], "printed", style.BLACK, "right")
+    for first in [place for place, cell in enumerate(cells) if cell in printed][:1]:
+        style.direct_label(ax, first + 0.4, printed[cells[first]], "printed", style.BLACK, "right")
     labels = [f"{NAMES[rule]}\n" + data.replace(", random ", ",\nrandom\n") for rule, data in cells]
     ax.set(xticks=range(len(cells)), xticklabels=labels, ylim=(-0.03, 1.05), xlim=(-0.6, len(cells) - 0.4),
            ylabel="share of features recovered")

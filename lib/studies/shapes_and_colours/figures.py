@@ -18,13 +18,14 @@ def cell_matrices(panels: Mapping[str, np.ndarray], groups: Sequence[str]) -> Fi
     """Mean importance of each component (row) on every combination (column), one panel per kind of components.
 
     Args:
-        panels: title -> means [n_cells, C], components in the order to draw; groups: names of equally many neighbouring
-            combinations, written under the columns.
+        panels: title -> means [n_cells, C], components in the order to draw, five at most; groups: names of equally
+            many neighbouring combinations, written under the columns.
     """
     fig, axes = style.figure(aspect=0.8, rows=2, cols=3, height_ratios=(1, 1))
-    axes.flat[2].set_axis_off()
     drawn = [ax for i, ax in enumerate(axes.flat) if i != 2]
-    for ax, (title, means) in zip(drawn, panels.items(), strict=True):
+    for ax in (axes.flat[2], *drawn[len(panels):]):
+        ax.set_axis_off()
+    for ax, (title, means) in zip(drawn, panels.items(), strict=False):
         n = len(means)
         image = ax.imshow(means.T, vmin=0, vmax=1, cmap=style.SEQUENTIAL, aspect="auto")
         for edge in range(1, len(groups)):
