@@ -1,4 +1,4 @@
-"""Training of image classifiers.
+"""Training of image classifiers and language models.
 
     recipe = Recipe(steps=300, batch=128, lr=1e-3)
     history = train(image_model("tiny_vit", 28, 1, 10, seed=0, patch=7), images, labels, recipe, seed=0)
@@ -10,6 +10,7 @@ With a topographic loss: `train(model, ..., extra_loss=weighted(TopoLoss(model, 
     recipe        how to train
     trainer       `train`, on the loop of `lib.loop`
     steps         one model in it
+    language      `train_language`, the same for windows of tokens
     batches       images in the order they are seen
     augmentation  what images go through
     evaluation    what a trained model says

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 from pydantic import Field
 
-from lib.studies.sparse_coders_recovery.published_sae import train_published_sae
+from lib.models.published_sae import train_published_sae
 from lib.studies.sparse_coders_recovery.worlds import Law, planted_law, stream
 
 PUBLISHED = ("relu", "shifted", "topk 5", "topk 2", "topk 16", "topk 64")

@@ -2,8 +2,8 @@
 import pytest
 import torch
 
+from lib.models.published_sae import activate, train_published_sae
 from lib.rng import generator
-from lib.studies.sparse_coders_recovery.published_sae import activate, train_published_sae
 
 
 def test_activations_by_hand():

@@ -20,12 +20,14 @@ class Published(NamedTuple):
     Attributes:
         loss: held-out mean squared error per dimension, [arms]; train_loss: the same on the training samples.
         inactive: share of latents that are 0 on held-out samples, [arms]; inactive_before: the same untrained.
+        weights: all of an arm's in a row, [arms, n].
     """
 
     loss: Tensor
     train_loss: Tensor
     inactive: Tensor
     inactive_before: Tensor
+    weights: Tensor
 
 
 def activate(pre_acts: Tensor, activation: str) -> Tensor:
@@ -73,7 +75,7 @@ def train_published_sae(
     latents, recons = _forward(names, done, held_out, activations)
     train = (_forward(names, done, x, activations)[1] - x).square().mean((1, 2))
     inactive, untrained = ((f == 0).double().mean((1, 2)) for f in (latents, before))
-    return Published((recons - held_out).square().mean((1, 2)), train, inactive, untrained)
+    return Published((recons - held_out).square().mean((1, 2)), train, inactive, untrained, done)
 
 
 def _xavier(names: Layout, d: int, n_latents: int, rng: torch.Generator) -> Tensor:

@@ -1,0 +1,145 @@
+"""Language models from files: Llama from GGUF, GPT-2 from a folder that transformers' `save_pretrained` wrote.
+
+Both are read without the packages that made them: no code of a model runs, nothing is imported from its package.
+"""
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lib.models.causal_lm import MLP, Attention, Block, CausalLM, Rotary, gpt2_shaped
+
+if TYPE_CHECKING:
+    from gguf import GGUFReader
+    from tokenizers import Tokenizer
+
+
+def llama(path: str | Path) -> CausalLM:
+    """A Llama model from a GGUF file, weights as float32 whatever their type there.
+
+    Raises:
+        ImportError: the package `gguf` is not installed. ValueError: the file is of another architecture or tokenizer.
+    """
+    reader = _opened(path)
+    said = {name: field.contents() for name, field in reader.fields.items()}
+    if said["general.architecture"] != "llama":
+        raise ValueError(f"{path} holds a model of architecture {said['general.architecture']}, not llama")
+    width, depth, heads, eps, base = (said.get(f"llama.{name}", default) for name, default in (
+        ("embedding_length", None), ("block_count", None), ("attention.head_count", None),
+        ("attention.layer_norm_rms_epsilon", 1e-5), ("rope.freq_base", 1e4)))
+    kv_heads, hidden = said.get("llama.attention.head_count_kv", heads), said["llama.feed_forward_length"]
+    weights = _weights(reader)
+    vocabulary, rotary = len(weights["embed.weight"]), Rotary(width // heads, base)
+    blocks = [Block((nn.RMSNorm(width, eps), nn.RMSNorm(width, eps)), Attention(width, heads, kv_heads, False, rotary),
+                    MLP(width, hidden, True)) for _ in range(depth)]
+    tokenizer = _tokenizer(said, path)
+    bos = said.get("tokenizer.ggml.bos_token_id") if said.get("tokenizer.ggml.add_bos_token") else None
+    unembed = nn.Linear(width, vocabulary, False)
+    model = CausalLM(nn.Embedding(vocabulary, width), blocks, nn.RMSNorm(width, eps), unembed,
+                     said["llama.context_length"], tokenizer, bos)
+    model.load_state_dict(weights | {"unembed.weight": weights.get("unembed.weight", weights["embed.weight"])})
+    return model.eval().requires_grad_(False)
+
+
+def _opened(path: str | Path) -> GGUFReader:
+    try:
+        from gguf import GGUFReader
+    except ImportError as error:
+        raise ImportError("reading a GGUF file needs the package gguf: pip install -e '.[lm]'") from error
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no GGUF file {path}")
+    return GGUFReader(path)
+
+
+_PARTS = {"attn_norm": "norm1", "attn_q": "attn.q", "attn_k": "attn.k", "attn_v": "attn.v", "attn_output": "attn.out",
+          "ffn_norm": "norm2", "ffn_gate": "mlp.gate", "ffn_up": "mlp.up", "ffn_down": "mlp.down"}
+_ENDS = {"token_embd.weight": "embed.weight", "output_norm.weight": "norm.weight", "output.weight": "unembed.weight"}
+
+
+def _weights(reader: GGUFReader) -> dict[str, Tensor]:
+    """Every tensor of the file under the adapter's name, float32."""
+    from gguf.quants import dequantize
+
+    found = {}
+    for tensor in reader.tensors:
+        name = _ENDS.get(tensor.name)
+        if tensor.name.startswith("blk."):
+            _, number, part, _ = tensor.name.split(".")
+            name = f"blocks.{number}.{_PARTS[part]}.weight"
+        if name is not None:
+            values = np.array(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)
+            found[name] = torch.from_numpy(values)
+    return found
+
+
+def _tokenizer(said: Mapping[str, Any], path: str | Path) -> Tokenizer:
+    """The byte-pair tokenizer in a GGUF file's metadata; digits stand alone where it says "smollm"."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    if said.get("tokenizer.ggml.model") != "gpt2":
+        raise ValueError(f"{path} has a tokenizer {said.get('tokenizer.ggml.model')!r}; byte pairs ('gpt2') are read")
+    tokens, merges = said["tokenizer.ggml.tokens"], said["tokenizer.ggml.merges"]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    made = Tokenizer(models.BPE(vocab=vocabulary, merges=[tuple(pair.split(" ")) for pair in merges]))
+    digits = [pre_tokenizers.Digits(individual_digits=True)] * (said.get("tokenizer.ggml.pre") == "smollm")
+    made.pre_tokenizer = pre_tokenizers.Sequence([*digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    made.decoder = decoders.ByteLevel()
+    kinds = said.get("tokenizer.ggml.token_type", [1] * len(tokens))
+    special = [AddedToken(token, special=True) for token, kind in zip(tokens, kinds, strict=True) if kind == 3]
+    made.add_special_tokens(special)
+    return made
+
+
+def gpt2(source: str | Path, revision: str | None = None) -> CausalLM:
+    """GPT-2 from a folder with config.json, model.safetensors and tokenizer.json, or from the hub by name.
+
+    Args:
+        revision: of the hub's repository.
+    Raises:
+        FileNotFoundError: the folder lacks a file. ValueError: it holds another kind of model.
+    """
+    from safetensors.torch import load_file
+    from tokenizers import Tokenizer
+
+    folder = Path(source)
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
+
+        wanted = ["config.json", "model.safetensors", "tokenizer.json"]
+        folder = Path(snapshot_download(str(source), revision=revision, allow_patterns=wanted))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if config.get("model_type") != "gpt2" or config.get("activation_function", "gelu_new") != "gelu_new":
+        raise ValueError(f"{folder} holds a {config.get('model_type')} with {config.get('activation_function')}, not a "
+                         "gpt2 with gelu_new")
+    model = gpt2_shaped(config["vocab_size"], config["n_embd"], config["n_layer"], config["n_head"],
+                        config["n_positions"], config.get("n_inner"), config["layer_norm_epsilon"])
+    model.load_state_dict(_from_gpt2(load_file(folder / "model.safetensors")))
+    model.tokenizer, model.bos = Tokenizer.from_file(str(folder / "tokenizer.json")), config.get("bos_token_id")
+    return model.eval().requires_grad_(False)
+
+
+def _from_gpt2(there: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Its tensors under the adapter's names: matrices transposed, queries, keys, values apart, buffers left out."""
+    ends = {"wte": "embed.token", "wpe": "embed.position", "ln_f": "norm"}
+    parts = {"ln_1": "norm1", "ln_2": "norm2", "attn.c_proj": "attn.out", "mlp.c_fc": "mlp.up",
+             "mlp.c_proj": "mlp.down"}
+    found = {}
+    for name, value in there.items():
+        place, _, kind = name.removeprefix("transformer.").rpartition(".")
+        if place in ends:
+            found[f"{ends[place]}.{kind}"] = value
+        elif place.startswith("h."):
+            _, number, part = place.split(".", 2)
+            value = value.T.contiguous() if value.ndim == 2 else value
+            if part == "attn.c_attn":
+                for own, rows in zip("qkv", value.chunk(3), strict=True):
+                    found[f"blocks.{number}.attn.{own}.{kind}"] = rows.clone()
+            elif part in parts:
+                found[f"blocks.{number}.{parts[part]}.{kind}"] = value
+    return found | {"unembed.weight": found["embed.token.weight"]}
