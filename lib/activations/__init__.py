@@ -3,6 +3,7 @@
     hooks     capture and replace by module name; stream a model's activations
     store     activations on disk that training reads by row
     sites     one layer of a classifier opened: its units, the network above it
+    language  a language model's tokens: harvested, and spliced back
     patching  what patching sets of units does to the classes, against random and matched sets
 """
 from lib.activations.hooks import capture, match_modules, patch, stream
