@@ -18,6 +18,7 @@ from lib import checkpoints
 from lib.files import place_for_file
 from lib.live import Progress
 from lib.params import Count, Options
+from lib.watch import Told, Watcher
 
 UNCHECKED = 100
 """Steps whose losses may wait to be looked at: looking waits for the device."""
@@ -34,8 +35,9 @@ class Keeping(Options):
                           "CPU: also to more steps, where no option spreads over all of them; another run's is refused")
     checkpoint_every: Count = Field(1000, description="steps between writings of the checkpoint")
     progress: bool = Field(True, description="show one line of progress")
+    watch: tuple[Watcher, ...] = Field((), description="called at each row with what it tells (`lib.watch`)")
 
-    apart: ClassVar[set[str]] = {"checkpoint", "checkpoint_every", "progress"}
+    apart: ClassVar[set[str]] = {"checkpoint", "checkpoint_every", "progress", "watch"}
     """Options that change nothing that is trained: a checkpoint must agree with the others."""
 
 
@@ -54,6 +56,10 @@ class Training(Protocol):
 
     def step(self, step: int, log: bool) -> Tensor | None:
         """Take a step: its row [(models,) columns], loss first, if logged; else [(models,) 1] or, unchecked, None."""
+
+    def told(self, values: Tensor) -> Told:
+        """What watchers are told of a row."""
+        return {"loss": float(values.reshape(-1, values.shape[-1])[:, 0].mean())}
 
     def identity(self, steps: int) -> dict[str, Any]:
         """What a checkpoint of this training with so many steps must agree with: plain values by name."""
@@ -98,6 +104,8 @@ def run(
             if is_due or step in log_at or len(unchecked) == UNCHECKED:
                 _refuse_diverged(unchecked, training.remedy, path)
                 unchecked.clear()
+            for watcher in keep.watch if step in log_at else ():
+                watcher(step, training.told(values))
             if is_due:
                 checkpoints.write(path, step + 1, _state(training.kept()), identity=identity, rows=rows)
             if line:

@@ -15,8 +15,9 @@ from lib.sparse_coders.inputs import SampleBatches
 from lib.sparse_coders.losses import Terms, check_bf16
 from lib.sparse_coders.starts import start
 from lib.sparse_coders.table import group
-from lib.sparse_coders.trainee import FitOptions, FitResult, Trainee
+from lib.sparse_coders.trainee import COLUMNS, FitOptions, FitResult, Trainee
 from lib.tensors import own_session, widest
+from lib.watch import Told
 
 
 @own_session()
@@ -68,6 +69,7 @@ class Fitting(Training):
     def step(self, step: int, log: bool) -> Tensor:
         x, y = (None if rows is None else rows.to(self.device) for rows in self.batches[step])
         terms = {trainee: found for part in self.parts for trainee, found in part.step(step, x, y).items()}
+        self.fired = [found.fired for found in terms.values()] if log and self.options.watch else []
         values = [part for trainee in self.trainees for part in self._values(terms[trainee], log)]
         wide = widest(self.device)
         return torch.stack([value.detach().to(self.device, wide) for value in values]).view(len(terms), -1)
@@ -75,6 +77,14 @@ class Fitting(Training):
     def _values(self, terms: Terms, log: bool) -> Sequence[Tensor]:
         """The history's numbers of one coder, or its loss alone."""
         return (*terms[:4], terms.fired.sum() / self.samples) if log else terms[:1]
+
+    def told(self, values: Tensor) -> Told:
+        """Means over the coders; share of dead latents, and of the batch's samples on which each latent fired."""
+        silent = torch.cat([trainee.since.cpu() for trainee in self.trainees])
+        seen = min(self.options.dead_after, int(self.trainees[0].tokens))
+        rates = torch.cat([fired.cpu() for fired in self.fired]) / self.samples
+        own = dict(zip(COLUMNS[3:], values.mean(0).tolist(), strict=True))
+        return own | {"dead": float((silent >= seen).float().mean()), "rates": rates.tolist()}
 
     def identity(self, steps: int) -> dict[str, Any]:
         coders = [trainee.coder for trainee in self.trainees]
