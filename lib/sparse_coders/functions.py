@@ -70,6 +70,34 @@ class _Step(torch.autograd.Function):
         return None, -(grad * window).sum(0) / ctx.bandwidth, None
 
 
+def prolu(projection: Tensor, bias: Tensor, through: bool = True) -> Tensor:
+    """f = m · 1[m > 0] · 1[m + b > 0], with gradients made for the bias, which the true one would leave at 0.
+
+    Where f is on, df/dm = df/db = 1, as of max(m + b, 0); or, `through` the gate as if it were m + b itself,
+    df/db = m and df/dm = 1 + m.
+
+    Args:
+        projection: m, [B, n_latents]; bias: b, [n_latents].
+    """
+    return _ProLU.apply(projection, bias, through)
+
+
+class _ProLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, m, b, through):
+        on = (m > 0) & (m + b > 0)
+        ctx.save_for_backward(m, on)
+        ctx.through = through
+        return m * on
+
+    @staticmethod
+    def backward(ctx, grad):
+        m, on = ctx.saved_tensors
+        plain = grad * on
+        gate = plain * m if ctx.through else plain
+        return plain + gate if ctx.through else plain, gate.sum(0), None
+
+
 def matching_pursuit(x: Tensor, dictionary: Tensor, k: int) -> Tensor:
     """Greedy codes: k times, the atom closest to the residual takes its projection, r <- r - (r·W_j) W_j.
 

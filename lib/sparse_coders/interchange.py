@@ -44,7 +44,7 @@ _OWN = {name: name for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
 _TORCH = {"encoder.weight": "W_enc", "encoder.bias": "b_enc", "decoder.weight": "W_dec"}
 _GATES = {"b_gate": "b_enc", "r_mag": "log_scale", "b_mag": "b_mag"}
 _THRESHOLD, _SKIP, _LEVEL = {"threshold": "threshold"}, {"W_skip": "W_skip"}, {"k": "k", "threshold": "level"}
-_RELU, _JUMP = ("relu", "p_anneal"), ("jumprelu", "batch_topk", "matryoshka")
+_RELU, _JUMP = ("relu", "p_anneal"), ("jumprelu", "prolu", "batch_topk", "matryoshka")
 SAELENS = {
     "standard": Row("relu", _OWN, _RELU),
     "gated": Row("gated", {name: name for name in ("W_enc", "W_dec", "b_dec")} | _GATES, ("gated",)),
@@ -63,7 +63,7 @@ DICTIONARY_LEARNING = {
     "GatedAutoEncoder": Row("gated", {
         "encoder.weight": "W_enc", "decoder.weight": "W_dec", "decoder_bias": "b_dec", "gate_bias": "b_enc",
         "r_mag": "log_scale", "mag_bias": "b_mag"}, ("gated",)),
-    "JumpReluAutoEncoder": Row("jumprelu", _OWN | _THRESHOLD, ("jumprelu",), subtracts=False),
+    "JumpReluAutoEncoder": Row("jumprelu", _OWN | _THRESHOLD, ("jumprelu", "prolu"), subtracts=False),
     "AutoEncoderTopK": Row("topk", _TORCH | {"b_dec": "b_dec"} | _LEVEL, ("topk",)),
     "BatchTopKSAE": Row("batch_topk", _TORCH | {"b_dec": "b_dec"} | _LEVEL, ("batch_topk",)),
     "MatryoshkaBatchTopKSAE": Row("matryoshka", _OWN | _LEVEL | {"group_sizes": "groups"}, ("matryoshka",)),
@@ -78,12 +78,12 @@ _TRANSPOSED = ("W_enc", "decoder.weight")
 def save_saelens(coder: SparseCoder, folder: str | Path) -> Path:
     """Write cfg.json and sae_weights.safetensors, which SAELens reads with SAE.load_from_disk(folder).
 
-    relu and p_anneal become "standard" (or "transcoder"), batch_topk and matryoshka "jumprelu" with the learned
-    threshold, as SAELens itself saves them; topk, abs_topk, gated and jumprelu keep their rule.
+    relu and p_anneal become "standard" (or "transcoder"), batch_topk, matryoshka and prolu "jumprelu" with the learned
+    threshold, as SAELens itself saves the first two; topk, abs_topk, gated and jumprelu keep their rule.
 
     Args:
         coder: any rule but stochastic and matching_pursuit, without context; a transcoder with rule relu, p_anneal,
-            jumprelu, batch_topk or matryoshka.
+            jumprelu, prolu, batch_topk or matryoshka.
     Returns:
         The folder.
     """
@@ -122,7 +122,8 @@ def load_saelens(folder: str | Path) -> SparseCoder:
 def save_dictionary_learning(coder: SparseCoder, folder: str | Path) -> Path:
     """Write config.json and ae.pt, which dictionary_learning reads with utils.load_dictionary(folder, device).
 
-    relu and p_anneal become AutoEncoder; topk, batch_topk, matryoshka, gated and jumprelu keep their rule.
+    relu and p_anneal become AutoEncoder, prolu JumpReluAutoEncoder; topk, batch_topk, matryoshka, gated and jumprelu
+    keep their rule.
 
     Args:
         coder: an autoencoder without context of one of these rules.
@@ -187,6 +188,8 @@ def _theirs(row: Row, coder: SparseCoder) -> dict[str, Tensor]:
     rule, values = coder.rule, dict(copy.deepcopy(coder).fold_scale().named_parameters())
     level = getattr(coder, "inference_threshold", torch.tensor(-1.0))
     values = {"threshold": level.to(coder.W_dec.dtype).expand(coder.n_latents), "level": level.float()} | values
+    if rule.name == "prolu":  # JumpReLU of the projection
+        values |= {"threshold": (-values["b_enc"]).clamp_min(0), "b_enc": torch.zeros_like(values["b_enc"])}
     values["k"] = torch.tensor(getattr(rule, "k", None) or 0, dtype=torch.int32)
     values["groups"] = torch.tensor([0, *getattr(rule, "groups", ())]).diff()
     if not row.subtracts:

@@ -48,7 +48,7 @@ class ReLU(Rule, name="relu"):
         return moment.sparsity * self.l1 * self.magnitudes(w, latents).sum(1).mean()
 
     def loss(self, w, x, y, moment):
-        if not losses.is_large(w, x) or moment.bf16:
+        if type(self).latents is not ReLU.latents or moment.bf16 or not losses.is_large(w, x):
             return super().loss(w, x, y, moment)
         lengths, weight = None if self.has_unit_rows else w.W_dec.norm(dim=1), moment.sparsity * self.l1
         out = dense_kernels.l1_loss(x, w.left(x, y), w.encoder, w.W_dec, weight, weights=lengths)
@@ -124,8 +124,17 @@ class Gated(ReLU, name="gated"):
         error = reconstruction(w.reconstruct(latents, x, moment), y)
         return Terms.of(error, cost, (latents != 0).sum(0), aux=reconstruction(frozen, y))
 
-    def loss(self, w, x, y, moment):
-        return Rule.loss(self, w, x, y, moment)
+
+class ProLU(ReLU, name="prolu"):
+    """f = h̃ · 1[h̃ > 0] · 1[h > 0] with h̃ = (x - b_dec) W_encᵀ = h - b_enc: a bias cuts and does not shift, as
+    JumpReLU's θ = max(-b_enc, 0); cost as of relu. The bias learns by a gradient made for it (`functions.prolu`).
+    Source: Taggart 2024, "ProLU: a nonlinearity for sparse autoencoders".
+    """
+
+    gradient: Literal["ste", "relu"] = Field("ste", description='"ste" sends it through the gate, "relu" as max(h, 0)')
+
+    def latents(self, w, x, moment=None):
+        return functions.prolu(w.pre_acts(x, moment) - w.b_enc, w.b_enc, self.gradient == "ste")
 
 
 class TopK(Rule, name="topk"):

@@ -29,7 +29,8 @@ def _key(trainee: Trainee) -> tuple | None:
     """What coders of a table have in common; None for a coder that trains alone."""
     coder, options = trainee.coder, trainee.options
     large = trainee.device.type == "cpu" and options.batch_size * coder.n_latents > UP_TO
-    if type(coder.rule) is not TopK or options.resample_every or options.precision != "float32" or large:
+    frozen = not all(p.requires_grad for p in coder.parameters())
+    if type(coder.rule) is not TopK or frozen or options.resample_every or options.precision != "float32" or large:
         return None
     shapes = tuple((name, tuple(p.shape)) for name, p in coder.named_parameters())
     units = coder.per_sample, float(coder.scale), float(coder.target_scale)

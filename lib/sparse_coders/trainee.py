@@ -176,6 +176,6 @@ def adam(parameters: list[Tensor], lr: float) -> torch.optim.Adam:
 @torch.no_grad()
 def remove_parallel(coder: SparseCoder) -> None:
     """Take from the gradient of each unit decoder row the part along the row, which renormalising would undo."""
-    if coder.rule.has_unit_rows:
+    if coder.rule.has_unit_rows and coder.W_dec.requires_grad:
         grad, rows = coder.W_dec.grad, coder.W_dec
         grad.addcmul_(torch.linalg.vecdot(grad, rows)[:, None], rows, value=-1)

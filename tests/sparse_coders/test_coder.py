@@ -168,7 +168,7 @@ def test_tidying_keeps_rows_at_length_one_and_thresholds_at_zero_or_above():
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"rule": "top_k"}, "rule 'top_k' is not one of relu, p_anneal, gated, topk"),
+        ({"rule": "top_k"}, "rule 'top_k' is not one of relu, p_anneal, gated, prolu, topk"),
         ({"k": 41}, "k 41 is outside 1 to n_latents = 40"),
         ({"k": 0}, "k: input should be greater than or equal to 1, got 0"),
         ({"k": 2.0}, r"rule topk: k: input should be a valid integer, got 2.0 \(float\)"),
@@ -270,6 +270,7 @@ FORMAT_1 = {
     "relu": {"l1": 1, "l1_norm": "unit"},
     "p_anneal": {"l1": 1.0, "l1_norm": "decoder", "p_end": 0.2, "p_start": 0.5},
     "gated": {"l1": 3.0, "l1_norm": "unit"},
+    "prolu": {"l1": 1.0, "l1_norm": "unit", "gradient": "ste"},
     "topk": {"k": 4, "aux": 1 / 32, "k_aux": 3},
     "batch_topk": {"k": 4, "aux": 1 / 32, "k_aux": 3},
     "matryoshka": {"k": 4, "groups": [2, 5, 10, 20, 40], "aux": 0.0, "k_aux": 3},

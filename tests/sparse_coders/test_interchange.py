@@ -20,7 +20,7 @@ from lib.torchvision_import import import_torchvision
 D, M, OUT, B = 6, 20, 5, 64
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
 RULES = {
-    "relu": {}, "p_anneal": {}, "gated": {}, "jumprelu": {}, "topk": {"k": 4}, "abs_topk": {"k": 4},
+    "relu": {}, "p_anneal": {}, "gated": {}, "jumprelu": {}, "prolu": {}, "topk": {"k": 4}, "abs_topk": {"k": 4},
     "batch_topk": {"k": 4}, "matryoshka": {"k": 4, "groups": (5, 20)},
 }
 
@@ -99,18 +99,18 @@ def test_saelens_round_trip(rule, per_sample, tmp_path):
     coder, x = a_coder(rule, per_sample=per_sample), some(B, D)
     same(saelens_in_numpy(save_saelens(coder, tmp_path), x.numpy()), coder, x)
     again = load_saelens(tmp_path)
-    expected = {"p_anneal": "relu", "batch_topk": "jumprelu", "matryoshka": "jumprelu"}.get(rule, rule)
-    assert again.per_sample == per_sample and again.rule.name == expected
+    expected = {"p_anneal": "relu"} | dict.fromkeys(("prolu", "batch_topk", "matryoshka"), "jumprelu")
+    assert again.per_sample == per_sample and again.rule.name == expected.get(rule, rule)
     assert again.W_dec.dtype == torch.float64 and coder.scale == 0.37
     same((again.encode(x).detach(), again(x).detach()), coder, x)
 
 
 @pytest.mark.parametrize("skip", [False, True])
-@pytest.mark.parametrize("rule", ["relu", "jumprelu", "batch_topk"])
+@pytest.mark.parametrize("rule", ["relu", "jumprelu", "prolu", "batch_topk"])
 def test_saelens_transcoder_round_trip(rule, skip, tmp_path):
     coder, x = a_coder(rule, d_out=OUT, skip=skip), some(B, D)
     same(saelens_in_numpy(save_saelens(coder, tmp_path), x.numpy()), coder, x)
-    names = {"relu": "", "jumprelu": "jumprelu_", "batch_topk": "jumprelu_"}
+    names = {"relu": ""} | dict.fromkeys(("jumprelu", "prolu", "batch_topk"), "jumprelu_")
     config = json.loads((tmp_path / "cfg.json").read_text())
     assert config["architecture"] == f"{names[rule]}{'skip_' if skip else ''}transcoder" and config["d_out"] == OUT
     again = load_saelens(tmp_path)
@@ -125,7 +125,7 @@ def test_dictionary_learning_round_trip(rule, tmp_path):
         coder.inference_threshold.fill_(0.375)  # float32 there, so it must be one
     same(dictionary_learning_in_numpy(save_dictionary_learning(coder, tmp_path), x.numpy()), coder, x)
     again = load_dictionary_learning(tmp_path)
-    assert again.rule.name == ("relu" if rule == "p_anneal" else rule)
+    assert again.rule.name == {"p_anneal": "relu", "prolu": "jumprelu"}.get(rule, rule)
     assert [again.config().get(name) for name in ("k", "groups")] == [coder.config().get(n) for n in ("k", "groups")]
     same((again.encode(x).detach(), again(x).detach()), coder, x)
 

@@ -97,6 +97,30 @@ def test_gated_decides_by_one_bias_and_measures_by_another():
     assert coder.encode(torch.ones(1, 1)).tolist()[0] == pytest.approx([2.5, 0.0, 3.0])
 
 
+def test_prolu_cuts_by_its_bias_and_shifts_nothing():
+    bias = torch.tensor([-1.0, 0.5, -0.5, 0.25], dtype=H.dtype)
+    found, coder = latents("prolu")
+    assert found == latents("relu")[0]  # before a bias is learned
+    with torch.no_grad():
+        coder.b_enc.copy_(bias)
+    x = torch.eye(2, dtype=H.dtype)
+    assert coder.encode(x).tolist() == [[0, 0, 2, 1], [0, 0, 0, 0.25]]  # .5 is below its cut at 1; 2 and 1 are whole
+    jump = coder_of("jumprelu", H)
+    with torch.no_grad():
+        jump.threshold.copy_((-bias).clamp_min(0))  # a positive bias does nothing
+    assert torch.equal(jump.encode(x), coder.encode(x))
+
+
+@pytest.mark.parametrize(("through", "to_m", "to_b"), [(False, [0, 2, 3], [0, 2, 3]), (True, [0, 5, 9], [0, 3, 6])])
+def test_prolu_gradients_by_hand(through, to_m, to_b):
+    m = torch.tensor([[0.5, 1.5, 2.0]], dtype=torch.float64, requires_grad=True)
+    bias = torch.tensor([-1.0, -1.0, 1.0], dtype=torch.float64, requires_grad=True)
+    out = functions.prolu(m, bias, through)
+    assert out.tolist() == [[0, 1.5, 2]]
+    (out * torch.tensor([1.0, 2.0, 3.0])).sum().backward()  # through: g (1 + m) and g m where it is on
+    assert m.grad.tolist() == [to_m] and bias.grad.tolist() == to_b
+
+
 def test_matching_pursuit_explains_the_residual_step_by_step():
     dictionary = torch.tensor([[1.0, 0.0], [0.6, 0.8]], dtype=torch.float64)
     x = torch.tensor([[2.0, 1.0]], dtype=torch.float64)

@@ -17,7 +17,7 @@ from lib.studies.incidental_polysemanticity.train_coders import Coders, coders_o
 
 
 def coders(params: Coders) -> dict:
-    """Library coders on the first networks of `strengths`: JumpReLU, ReLU, ReLU + resampling, TopK, TopK + AuxK.
+    """Library coders on the first networks of `strengths`: JumpReLU, ReLU, ProLU, ReLU + resampling, TopK, TopK + AuxK.
 
     runs: DataFrame, one row per (arm, setting, seed): l0, fvu, dead, recovery, interference.
     """

@@ -19,7 +19,7 @@ class Coders(Networks):
     coder_seeds: int = Field(ge=2, description="networks on which library coders are trained")
     coder_steps: int = Field(ge=10, description="steps of each coder")
     jump_penalties: Several = Field(description="l0 penalties of JumpReLU")
-    relu_penalties: Several = Field(description="l1 penalties of the library's ReLU")
+    relu_penalties: Several = Field(description="l1 penalties of the library's ReLU and ProLU")
     ks: tuple[Annotated[int, Field(ge=1, le=16)], ...] = Field(min_length=1, description="active latents of TopK")
 
 
@@ -41,7 +41,7 @@ def states(params: Coders) -> dict:
 def coders_of(params: Coders, seed: int) -> list[tuple[str, float, SparseCoder]]:
     """(arm, setting, coder) of one network before training, that which is resampled last."""
     arms = [("JumpReLU", p, {"rule": "jumprelu", "l0": p}) for p in params.jump_penalties]
-    arms += [("ReLU", p, {"rule": "relu", "l1": p}) for p in params.relu_penalties]
+    arms += [(arm, p, {"rule": arm.lower(), "l1": p}) for arm in ("ReLU", "ProLU") for p in params.relu_penalties]
     arms += [("TopK", k, {"rule": "topk", "k": k, "aux": 0.0}) for k in params.ks]
     arms += [("TopK + AuxK", k, {"rule": "topk", "k": k}) for k in params.ks]
     arms.append(("ReLU + resampling", strongest := params.relu_penalties[-1], {"rule": "relu", "l1": strongest}))

@@ -354,7 +354,7 @@ def test_part_returns_the_promised_shapes_and_repeats_exactly(part, tmp_path, mo
 
 def test_coders_report_every_arm():
     runs = study.coders(params())["runs"]
-    arms = {"JumpReLU": 2, "ReLU": 2, "TopK": 1, "TopK + AuxK": 1, "ReLU + resampling": 1}
+    arms = {"JumpReLU": 2, "ReLU": 2, "ProLU": 2, "TopK": 1, "TopK + AuxK": 1, "ReLU + resampling": 1}
     assert runs.groupby("arm").setting.nunique().to_dict() == arms
     assert (runs[runs.arm == "TopK"].l0 <= 3).all() and runs.fvu.between(0, 2).all()
 
