@@ -16,5 +16,7 @@ array of NumPy, but for `superposition` and `sparsity.samples_since_fired`, whic
     spectrum              how many dimensions are really used
     selectivity           how much a unit prefers one class
     monosemanticity       whether the samples a latent fires on look alike
+    polysemanticity       whether what a unit fires on splits into clusters that labels tell apart
+    tokens                how often a latent fires, and on which tokens
     topography            where things lie on a cortical sheet
 """

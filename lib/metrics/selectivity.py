@@ -76,6 +76,15 @@ def peak_share(means: ArrayLike) -> np.ndarray:
     return _over(means.max(-2), means.sum(-2))
 
 
+def class_auroc(codes: ArrayLike, labels: ArrayLike) -> np.ndarray:
+    """P(code of a sample of class c > code of a sample of another), ties half, [n_classes, n_units]; .5 tells nothing.
+
+    The largest over classes exceeds .5 by chance alone: permute the labels, of whole groups where samples share them.
+    """
+    codes, labels, n_classes = _checked(codes, labels, None)
+    return _auroc(_means(rankdata(codes, axis=0), labels[None], n_classes)[0], np.bincount(labels))
+
+
 def silent_units(codes: ArrayLike) -> np.ndarray:
     """Which units are 0 on every sample; bool [n_units]. Count them: scores leave them out."""
     return ~(np.asarray(as_array(codes)) != 0).any(0)

@@ -18,6 +18,7 @@ draws = numpy_generator(0, "alike")
 W, X, Y = (draws.normal(size=shape) for shape in ((2, 5), (40, 6), (40, 6)))
 LABELS, ONES = np.arange(40) % 3, draws.random(40)
 LATENTS, MEANS = np.maximum(X, 0), np.abs(draws.normal(size=(3, 6)))
+FAR = 9 * np.eye(3)[LABELS] + Y[:, :3]
 PARENT = np.array([-1, 0, -1, -1, 2, -1])
 MAPS = draws.normal(size=(2, 12))
 TOPOLOGY = {"sheet": (3, 4)}
@@ -31,6 +32,11 @@ CALLS = {
     "monosemanticity.monosemanticity": lambda f, a: f(a(LATENTS), a(Y)),
     "monosemanticity.monosemanticity_null": lambda f, a: f(a(LATENTS), a(Y), n=5, **rng()),
     "nulls.against_null": lambda f, a: f(1.0, a(ONES)),
+    "polysemanticity.best_clusters": lambda f, a: f(a(X)),
+    "polysemanticity.one_cloud": lambda f, a: f(a(X), **rng()),
+    "polysemanticity.silhouette_null": lambda f, a: f(a(X), 3, **rng()),
+    "polysemanticity.polysemanticity_index": lambda f, a: f(a(LATENTS), a(FAR), a(LABELS), 9, 2, **rng()),
+    "polysemanticity.polysemanticity_null": lambda f, a: f(a(LATENTS), a(FAR), a(LABELS), 2, top=9, n=2, **rng()),
     "polytopes.polytopes": lambda f, a: f(a(W)),
     "recovery.cosines": lambda f, a: f(a(W.T), a(W.T)),
     "recovery.match_features": lambda f, a: f(a(W.T), a(W.T)),
@@ -48,6 +54,7 @@ CALLS = {
     "selectivity.entropy_selectivity": lambda f, a: f(a(MEANS)),
     "selectivity.class_selectivity_index": lambda f, a: f(a(MEANS)),
     "selectivity.peak_share": lambda f, a: f(a(MEANS)),
+    "selectivity.class_auroc": lambda f, a: f(a(LATENTS), a(LABELS)),
     "selectivity.silent_units": lambda f, a: f(a(LATENTS)),
     "selectivity.label_permutation_null": lambda f, a: f(
         a(LATENTS), a(LABELS), PUBLIC["selectivity.peak_share"], 5, **rng()),
@@ -84,6 +91,11 @@ CALLS = {
     "superposition_theory.phase_losses": lambda f, a: f(a(ONES), a(ONES)),
     "superposition_theory.predicted_phase": lambda f, a: f(a(ONES), a(ONES)),
     "superposition_theory.measured_phase": lambda f, a: f(a(W)),
+    "tokens.firing_rates": lambda f, a: f(a(LATENTS)),
+    "tokens.top_purity": lambda f, a: f(a(LATENTS), a(LABELS), 5),
+    "tokens.token_entropy": lambda f, a: f(a(LATENTS), a(LABELS), 5),
+    "tokens.permuted_tokens_null": lambda f, a: f(
+        lambda own, ids: PUBLIC["tokens.top_purity"](own, ids, 5), a(LATENTS), a(LABELS), 3, **rng()),
     "topography.mean_pairwise_distance": lambda f, a: f(a(LABELS[:3][None]), **TOPOLOGY),
     "topography.colocation": lambda f, a: f(a(LABELS[:3][None]), n=20, **TOPOLOGY, **rng()),
     "topography.morans_i": lambda f, a: f(a(MAPS), **TOPOLOGY),

@@ -30,6 +30,12 @@ def test_class_means_by_hand():
     assert poly.class_means(torch.tensor(codes), torch.tensor(labels)).tolist() == [[2, 0], [5, 2]]
 
 
+def test_auroc_of_each_class_by_hand():
+    codes, labels = np.array([[1.0, 0], [3, 0], [2, 0], [3, 1]]), [0, 0, 1, 1]
+    # first unit: 1 < 2, 1 < 3, 3 > 2, 3 = 3, so 1.5 pairs of 4; second: half of the pairs with 1, which wins both
+    assert poly.class_auroc(codes, labels).tolist() == [[1.5 / 4, 1 / 4], [2.5 / 4, 3 / 4]]
+
+
 def test_scores_by_hand():
     means = np.array([[1.0, 4, 3, 0], [1, 0, 1, 0], [1, 0, 0, 0], [1, 0, 0, 0]])  # even, one class, 3:1, silent
     entropy = -(0.75 * np.log(0.75) + 0.25 * np.log(0.25))
