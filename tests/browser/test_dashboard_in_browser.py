@@ -1,21 +1,15 @@
 """The dashboard of components where it is read: in the built page and in JupyterLab, one chosen from its menu."""
 from __future__ import annotations
 
-import os
 import re
-import socket
-import subprocess
-import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
 from built_site import Visit
 from playwright.sync_api import Browser, Locator, Page
 
-from lib.files import ROOT
 from lib.studies.shapes_and_colours import anova
 from lib.studies.shapes_and_colours.dashboard import explorer
 
@@ -62,31 +56,6 @@ def dashboard():
     return explorer({"fc2": layer}, images, levels, ("fc2", 0))
 
 
-@pytest.fixture
-def lab(tmp_path: Path):
-    """The address of a JupyterLab on a folder with one notebook, whose one cell has shown the dashboard."""
-    shown = nbformat.v4.new_output("display_data", {"application/vnd.plotly.v1+json": dashboard().to_plotly_json()})
-    cell = nbformat.v4.new_code_cell("dashboard", outputs=[nbformat.from_dict(_plain(shown))], execution_count=1)
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}  # else asked for
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), tmp_path / "seen.ipynb")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    options = [f"--ServerApp.root_dir={tmp_path}", "--no-browser", "--allow-root", f"--port={port}",
-               "--IdentityProvider.token=t", "--LabApp.news_url=None"]
-    log = open(tmp_path / "lab.log", "w")
-    process = subprocess.Popen([sys.executable, "-m", "jupyterlab", *options], cwd=ROOT, stdout=log, stderr=log,
-                               env={**os.environ, "JUPYTER_CONFIG_DIR": str(tmp_path / "config")})
-    end = time.monotonic() + 90
-    while "Use Control-C" not in (tmp_path / "lab.log").read_text():
-        assert time.monotonic() < end and process.poll() is None, (tmp_path / "lab.log").read_text()
-        time.sleep(0.3)
-    yield f"http://127.0.0.1:{port}/lab/tree/seen.ipynb?token=t"
-    process.terminate()
-    process.wait(20)
-    log.close()
-
-
 def _plain(value):
     """Arrays of a figure as lists, as a kernel sends them."""
     if isinstance(value, dict):
@@ -96,9 +65,9 @@ def _plain(value):
     return value.tolist() if isinstance(value, np.ndarray) else value
 
 
-def test_a_component_is_chosen_in_jupyterlab(browser: Browser, lab: str):
+def test_a_component_is_chosen_in_jupyterlab(browser: Browser, lab: Callable[[dict], str]):
     page = browser.new_page(viewport={"width": 1360, "height": 900})
-    page.goto(lab)
+    page.goto(lab({"application/vnd.plotly.v1+json": _plain(dashboard().to_plotly_json())}))
     figure = page.locator(".jp-RenderedPlotly")
     figure.locator(".updatemenu-header").wait_for(timeout=90_000)
     before = figure.evaluate(PICTURES)
