@@ -4,6 +4,7 @@
     train = load("fashion_mnist", "train")      # Images: uint8 [n, 28, 28], labels, class names
 
     images          `load`, the one door to labelled images, and `Images`, what it gives
+    text            speeches, tokenizer, windows of tokens
     imagenet100     ImageNet-100 from a reader's own copy, decoded once to a memory map
     shapes_colours  generated images of one shape, of known colour and size
     sparse_features generated toy features: independent, correlated or anti-correlated; batched

@@ -51,4 +51,9 @@ def _png_or_json(raw: bytes) -> np.ndarray:
         return np.asarray(strip)
 
 
-_READERS = {"csv": _csv, "idx": _idx, "png_strips": _png_or_json}
+def _bytes(raw: bytes) -> np.ndarray:
+    """The file as it is."""
+    return np.frombuffer(raw, np.uint8)
+
+
+_READERS = {"bytes": _bytes, "csv": _csv, "idx": _idx, "png_strips": _png_or_json}

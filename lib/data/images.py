@@ -54,7 +54,7 @@ def load(name: str, split: str | None = None, **options: Any) -> Images:
         DatasetUnavailable: not fetched and not to be had; the message gives the command.
         DataCorrupt: what was found is not what the registry pins.
     """
-    known = datasets()
+    known = {key: data for key, data in datasets().items() if data.classes}
     if name not in (*known, "imagenet100"):
         raise DataError(f"unknown data set {name!r}; accepted names: {', '.join(sorted((*known, 'imagenet100')))}")
     splits = known[name].splits if name in known else tuple(imagenet100.FOLDERS)

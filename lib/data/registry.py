@@ -11,7 +11,7 @@ from typing import Any
 REGISTRY = Path(__file__).with_name("registry.toml")
 CLIENTS = {"pip": "PyPI", "npm": "npm", "apt": "Debian"}
 PROVIDERS = (*CLIENTS, "torchvision")
-DECODERS = ("csv", "idx", "png_strips")
+DECODERS = ("csv", "idx", "png_strips", "bytes")
 
 
 class DataError(RuntimeError):
@@ -97,10 +97,13 @@ class Dataset:
     citation: str
     licence: str
     redistributable: bool
-    peak: int
-    classes: tuple[str, ...]
     arrays: dict[str, Array]
     sources: tuple[Source, ...]
+    peak: int = 0
+    classes: tuple[str, ...] = ()
+    """None where it holds no labelled images."""
+    apart: bool = False
+    """Whether it is downloaded even where a package client would install it: the book needs nothing of the package."""
 
     @property
     def bytes(self) -> int:
@@ -125,7 +128,7 @@ class Dataset:
     @property
     def comes_installed(self) -> bool:
         """Whether a package that the book itself needs carries it."""
-        return self.sources[0].provider == "pip"
+        return self.sources[0].provider == "pip" and not self.apart
 
     def facts(self) -> dict[str, str]:
         """What a reader should know of it, by heading, in Markdown; hashes are cut to 16 digits."""
@@ -177,7 +180,7 @@ def is_safe_path(path: str) -> bool:
 def _dataset(name: str, entry: dict[str, Any]) -> Dataset:
     arrays = {key: Array(**{**spec, "shape": tuple(spec["shape"])}) for key, spec in entry.pop("arrays").items()}
     sources = tuple(_source(dict(source)) for source in entry.pop("sources"))
-    return Dataset(name=name, arrays=arrays, sources=sources, classes=tuple(entry.pop("classes")), **entry)
+    return Dataset(name=name, arrays=arrays, sources=sources, classes=tuple(entry.pop("classes", ())), **entry)
 
 
 def _source(entry: dict[str, Any]) -> Source:

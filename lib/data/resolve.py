@@ -50,6 +50,16 @@ def resolve(data: Dataset, path: Path | str | None = None, download: bool | None
     )
 
 
+def as_file(data: Dataset, path: Path | str | None = None, download: bool | None = None) -> Path:
+    """A data set that is one file, as a file under its own suffix beside the cache; arguments and errors as `resolve`.
+    """
+    [(suffix, array)] = data.arrays.items()
+    place = cache_path(data.name).with_suffix(f".{suffix}")
+    if not place.is_file() or files.file_digest(place) != array.sha256:
+        files.write_atomically(place, resolve(data, path, download)[suffix].tofile)
+    return place
+
+
 def cache_path(name: str) -> Path:
     """Where the decoded arrays of data set `name` are kept."""
     return files.BUILD / "data" / f"{name}.npz"
