@@ -9,6 +9,7 @@ Ground (imports nothing above it):
     lib.params              strict YAML -> frozen parameters; strict options of the library's objects
     lib.checkpoints         states of a training in a file, whole or not there
     lib.live                one line of progress
+    lib.watch               a display of a training in the terminal, and trackers; off by default
     lib.schedules           the samples of each step, and the factor on a rate at each step
     lib.loop                the one training loop: resume, rows, checkpoints, progress, refusals
     lib.ensembles           many tiny models trained as one batched tensor program
@@ -18,12 +19,13 @@ Ground (imports nothing above it):
 Library (import these in your own notebook):
     lib.data                data sets by name, verified against `registry.toml`; never a silent stand-in
     lib.metrics             one pure function per metric, each with its null; intervals and tests
-    lib.models              toy models of superposition, image classifiers
+    lib.models              toy models of superposition, image classifiers, language models
     lib.activations         captured and replaced by module name, kept on disk, patched between inputs
-    lib.training            image classifiers trained, with exact resume
+    lib.training            classifiers and language models trained, with exact resume
     lib.topoloss            units on cortical sheets, and the loss that makes neighbours alike
     lib.sparse_coders       sparse autoencoders and transcoders: one class, one trainer, every encoder rule
     lib.spd                 stochastic parameter decomposition of Linear, Conv2d and Embedding layers
+    lib.dashboard           a page of a sparse coder's latents on texts
     lib.figures             figures: data in, Figure out; `style` is the only place with colours
 
 Studies (`lib.studies.<slug>`): what one study alone uses. `protocol` has its Params and says what one run is; what

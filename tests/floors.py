@@ -10,9 +10,9 @@ from layout import library_files
 from lib.press.keys import source_closure
 
 FLOORS = (
-    ("files", "rng", "live", "params", "torchvision_import"), ("tensors", "checkpoints", "schedules"), ("loop",),
-    ("ensembles", "metrics", "data"), ("activations", "models", "training"), ("topoloss", "sparse_coders"), ("spd",),
-    ("figures",), ("studies", "press"),
+    ("files", "rng", "live", "params", "torchvision_import", "watch"), ("tensors", "checkpoints", "schedules"),
+    ("loop",), ("ensembles", "metrics", "data"), ("activations", "models", "training"), ("topoloss", "sparse_coders"),
+    ("spd",), ("figures", "dashboard"), ("studies", "press"),
 )
 """Rooms of `lib` from the ground up. A room imports rooms of lower floors alone, so that none can form a ring."""
 OPEN_TO_PAGES = (
@@ -77,7 +77,8 @@ def _library_imports(path: Path) -> set[str]:
 
 
 FOR_STRANGERS = (
-    "activations.patching", "metrics.monosemanticity", "models.image_models",
+    "activations.patching", "activations.language", "dashboard.page", "metrics.monosemanticity",
+    "metrics.polysemanticity", "models.causal_lm", "models.image_models", "models.lm_files", "training.language",
     "sparse_coders.interchange", "sparse_coders.report",
 )
 """Modules of the library that one study at most uses today and that stay, because anybody might: at most twelve. A

@@ -277,10 +277,11 @@ def test_imports_that_go_down_are_none_to_name(tree):
 
 
 def test_a_wing_beyond_its_bound_is_named(tree):
-    (tree / "lib/spd.py").write_text("x = 1\n" * 12_451)
+    (tree / "lib/spd.py").write_text("x = 1\n" * (sizes.BOUNDS["library"] + 1))
     (tree / "lib/studies/penguins/long.py").write_text("x = 1\n" * 2_000)
     library, penguins = sizes.too_large(tree)
-    assert library.startswith("library: 12451 lines") and penguins.startswith("studies/penguins: 20")
+    assert library.startswith(f"library: {sizes.BOUNDS['library'] + 1} lines")
+    assert penguins.startswith("studies/penguins: 20")
 
 
 def test_a_function_too_long_or_with_too_many_parameters_is_named(tree):

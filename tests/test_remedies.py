@@ -24,13 +24,16 @@ from lib import checkpoints
 from lib.activations import build, open_store
 from lib.activations.sites import open_site
 from lib.data import planted as planted_data
+from lib.data import text
 from lib.files import ROOT
 from lib.metrics.mixed_effects import mixed_effects
 from lib.metrics.nulls import null_distribution
 from lib.metrics.selectivity import selectivity_report
 from lib.metrics.sparsity import dead_fraction, samples_since_fired
 from lib.metrics.statistics import bootstrap_interval
+from lib.metrics.tokens import permuted_tokens_null, top_purity
 from lib.metrics.topography import colocation, morans_i_null
+from lib.models.causal_lm import causal_lm
 from lib.models.image_models import image_model
 from lib.params import parse_overrides
 from lib.rng import generator, numpy_generator
@@ -46,6 +49,7 @@ from lib.spd import Routed, SPDConfig, decompose
 from lib.tensors import device_named, finite
 from lib.topoloss import TopoLoss
 from lib.training import Recipe, train
+from lib.training.language import train_language
 
 VERBS = ("give take use fetch save flatten fold train write make install choose lower raise pass load delete name call "
          "keep run download put add leave move rename start drop ask wrap sort convert divide try quote set find "
@@ -462,7 +466,30 @@ TRIED = {  # (file, what the message says) -> (tmp_path, monkeypatch) -> what is
         lambda: taught(inside(classifier)), lambda: taught(classifier())),
     ("sparse_coders/trainer.py", "copy it outside"): lambda t, m: (
         lambda: fit(inside(lambda: copy.deepcopy(coder())), X, **FEW), lambda: fit(copy.deepcopy(coder()), X, **FEW)),
+    ("metrics/tokens.py", "give more tokens"): lambda t, m: (
+        lambda: permuted_tokens_null(top_purity, np.eye(60)[:, :1], np.arange(60), 3, numpy_generator(0)),
+        lambda: permuted_tokens_null(top_purity, np.ones((60, 1)), np.arange(60) % 3, 9, numpy_generator(0))),
+    ("data/text.py", "leaves one part empty; give 2"): lambda t, m: (
+        lambda: text.split(text.speeches(), 1),
+        lambda: (text.split(text.speeches(), 2), text.split(text.speeches()[:3], 2))),
+    ("data/text.py", "one token before a text; give more"): lambda t, m: (
+        lambda: text.byte_pairs(["a"], 256), lambda: (m.setattr("lib.files.BUILD", t), text.byte_pairs(["a"], 257))),
+    ("data/text.py", "give longer texts or a smaller length"): lambda t, m: (
+        lambda: windowed(t, m, "ab", 9), lambda: (windowed(t, m, "ab" * 9, 9), windowed(t, m, "ab", 3))),
+    ("training/language.py", "leave augment and image_size out"): lambda t, m: (
+        lambda: counting(Recipe(steps=1, batch=2, image_size=4)), lambda: counting(Recipe(steps=1, batch=2))),
 }
+
+
+def windowed(folder, monkeypatch, line, length):
+    monkeypatch.setattr("lib.files.BUILD", folder)
+    return text.windows(text.byte_pairs(["abc"], 257), [line], length)
+
+
+def counting(recipe):
+    tokens = np.arange(12).reshape(4, 3) % 5
+    return train_language(causal_lm(5, 4, 1, 1, 3), tokens, recipe, 0, device="cpu", **QUIET)
+
 
 ELSEWHERE = {  # tried where the rest of the case stands
     ("data/imagenet100.py", "lacks {_some(missing)}; fetch the rest of the split"):
@@ -471,6 +498,18 @@ ELSEWHERE = {  # tried where the rest of the case stands
         "tests/data/test_imagenet100.py::test_labels_may_be_wordnet_ids",
     ("data/imagenet100.py", "keep one copy, named as published"):
         "tests/data/test_imagenet100.py::test_every_published_name_is_read_and_a_missing_shard_is_named",
+    ("activations/language.py", "the site {site.name} is an input"):
+        "tests/activations/test_language.py::test_a_transcoder_reads_one_site_and_replaces_another",
+    ("dashboard/records.py", "set model.tokenizer"):
+        "tests/dashboard/test_dashboard.py::test_what_belongs_together_is_asked_for_and_then_shown",
+    ("dashboard/records.py", "give other texts or latents"):
+        "tests/dashboard/test_dashboard.py::test_what_belongs_together_is_asked_for_and_then_shown",
+    ("dashboard/records.py", "give the model that it was trained on"):
+        "tests/dashboard/test_dashboard.py::test_what_belongs_together_is_asked_for_and_then_shown",
+    ("watch.py", "is not installed; pip install"):
+        "tests/test_watch.py::test_a_tracker_that_is_not_installed_is_told",
+    ("models/lm_files.py", "byte pairs ('gpt2') are read"):
+        "tests/models/test_lm_files.py::test_another_architecture_tokenizer_or_place_is_refused",
     ("loop.py", "begin from the weights that it began from"):
         "tests/test_at_the_door.py::test_a_refused_fit_can_be_made_as_it_says",
     ("sparse_coders/files.py", "go on with fit(coder, data, checkpoint=path)"):

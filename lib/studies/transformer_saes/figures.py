@@ -1,0 +1,135 @@
+"""Figures of latents: where their directions lie, what they do on a text, when they are born, how often they fire."""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import normalize
+
+from lib.figures import style
+from lib.tensors import matrix
+
+
+def concept_map(
+    decoder: ArrayLike, rates: ArrayLike, rng: np.random.Generator, clusters: ArrayLike | None = None,
+    method: str = "pca",
+) -> Figure:
+    """Directions of latents in a plane, larger the more often they fire, and as many random directions beside them.
+
+    Args:
+        decoder: [n_latents, d], of living latents; rates: of firing, [n_latents]; clusters: of each, ints, as colours.
+        method: "pca": two principal components; "umap": neighbours by cosine, whose distances mean little (the package
+            umap-learn must be installed).
+    """
+    W, rates = normalize(matrix(decoder, "decoder")), np.asarray(rates)
+    sets = {"latents": W, "as many random directions": normalize(rng.normal(size=W.shape))}
+    seed = int(rng.integers(2**31))
+    fig, axes = style.figure("page", 0.5, cols=2)
+    for ax, (name, rows) in zip(axes, sets.items(), strict=True):
+        places, said = _plane(rows, method, seed)
+        own = name == "latents"
+        number = np.asarray(clusters) if own and clusters is not None else np.zeros(len(W), int)
+        colours = style.colormap(style.SEQUENTIAL)(0.85 * number / max(1, number.max())) if number.any() else (
+            style.BLUE if own else style.NULL)
+        sizes = 4 + 60 * np.sqrt(rates / rates.max()) if own else 12
+        ax.scatter(*places.T, s=sizes, c=colours, alpha=0.55, linewidths=0)
+        ax.set(title=name, xticks=(), yticks=(), xlabel=said[0], ylabel=said[1])
+    return fig
+
+
+def _plane(rows: np.ndarray, method: str, seed: int) -> tuple[np.ndarray, tuple[str, str]]:
+    """Places [n, 2] and names of the axes."""
+    if method == "pca":
+        pca = PCA(2, svd_solver="full")
+        places = pca.fit_transform(rows)
+        first, second = pca.explained_variance_ratio_
+        return places, (f"component 1 ({first:.1%} of the variance)", f"component 2 ({second:.1%})")
+    if method != "umap":
+        raise ValueError(f'method must be "pca" or "umap", got {method!r}')
+    try:
+        from umap import UMAP
+    except ImportError as error:
+        raise ImportError('umap-learn is not installed; pip install umap-learn, or take method="pca"') from error
+    return UMAP(metric="cosine", random_state=seed, n_jobs=1).fit_transform(rows), ("UMAP 1", "UMAP 2")
+
+
+def heat_map(latents: ArrayLike, words: Sequence[str], ids: Sequence[int]) -> Figure:
+    """Latents on the tokens of one text, each row over its own largest size, those that fire first on top.
+
+    Args:
+        latents: [n_tokens, n_shown]; words: the tokens as text; ids: numbers of the latents.
+    """
+    f = np.abs(matrix(latents, "latents"))
+    order = np.lexsort((np.arange(f.shape[1]), f.argmax(0)))
+    scaled = np.divide(f, f.max(0), out=np.zeros_like(f), where=f.max(0) > 0).T[order]
+    fig, ax = style.figure("page", 0.22 + 0.024 * f.shape[1])
+    image = ax.imshow(scaled, aspect="auto", vmin=0, vmax=1, cmap=style.SEQUENTIAL)
+    ax.set(xticks=range(len(words)), yticks=range(len(order)), yticklabels=np.asarray(ids)[order], ylabel="latent")
+    ax.set_xticklabels([word.strip() or "␣" for word in words], rotation=90, parse_math=False)
+    fig.colorbar(image, ax=ax, label="share of its largest", aspect=30)
+    return fig
+
+
+def encoder_rows(W_enc: ArrayLike, rates: ArrayLike, shown: int = 60) -> Figure:
+    """Rows of the encoder over the dimensions they read, those of latents that fire most often first, and each length.
+
+    Args:
+        W_enc: [n_latents, d]; rates: of firing, [n_latents].
+    """
+    order = np.argsort(-np.asarray(rates), kind="stable")[:shown]
+    rows = matrix(W_enc, "W_enc")[order]
+    fig, (ax, side) = style.figure("page", 0.55, cols=2, width_ratios=(6, 1), sharey=True)
+    image = ax.imshow(rows, aspect="auto", cmap=style.DIVERGING, **style.symmetric_limits(rows))
+    ax.set(xlabel="dimension of the activation", ylabel="latents, the most frequent on top", yticks=())
+    side.barh(range(len(rows)), np.linalg.norm(rows, axis=1), color=style.BLUE, height=1)
+    side.set(xlabel="length")
+    fig.colorbar(image, ax=[ax, side], label="weight", aspect=30)
+    return fig
+
+
+def emergence(births: ArrayLike, deaths: ArrayLike, steps: Sequence[int]) -> Figure:
+    """Each latent a line from its birth to the end or to its death, sorted by birth; grey where it was never born.
+
+    Args:
+        births, deaths: steps, nan for never, [n_latents]; steps: of the checkpoints.
+    """
+    born, died = np.asarray(births, float), np.asarray(deaths, float)
+    order = np.lexsort((np.nan_to_num(died, nan=np.inf), np.nan_to_num(born, nan=np.inf)))
+    place = np.arange(len(order))
+    start, end = np.nan_to_num(born[order], nan=steps[0]), np.nan_to_num(died[order], nan=steps[-1])
+    colours = np.where(np.isnan(born[order]), style.NULL, style.BLUE)
+    fig, (ax, side) = style.figure("page", 0.5, cols=2, width_ratios=(3, 2))
+    ax.hlines(place, start, end, colors=colours, linewidth=0.6)
+    dead = ~np.isnan(died[order])
+    ax.plot(end[dead], place[dead], "x", color=style.ORANGE, markersize=3.5)
+    ax.set(xlabel="training step", ylabel="latents, sorted by birth", yticks=(), ylim=(len(order), -1))
+    share = [(born <= step).mean() for step in steps], [(died <= step).mean() for step in steps]
+    for values, colour in zip(share, (style.BLUE, style.ORANGE), strict=True):
+        side.plot(steps, values, color=colour)
+    style.corner_key(side, 0.05, 0.98, 0.08, {"born": style.BLUE, "dead": style.ORANGE})
+    side.set(xlabel="training step", ylabel="share of latents", ylim=(-0.02, 1.18))
+    return fig
+
+
+def rate_histograms(rates: Mapping[str, ArrayLike]) -> Figure:
+    """How often latents fire, a panel for each rule on one logarithmic axis; those that never do are counted in words.
+
+    Args:
+        rates: rule -> firing rates of its latents, [n_latents].
+    """
+    found = {name: np.asarray(own, float).ravel() for name, own in rates.items()}
+    least = min(own[own > 0].min() for own in found.values() if (own > 0).any())
+    edges = np.geomspace(least * 0.999, 1, 33)
+    fig, axes = style.figure("page", 0.12 + 0.13 * len(found), rows=len(found), sharex=True, squeeze=False)
+    for ax, (name, own) in zip(axes[:, 0], found.items(), strict=True):
+        ax.hist(own[own > 0], edges, weights=np.full((own > 0).sum(), 1 / len(own)), color=style.BLUE)
+        ax.set_xscale("log")
+        never = (own == 0).mean()
+        style.corner_key(ax, 0.01, 0.95, 0.2, {name: style.INK, f"{never:.0%} never": style.NULL})
+        ax.axvline(np.median(own[own > 0]) if (own > 0).any() else np.nan, color=style.ORANGE, linewidth=1)
+    axes[-1, 0].set(xlabel="share of tokens on which a latent fires (line: the median of those that do)")
+    fig.supylabel("share of latents", fontsize=9.5)
+    return fig

@@ -1,0 +1,101 @@
+"""One run of everything the transformer_saes chapter shows: parameters and protocol, plain data out.
+
+An arm is an encoder rule on the activations of a site of one language model. The seed draws a coder's start and the
+order of its training; the model and its texts are the same for all. Comparisons and conclusions belong to the chapter.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+from pydantic import Field
+
+from lib import files
+from lib.dashboard.page import dashboard
+from lib.params import Count
+from lib.press.runs import collect
+from lib.studies.transformer_saes.follow import (
+    as_the_source_says,
+    attributed,
+    births,
+    cluster_agreement,
+    held_out_loss,
+    split,
+)
+from lib.studies.transformer_saes.measure import chance, judged, trained
+from lib.studies.transformer_saes.published import ACTIVATIONS, Recipe, comparison, interrupted
+from lib.studies.transformer_saes.train import Arm, Coders, acts
+from lib.studies.transformer_saes.train_lm import Language, language_model, model_of
+from lib.studies.transformer_saes.world import SLUG, read_speeches
+
+__all__ = ["ACTIVATIONS", "Params", "as_the_source_says", "attributed", "births", "chance", "cluster_agreement",
+           "comparison", "controls", "held_out_loss", "interrupted", "language_model", "main", "others", "sites",
+           "split"]
+RAW, UNIT = "x", "x/|x|"
+MAIN = {(rule, data): Arm(rule, data == UNIT) for rule, data in (
+    ("topk", RAW), ("relu", RAW), ("jumprelu", RAW), ("jumprelu", UNIT), ("batch_topk", RAW), ("batch_topk", UNIT))}
+"""The main contrast: rule and data -> arm; the first three, which claims compare, have more seeds."""
+CONTROLS = {
+    "trained": Arm("topk"), "frozen decoder": Arm("topk", decoder="frozen"),
+    "soft-frozen decoder": Arm("topk", decoder="soft"), "random model": Arm("topk", source="random"),
+    "shuffled activations": Arm("topk", source="shuffled"),
+}
+SITES = {
+    "autoencoder of the MLP's output": Arm("topk", site="mlp_out"), "transcoder of the MLP": Arm("topk", site="mlp"),
+    "skip-transcoder of the MLP": Arm("topk", site="mlp_skip"), "layer before": Arm("topk", site="before"),
+    "layer before, with context": Arm("topk", site="joined"),
+    "layer before, shuffled context": Arm("topk", site="joined_shuffled"),
+}
+
+
+class Params(Coders, Recipe):
+    """Every knob of the study; the values per profile stand in params/transformer_saes."""
+
+    profile: str = Field(pattern="^[a-z][a-z0-9_]*$", description="which parameter file these values come from")
+    seeds: int = Field(ge=1, le=100, description="coders of each arm, on one model")
+    few_seeds: int = Field(ge=1, le=100, description="the same for the other rules and sites, at most seeds")
+    other_rules: tuple[str, ...] = Field(description="rules beside those of the main contrast")
+    null_draws: int = Field(ge=2, description="draws of every null")
+    ablated: Count = Field(description="latents whose effect on the loss is measured one by one")
+
+
+def main(params: Params) -> pd.DataFrame:
+    """The main contrast: one row per rule, data and seed, columns as `judged` says."""
+    judging = dict(list(MAIN.items())[:3])
+    rest = {cell: arm for cell, arm in MAIN.items() if cell not in judging}
+    parts = [_table(params, judging, params.seeds, ["rule", "data"]),
+             _table(params, rest, params.few_seeds, ["rule", "data"])]
+    return pd.concat(parts, ignore_index=True)
+
+
+def others(params: Params) -> pd.DataFrame:
+    """Further rules: columns rule, seed and those of `judged`."""
+    return _table(params, {(rule,): Arm(rule) for rule in params.other_rules}, params.few_seeds, ["rule"])
+
+
+def controls(params: Params) -> pd.DataFrame:
+    """TopK coders beside what should not work as well: columns control, seed and those of `judged`."""
+    return _table(params, {(name,): arm for name, arm in CONTROLS.items()}, params.seeds, ["control"])
+
+
+def sites(params: Params) -> pd.DataFrame:
+    """TopK coders elsewhere in the model: columns site, seed and those of `judged`."""
+    return _table(params, {(name,): arm for name, arm in SITES.items()}, params.few_seeds, ["site"])
+
+
+def latent_page(params: Params) -> Path:
+    """The page of the first TopK coder's latents on parts of held-out speeches, under `_build/dashboards`."""
+    own, arm = params.view(Coders), MAIN["topk", RAW]
+    [site] = acts(own, False, arm.site).sites
+    texts = [speech.text[:4000] for speech in read_speeches(params)[1][::3]]
+    return dashboard(trained(own, list(arm), 0), model_of(params.view(Language)), texts, site,
+                     files.BUILD / "dashboards" / f"{SLUG}.html", title="Latents of a TopK coder on speeches")
+
+
+def _table(params: Params, arms: Mapping[tuple, Arm], seeds: int, names: list[str]) -> pd.DataFrame:
+    """`judged` of every arm and seed, all seeds of one arm in a row, so that its activations are read once."""
+    cells = [(key, arm, seed) for key, arm in arms.items() for seed in range(seeds)]
+    todo = [{"params": params.view(Coders), "arm": list(arm), "seed": seed} for _, arm, seed in cells]
+    done = collect(judged, todo, 1, "coders").drop(columns=["params", "arm"])
+    return pd.concat([pd.DataFrame([key for key, *_ in cells], columns=names), done], axis=1)
