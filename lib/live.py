@@ -8,6 +8,9 @@ import sys
 import time
 from typing import Any, Self
 
+PASSING = "progress"
+"""Metadata of a line that no page shows."""
+
 
 class Progress:
     """`with Progress(9, "runs") as progress: ... progress.advance()`; `samples` of each, if given, are told per second.
@@ -49,9 +52,9 @@ class Progress:
 
         bundle = {"text/plain": self.text}
         if self.handle is None:
-            self.handle = display(bundle, raw=True, display_id=True)
+            self.handle = display(bundle, raw=True, metadata={PASSING: True}, display_id=True)
         else:
-            self.handle.update(bundle, raw=True)
+            self.handle.update(bundle, raw=True, metadata={PASSING: True})
 
     def __enter__(self) -> Self:
         return self

@@ -19,6 +19,7 @@ import pytest
 from book_of_claims import CLAIMS, CODERS, PHASES, TOPOLOSS, BookOfClaims, claim, measured, part, seeds
 
 from lib.files import ROOT, write_json
+from lib.live import Progress
 from lib.press import claims
 from lib.press.ledger import VERDICTS
 from lib.press.pages import Page
@@ -192,6 +193,15 @@ def test_for_page_keeps_what_the_author_set():
     page = for_page({"cells": [cell]})["cells"][0]
     assert page["metadata"]["mystnb"]["image"]["alt"] == "mine"
     assert page["outputs"][0]["metadata"]["image/png"]["width"] == 77
+
+
+def test_a_page_shows_no_progress(monkeypatch):
+    said, lasting = [], {"output_type": "display_data", "data": {"text/plain": "a table"}, "metadata": {}}
+    monkeypatch.setattr("IPython.display.display", lambda bundle, metadata, **_: said.append(
+        {"output_type": "display_data", "data": bundle, "metadata": metadata}))
+    Progress(2, "runs")._show_in_notebook()
+    cell = {"cell_type": "code", "source": "", "metadata": {}, "outputs": [*said, lasting]}
+    assert said and for_page({"cells": [cell]})["cells"][0]["outputs"] == [lasting]
 
 
 def test_png_width_and_plain_words():

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.files import BUILD, ROOT, digest, file_digest, write_text
+from lib.live import PASSING
 from lib.press.keys import closure_digest
 from lib.press.pages import Page, Request
 from lib.press.provenance import versions
@@ -134,7 +135,7 @@ def assemble(site: Site) -> None:
 
 
 def for_page(notebook: dict[str, Any], page: str = "", words: Words = dict, standing: str = "") -> dict[str, Any]:
-    """An executed notebook made ready for its page: pills, and of each PNG its shown width and its caption as `alt`.
+    """An executed notebook made ready for its page: pills, no progress, width and `alt` of each PNG.
 
     standing: what the page shows in place of the profile asked for; it is said under the title.
     """
@@ -145,6 +146,8 @@ def for_page(notebook: dict[str, Any], page: str = "", words: Words = dict, stan
         if caption := shown.get("figure", {}).get("caption"):
             shown.setdefault("image", {}).setdefault("alt", plain(caption))
             shown["figure"]["caption"] = with_roles(caption, page, words)
+        if cell["cell_type"] == "code":
+            cell["outputs"] = [output for output in cell["outputs"] if not output.get("metadata", {}).get(PASSING)]
         for output in cell.get("outputs", []):
             if png := output.get("data", {}).get("image/png"):
                 size = output.setdefault("metadata", {}).setdefault("image/png", {})
