@@ -1,25 +1,19 @@
 """The built site, in a browser that refuses to talk to anybody but it."""
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.server
-import os
 import shutil
-import socket
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import in_lab
 import nbformat
-import nbformat.sign
 import pytest
 from built_site import HTML, Visit, pages
 from playwright.sync_api import Browser, sync_playwright
-
-from lib.files import ROOT
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -79,32 +73,11 @@ def opened(request: pytest.FixtureRequest, browser: Browser, base: str) -> Itera
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Callable[[dict], str]]:
-    """The address of a JupyterLab on a folder with one notebook, whose one cell has shown what is given, by mime type.
-    """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    options = [f"--ServerApp.root_dir={tmp_path}", "--no-browser", "--allow-root", f"--port={port}",
-               "--IdentityProvider.token=t", "--LabApp.news_url=None"]
-    log = open(tmp_path / "lab.log", "w")
-    process = subprocess.Popen([sys.executable, "-m", "jupyterlab", *options], cwd=ROOT, stdout=log, stderr=log,
-                               env={**os.environ, "JUPYTER_CONFIG_DIR": str(tmp_path / "config"),
-                                    "JUPYTER_DATA_DIR": str(tmp_path)})
+    """Opens a JupyterLab on a notebook whose one cell has shown what is given, by mime type; returns its address."""
+    with contextlib.ExitStack() as stack:
+        def address(shown: dict) -> str:
+            output = nbformat.v4.new_output("display_data", shown)
+            cell = nbformat.v4.new_code_cell("shown", outputs=[output], execution_count=1)
+            return stack.enter_context(in_lab.opened(cell, tmp_path))
 
-    def address(shown: dict) -> str:
-        output = nbformat.v4.new_output("display_data", shown)
-        cell = nbformat.v4.new_code_cell("shown", outputs=[output], execution_count=1)
-        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}  # else asked for
-        notebook = nbformat.v4.new_notebook(cells=[cell], metadata=kernel)
-        nbformat.write(notebook, tmp_path / "seen.ipynb")
-        nbformat.sign.NotebookNotary(data_dir=str(tmp_path)).sign(notebook)  # as one's own run; else HTML is stripped
-        end = time.monotonic() + 90
-        while "Use Control-C" not in (tmp_path / "lab.log").read_text():
-            assert time.monotonic() < end and process.poll() is None, (tmp_path / "lab.log").read_text()
-            time.sleep(0.3)
-        return f"http://127.0.0.1:{port}/lab/tree/seen.ipynb?token=t"
-
-    yield address
-    process.kill()  # it may wait long for a kernel that is still starting; a kernel ends with its server
-    process.wait()
-    log.close()
+        yield address

@@ -18,7 +18,7 @@ SEEDS = (0, 1)
 
 
 def hero(params: Measuring, alpha: float) -> Figure:
-    """`cortical_sheets` of models without the loss and, from the same starts, with it, weighed by alpha."""
+    """`cortical_sheets` of models without the loss and, from the same starts, with the loss weighed by alpha."""
     own, rows = params.replace(**SIZE), {}
     for name, a in {"α = 0": 0.0, f"α = {alpha:g}": float(alpha)}.items():
         models = [restored(own, Arm(name, a, 4.0), seed)[0] for seed in SEEDS]
