@@ -1,0 +1,304 @@
+"""The study's stages on a toy: what may move moves, what may not stays, and every part returns what it promises."""
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from lib.files import ROOT
+from lib.models.causal_lm import causal_lm
+from lib.params import load
+from lib.press.runs import planned, reuse
+from lib.rng import generator, numpy_generator
+from lib.sparse_coders.multi_input import join_sites
+from lib.sparse_coders.trainer import Fitting
+from lib.studies.transformer_saes import charts, follow, measure, published, train, train_lm, world
+from lib.studies.transformer_saes import protocol as study
+from lib.studies.transformer_saes.train import Arm
+from lib.training.steps import ModelTraining
+
+PROFILES = ROOT / "params" / "transformer_saes"
+ROOM = Path(study.__file__).parent
+
+
+@cache
+def params(profile: str = "smoke", **changes) -> study.Params:
+    return load(study.Params, PROFILES / f"{profile}.yaml").replace(**changes)
+
+
+def small(**changes) -> train.Coders:
+    return params(steps=8, **changes).view(train.Coders)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def built(tmp_path_factory):
+    """One place for the runs of all tests here."""
+    folder = tmp_path_factory.mktemp("built")
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("lib.press.runs", "lib.files"):
+            patch.setattr(f"{module}.BUILD", folder)
+        yield folder
+    for cached in (world.untrained, train_lm.model_of, train.acts, measure.reading, measure.ablated):
+        cached.cache_clear()
+
+
+def test_rows_that_leave_the_cone_are_turned_back_to_its_edge_and_no_further():
+    origin = torch.tensor([[1.0, 0, 0]]).expand(3, 3)
+    rows = torch.tensor([[1.0, 0, 0], [0.8, 0.6, 0], [0, 0.6, 0.8]])
+    found = train.tethered(rows, origin)
+    assert torch.allclose(found[:2], rows[:2])
+    assert torch.allclose(found[2], torch.tensor([0.8, 0.36, 0.48]))  # .8 along, .6 of the direction aside
+    assert torch.allclose(found.norm(dim=1), torch.ones(3))
+
+
+@pytest.mark.parametrize(("decoder", "least"), [("frozen", 1.0), ("soft", 0.8), ("free", -1.0)])
+def test_a_decoder_moves_as_far_as_it_may(decoder, least):
+    own = small(lr=0.3)
+    arm = Arm("topk", decoder=decoder)
+    before = train.made(own, arm, 0).W_dec.detach().clone()
+    state = train.coder(own, list(arm), 0)["state"]
+    cosine = (torch.from_numpy(state["W_dec"]) * before).sum(1)
+    assert float(cosine.min()) >= least - 1e-5
+    assert (decoder == "frozen") == bool((cosine > 1 - 1e-6).all())
+    assert decoder != "free" or float(cosine.min()) < 0.8  # so that the tether has something to hold
+    assert not np.array_equal(state["W_enc"], train.made(own, arm, 0).W_enc.detach().numpy())
+
+
+def test_a_model_drawn_anew_keeps_the_size_of_its_matrices_and_nothing_else():
+    model, own = (causal_lm(300, 32, 2, 2, 16, seed=1).requires_grad_(False) for _ in range(2))
+    with torch.no_grad():
+        own.blocks[0].mlp.up.weight.mul_(7)
+    world.randomised(own, generator(0, "test"))
+    assert float(own.blocks[0].mlp.up.weight.std()) == pytest.approx(0.14, rel=0.1)
+    both = torch.stack([each.blocks[0].mlp.up.weight.flatten() for each in (own, model)])
+    assert abs(float(torch.corrcoef(both)[0, 1])) < 0.1
+    assert own.unembed.weight is own.embed.token.weight and torch.equal(own.norm.weight, model.norm.weight)
+
+
+def test_shuffled_activations_keep_every_dimension_and_lose_what_binds_them():
+    x = torch.randn(2000, 1, generator=generator(0, "x")) * torch.tensor([1.0, -2.0])
+    found = world.shuffled(x, generator(0, "order"))
+    assert torch.equal(found.sort(0).values, x.sort(0).values) and not torch.equal(found, x)
+    assert float(torch.corrcoef(x.T)[0, 1]) < -0.99 < abs(float(torch.corrcoef(found.T)[0, 1])) < 0.1
+
+
+def test_sites_are_read_as_they_are_called():
+    own = small()
+    model = train_lm.model_of(own.view(train_lm.Language))
+    x, y, held_x, held_y = train.samples(own, Arm("topk", site="mlp"))
+    rows = torch.arange(50)
+    assert torch.allclose(model.blocks[1].mlp(x.batch(rows)), y.batch(rows), atol=1e-5)
+    assert torch.allclose(model.blocks[1].mlp(held_x), held_y, atol=1e-5) and len(x) == len(y) == 100 * 31
+    joined, _, held, _ = train.samples(own, Arm("topk", site="joined"))
+    other, _, _, _ = train.samples(own, Arm("topk", site="joined_shuffled"))
+    before, _, _, _ = train.samples(own, Arm("topk", site="before"))
+    raw = train.acts(own, False, "joined").train.batch(torch.arange(len(before)))
+    assert torch.allclose(joined, join_sites(*raw.split(16, 1)), rtol=1e-4) and held.shape[1] == 48
+    assert torch.equal(joined[:, :16], before.batch(torch.arange(len(before))))
+    assert torch.equal(other[:, :16], joined[:, :16])
+    assert not torch.equal(other[:, 16:], joined[:, 16:])
+    assert torch.equal(other[:, 16:].sort(0).values, joined[:, 16:].sort(0).values)
+
+
+def test_a_penalty_is_set_so_that_rules_have_as_many_active_latents():
+    found = train.penalty(params().view(train.Coders), "relu")
+    assert found["l0"] == pytest.approx(params().active, rel=0.1) and len(found["tried"]) <= 5
+    assert (np.diff(found["tried"][found["tried"][:, 0].argsort(), 1]) < 0).all()  # a larger weight, fewer latents
+
+
+def test_metadata_auroc_by_hand():
+    """Two tokens a window; latent 0 tells late from early, latent 1 nothing, latent 2 the party, backwards."""
+    latents = np.array([[1, 0, 0], [0, 0, 0], [3, 0, 1], [1, 0, 1], [0, 0, 9], [0, 0, 1], [5, 0, 0], [5, 0, 0.0]])
+    read = {"window": np.repeat([0, 1, 2, 3], 2), "late": np.array([0, 1, 0, 1]), "party": np.array([1, 0, 0, -1])}
+    # means over windows: .5 2 0 5; 0; 0 1 5 0. Late are windows 1 and 3, of party 1 is window 0, of party 0 are 1 and 2
+    party_0, party_2 = 0.5, 1.0  # of latent 0: 2 and 0 against .5; of latent 2: 1 and 5 against 0
+    late_2 = 0.5 + abs((1 + 0 + 0.5 + 0) / 4 - 0.5)  # of latent 2, 1 and 0 against 0 and 5: over, under, tie, under
+    assert measure.metadata_auroc(latents, read).tolist() == pytest.approx(
+        [(1 + party_0) / 2, 0.5, (late_2 + party_2) / 2])
+
+
+def test_labels_of_whole_speeches_are_permuted():
+    read = {"speech": np.array([3, 3, 5, 7, 7, 7]), "late": np.array([1, 1, 0, 2, 2, 2]),
+            "party": np.array([0, 0, 1, -1, -1, -1])}
+    seen = set()
+    for seed in range(20):
+        found = measure._relabelled(read, numpy_generator(seed, "test"))
+        pairs = list(zip(found["late"].tolist(), found["party"].tolist(), strict=True))
+        assert len({pairs[0], pairs[2], pairs[3]}) == 3 and pairs[0] == pairs[1] and pairs[3] == pairs[4] == pairs[5]
+        assert {pairs[0], pairs[2], pairs[3]} == {(1, 0), (0, 1), (2, -1)}
+        seen.add(tuple(pairs))
+    assert len(seen) == 6
+
+
+def test_what_changes_nothing_is_worth_everything_and_the_mean_nothing():
+    own, arm = small(), Arm("topk")
+    assert measure.worth(own, arm, lambda x: x) == pytest.approx({"ce_zero": 1, "ce_mean": 1}, abs=1e-4)
+    mean = train.acts(own, False, "residual").train.statistics.mean.float()
+    assert measure.worth(own, arm, lambda x: mean.expand(len(x), -1))["ce_mean"] == pytest.approx(0, abs=1e-4)
+
+
+def test_a_coder_is_judged_by_what_the_docstring_says():
+    own, arm = small(), list(Arm("topk"))
+    found = measure.judged(own, arm, 0)
+    said = {"fvu", "l0", "dead", "ce_zero", "ce_mean", "purity", "entropy", "auroc", "rho_purity", "rho_entropy",
+            "rho_auroc", "rates", "purities"}
+    assert set(found) == said and found["l0"] == pytest.approx(own.active) and found["rates"].shape == (own.n_latents,)
+    assert found["dead"] == (found["rates"] == 0).mean() and 0 < found["fvu"] < 1
+    assert np.nanmean(found["purities"]) == pytest.approx(found["purity"])
+    null = measure.chance(own, arm, 0, 6)
+    assert {name: np.shape(value) for name, value in null.items()} == {
+        "purity": (6,), "entropy": (6,), "auroc": (6,), "rho": (6,), "length_cv": ()}
+    assert null["purity"].max() < found["purity"] and null["entropy"].min() > found["entropy"]
+
+
+def test_a_latent_is_followed_to_its_end():
+    own = small(moments=4, lr=0.05)
+    done = train.watched(own, list(Arm("topk")), 0)
+    assert done["steps"] == [1, 2, 4, 8] and len(done["moments"]) == 4
+    last = done["moments"][-1]
+    assert all(np.array_equal(last[name], done["state"][name]) for name in ("W_enc", "W_dec", "b_enc"))
+    assert not np.array_equal(done["moments"][0]["W_enc"], done["state"]["W_enc"])
+    found = follow.births(own, 0, 5)
+    fires = found["rates"] > 0
+    assert (np.isnan(found["births"]) == ~fires).all() and set(found["births"][fires]) <= {1, 2, 4, 8}
+    assert found["nulls"].shape == (5, 2) and -1 <= found["variance"] <= 1
+
+
+def test_seeds_sizes_and_scores_are_compared():
+    own = small()
+    agreed = follow.cluster_agreement(own, list(Arm("topk")), 0, 1, 5)
+    assert -1 <= agreed["rand"] <= 1 and agreed["permuted"].shape == (5,)
+    same = follow.cluster_agreement(own, list(Arm("topk")), 0, 0, 5)
+    assert same["rand"] == 1 and same["cosine"] == pytest.approx(1)
+    split = follow.split(own, list(Arm("batch_topk")), 0, 5)
+    assert 0 <= split["share"] <= 1 and split["null"].shape == (5,) and 0 <= split["inherited"] <= 1
+    worth = follow.attributed(own, 0, 5, 4)
+    assert set(worth["agreement"]) >= {"gradient x activation", "importance", "firing rate"}
+    assert len(worth["effects"]) == 5
+    told = follow.as_the_source_says(own, 0)
+    assert told["theirs"]["clusters"] == 3 and told["theirs"]["frequent"] == 0 != told["ours"]["above"]
+
+
+def test_every_table_has_its_arms_and_seeds():
+    own = params(steps=4, seeds=2, few_seeds=1, other_rules=("matryoshka",))
+    table = study.main(own)
+    compared = list(study.MAIN)[:3]
+    counts = table.groupby(["rule", "data"]).size().to_dict()
+    assert counts == {cell: 1 + (cell in compared) for cell in study.MAIN} and {d for _, d in compared} == {study.RAW}
+    assert set(study.controls(own).control) == set(study.CONTROLS) and set(study.others(own).rule) == {"matryoshka"}
+    sites = study.sites(own).groupby("site").ce_mean.apply(lambda v: v.isna().all())
+    assert dict(sites[sites]) == dict.fromkeys(
+        ["layer before, with context", "layer before, shuffled context"], True)
+    page = study.latent_page(own).read_text()
+    assert page.startswith("<!") and "Latents of a TopK coder" in page
+
+
+def test_the_sources_samples_are_sequences_end_to_end_and_its_losses_those_of_three_activations():
+    own = params().view(published.Recipe)
+    x, held = published.flattened(own, False, 0)
+    assert x.shape == (own.published_samples, 20 * own.width) and held.shape[0] == published.HELD
+    assert torch.allclose(x.mean(0), torch.zeros(x.shape[1]), atol=1e-4)
+    assert torch.allclose(x.std(0), torch.ones(x.shape[1]), atol=1e-3)
+    assert not torch.allclose(x, published.flattened(own, True, 0)[0])
+    found = published.comparison(own, False, 0)
+    assert found["loss"].shape == (3,)
+    assert found["inactive"][2] == pytest.approx(1 - 5 / own.published_latents, abs=0.01)
+
+
+def test_the_sources_program_ends_as_it_would_have_only_where_it_begins_again():
+    found = published.interrupted(params().view(published.Recipe), 0)
+    assert found["same"].tolist() == [True, True, False] and found["trainings"].tolist() == [4, 5, 5]
+
+
+class Killed(Exception):
+    pass
+
+
+def test_killed_trainings_go_on_bit_for_bit(tmp_path, monkeypatch):
+    """The model's and a coder's, each killed in the middle and taken up by a second call."""
+    own, arm = small(), list(Arm("jumprelu", True))
+    language = params(lm_steps=8).view(train_lm.Language)
+    cases = {
+        "lm": (lambda **o: train_lm.language_model(language, **o)["state"], ModelTraining),
+        "coder": (lambda **o: train.coder(own, arm, 0, **o)["state"], Fitting),
+    }
+    for name, (run, training) in cases.items():
+        whole = run()
+        with monkeypatch.context() as patch:
+            def killing(self, number, log, step=training.step):
+                if number == 5:
+                    raise Killed
+                return step(self, number, log)
+
+            patch.setattr(training, "step", killing)
+            with pytest.raises(Killed):
+                run(checkpoints=tmp_path / name)
+        train_lm.untrained.cache_clear()  # the killed call had begun to train it
+        assert list((tmp_path / name).iterdir())
+        again = run(checkpoints=tmp_path / name)
+        assert all(np.array_equal(again[key], whole[key]) for key in whole), name
+
+
+@pytest.mark.parametrize(("name", "value", "same"), [
+    ("profile", "quick", True), ("seeds", 3, True), ("null_draws", 9, True), ("steps", 21, False),
+    ("lm_steps", 5, False)])
+def test_a_trained_coder_depends_on_its_own_parameters_alone(name, value, same):
+    arm = list(study.MAIN["topk", study.RAW])
+    paths = {planned(train.coder, own, arm, 0).path for own in (params(), params().replace(**{name: value}))}
+    assert (len(paths) == 1) == same
+
+
+def test_activations_are_kept_and_belong_to_their_model():
+    own = small()
+    first, again = train.acts(own, False, "residual"), train.acts(own, False, "residual")
+    other = train.acts(own, True, "residual")
+    assert first is again and first.train.path != other.train.path and len(first.train) == len(other.train) == 100 * 31
+    assert not bool(first.ordinary[:, 0].any()) and bool(first.ordinary[:, 1:].all())
+    assert first.held.shape == (own.held_windows * 31, own.width)
+
+
+def test_a_model_may_come_from_a_folder(monkeypatch):
+    monkeypatch.setattr(world, "gpt2", lambda source: SimpleNamespace(name=source))
+    world.untrained.cache_clear()
+    assert world.untrained(params(model="a/folder").view(world.Size)).name == "a/folder"
+    world.untrained.cache_clear()
+
+
+@pytest.mark.parametrize("path", sorted(PROFILES.glob("[!s]*.yaml")) + [PROFILES / "smoke.yaml"], ids=lambda p: p.stem)
+def test_profile_is_accepted(path: Path):
+    own = load(study.Params, path)
+    assert own.profile == path.stem and own.few_seeds <= own.seeds and 2 <= own.few_seeds
+
+
+def test_every_parameter_is_used():
+    trees = [ast.parse(path.read_text()) for path in ROOM.glob("*.py")]
+    used = {node.attr for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    in_chapter = (ROOT / "book" / "studies" / "transformer_saes.md").read_text()
+    assert [name for name in study.Params.model_fields if name not in used and f"params.{name}" not in in_chapter] == [
+        "profile"]
+
+
+def test_figures_show_every_seed():
+    rows = pd.DataFrame({"fvu": [0.1, 0.2, 0.3], "purity": [0.5, np.nan, 0.7]}, index=["a", "a", "b"])
+    fig = charts.by_arm([rows], {"fvu": "unexplained", "purity": "purity"}, ["b"], {"purity": 0.2})
+    counts = [[len(line.get_xdata()) for line in ax.lines if line.get_marker() == "o"] for ax in fig.axes]
+    assert counts == [[1, 2], [1, 1]]  # from below: b, a
+    assert [text.get_text() for text in fig.axes[0].get_yticklabels()] == ["b", "a"]
+    table = pd.DataFrame({"rates": [np.array([0.0, 0.1, 0.2])], "purities": [np.array([0.5, np.nan, 0.4])]})
+    [ax] = charts.against_rate({"trained": table}, "purities", "purity").axes
+    assert [line.get_xdata().tolist() for line in ax.lines] == [[0.2]]
+    found = {"births": np.array([1, 10, np.nan]), "rates": np.array([0.1, 0.2, 0.3]),
+             "shares": np.array([0.1, -1, 0.2])}
+    left, right = charts.births(found).axes
+    assert len(left.lines[0].get_xdata()) == 2 and len(right.lines[0].get_xdata()) == 1
+
+
+def test_a_model_learns_more_than_frequencies():
+    found = reuse(train_lm.language_model, params())
+    assert found["curve"].loss.iloc[-1] < found["curve"].loss.iloc[0] and found["loss"] < np.log(params().vocabulary)
