@@ -50,17 +50,18 @@ def cluster_agreement(params: Coders, arm: list, seed: int, other: int, draws: i
 
     Returns:
         rand: the index; permuted: the same with assignments permuted, [draws]; n_clusters, silhouettes: of each;
-        cosine: of matched latents, mean.
+        cosine: of matched latents, mean; decoder, rates: of the first seed's living latents.
     """
-    living = []
+    living, often = [], []
     for number in (seed, other):
         coder = trained(params, arm, number)
         latents, _ = encoded(coder, acts(params, Arm(*arm).source == "random", "residual").held)
-        living.append(coder.W_dec.cpu().numpy()[(latents != 0).any(0)])
+        often.append(firing_rates(latents))
+        living.append(coder.W_dec.cpu().numpy()[often[-1] > 0])
     found = clusters.agreement(*living, counts=range(2, min(31, *map(len, living))))
     null = clusters.permuted_null(found, draws, numpy_generator(params.seed, SLUG, "clusters", seed))
     return {"rand": found.rand, "permuted": null, "n_clusters": list(found.n_clusters), "cosine": found.cosine,
-            "silhouettes": list(found.silhouettes)}
+            "silhouettes": list(found.silhouettes), "decoder": living[0], "rates": often[0][often[0] > 0]}
 
 
 def attributed(params: Coders, seed: int, n: int, draws: int) -> dict[str, Any]:
