@@ -246,7 +246,8 @@ def _trained(
     x, y, held_x, held_y = samples(params, arm)
     own = made(params, arm, seed, l1)
     own.watch(at, arm.decoder == "soft")
-    held = held_x[:_HELD] if held_y is None else (held_x[:_HELD], held_y[:_HELD])
+    some = slice(None, None, max(1, len(held_x) // _HELD))
+    held = held_x[some] if held_y is None else (held_x[some], held_y[some])
     with denormals_flushed():
         result = fit(own, x, target=y, held_out=held, steps=params.steps, batch_size=params.batch, lr=params.lr,
                      lr_decay=0.5, seed=stream_seed(params.seed, SLUG, "order", seed), progress=False,
