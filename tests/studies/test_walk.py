@@ -22,8 +22,9 @@ STUDIES = [page.name for page in all_pages() if page.is_study]
 APART = {"seed": "every seed is like any other", "device": "a name", "data": "a name", "profile": "a name"}
 """Fields without ends."""
 MINUTE = 60
-TOGETHER = {"topoloss_hypotheses": {"fixed_k": 2}}
-"""Low ends that depend on those of other fields: here one of k."""
+TOGETHER = {"topoloss_hypotheses": {"fixed_k": 2}, "transformer_saes": {
+    "depth": 2, "context": 20, "published_latents": 5, "n_latents": 32, "steps": 12, "moments": 4, "null_draws": 10}}
+"""Low ends that depend on those of other fields: one of k; a layer below the depth, latents enough to cluster."""
 
 
 def params_of(study: str) -> type:

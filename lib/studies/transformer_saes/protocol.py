@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lib import files
 from lib.dashboard.page import dashboard
-from lib.params import Count
 from lib.press.runs import collect
+from lib.sparse_coders.rule import RULES
 from lib.studies.transformer_saes.follow import (
     as_the_source_says,
     attributed,
@@ -24,10 +25,10 @@ from lib.studies.transformer_saes.follow import (
     split,
 )
 from lib.studies.transformer_saes.measure import chance, judged, trained
-from lib.studies.transformer_saes.published import ACTIVATIONS, Recipe, comparison, interrupted
+from lib.studies.transformer_saes.published import ACTIVATIONS, LENGTH, Recipe, comparison, interrupted
 from lib.studies.transformer_saes.train import Arm, Coders, acts
 from lib.studies.transformer_saes.train_lm import Language, language_model, model_of
-from lib.studies.transformer_saes.world import SLUG, read_speeches
+from lib.studies.transformer_saes.world import OWN, SLUG, read_speeches
 
 __all__ = ["ACTIVATIONS", "Params", "as_the_source_says", "attributed", "births", "chance", "cluster_agreement",
            "comparison", "controls", "held_out_loss", "interrupted", "language_model", "main", "others", "sites",
@@ -55,9 +56,26 @@ class Params(Coders, Recipe):
     profile: str = Field(pattern="^[a-z][a-z0-9_]*$", description="which parameter file these values come from")
     seeds: int = Field(ge=1, le=100, description="coders of each arm, on one model")
     few_seeds: int = Field(ge=1, le=100, description="the same for the other rules and sites, at most seeds")
-    other_rules: tuple[str, ...] = Field(description="rules beside those of the main contrast")
+    other_rules: tuple[str, ...] = Field(min_length=1, description="rules beside those of the main contrast")
     null_draws: int = Field(ge=2, description="draws of every null")
-    ablated: Count = Field(description="latents whose effect on the loss is measured one by one")
+    ablated: int = Field(ge=3, description="latents whose effect on the loss is measured one by one")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        needs = {
+            "layer below depth": self.model != OWN or self.layer < self.depth,
+            f"context of {LENGTH} or more, as long as the source's sequences": self.context >= LENGTH,
+            "published_latents of 5 or more, the source's k": self.published_latents >= 5,
+            "active up to n_latents": self.active <= self.n_latents,
+            "n_latents of 16 or more, to be clustered": self.n_latents >= 16,
+            "moments up to steps": self.moments <= self.steps,
+            "few_seeds up to seeds": self.few_seeds <= self.seeds,
+            "heads that divide width": self.width % self.heads == 0,
+            f"other_rules among {', '.join(RULES)}": set(self.other_rules) <= RULES.keys(),
+        }
+        if lacking := [need for need, holds in needs.items() if not holds]:
+            raise ValueError(f"the study needs {'; '.join(lacking)}")
+        return self
 
 
 def main(params: Params) -> pd.DataFrame:

@@ -186,7 +186,7 @@ def test_seeds_sizes_and_scores_are_compared():
 
 
 def test_every_table_has_its_arms_and_seeds():
-    own = params(steps=4, seeds=2, few_seeds=1, other_rules=("matryoshka",))
+    own = params(steps=5, seeds=2, few_seeds=1, other_rules=("matryoshka",))
     table = study.main(own)
     compared = list(study.MAIN)[:3]
     counts = table.groupby(["rule", "data"]).size().to_dict()
@@ -274,6 +274,15 @@ def test_a_model_may_come_from_a_folder(monkeypatch):
 def test_profile_is_accepted(path: Path):
     own = load(study.Params, path)
     assert own.profile == path.stem and own.few_seeds <= own.seeds and 2 <= own.few_seeds
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"layer": 2}, "layer below depth"), ({"context": 10}, "context of 20"), ({"few_seeds": 3}, "few_seeds up to"),
+    ({"other_rules": ("top",)}, "other_rules among relu"), ({"active": 65}, "active up to n_latents")])
+def test_what_cannot_be_is_refused_before_anything_runs(changes, said):
+    with pytest.raises(ValueError, match=said):
+        params(**changes)
+    assert params(model="a/folder", layer=2).layer == 2  # whose depth nobody knows yet
 
 
 def test_every_parameter_is_used():
