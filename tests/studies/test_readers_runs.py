@@ -23,7 +23,10 @@ RUNS = [(study, f"-p {UNIT.get(study, 'seeds')}=8") for study in STUDIES] + COMM
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("study", "arguments"), [run for run in RUNS if run[1]])
-def test_a_readers_run_goes_through(study, arguments, tmp_path):
+def test_a_readers_run_goes_through(study, arguments, tmp_path, tmp_path_factory):
+    shared = tmp_path_factory.getbasetemp() / "runs"  # a run of the same values is not made again
+    shared.mkdir(exist_ok=True)
+    (tmp_path / "runs").symlink_to(shared)
     command = [sys.executable, "-m", "lib.press", "run", study, "--profile", "smoke", "--jobs", "1", *arguments.split()]
     environment = {**os.environ, "BOOK_BUILD": str(tmp_path)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)

@@ -34,5 +34,5 @@ def published_arm(params: Published, seed: int, n_latents: int = 256) -> dict[st
     mean, std = train.mean(0), train.std(0)
     train, held = (train - mean) / std, (held - mean) / std
     done = train_published_sae(train, held, PUBLISHED, n_latents, params.published_epochs, rng)
-    columns = {name: values.numpy() for name, values in done._asdict().items()}
+    columns = {name: values.numpy() for name, values in done._asdict().items() if name != "weights"}
     return {"rows": pd.DataFrame({"activation": PUBLISHED, **columns})}
