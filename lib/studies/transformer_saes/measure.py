@@ -31,7 +31,7 @@ def trained(params: Coders, arm: list, seed: int) -> SparseCoder:
     """The trained coder of an arm."""
     own = Arm(*arm)
     run = train.watched if is_watched(own) else train.coder
-    made = train.made(params, own, seed, 1.0 if own.rule in train.PENALISED else None)
+    made = train.made(params, own, seed)
     state = reuse(run, params, arm, seed)["state"]
     made.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
     return made.requires_grad_(False)
@@ -54,15 +54,17 @@ def judged(params: Coders, arm: list, seed: int) -> dict[str, Any]:
 
     Returns:
         fvu, l0; dead: share of latents that never fire; ce_zero, ce_mean: share of the loss of zero and mean ablation
-        recovered, nan where the model is a random one; purity, entropy, auroc: means over latents; rho_purity,
-        rho_entropy, rho_auroc: rank correlations over latents of each with the firing rate; rates: [n_latents].
+        recovered, nan where the model is a random one. On the residual stream also purity, entropy, auroc: means over
+        latents; rho_purity, rho_entropy, rho_auroc: rank correlations over latents of each with the firing rate;
+        rates and purities: [n_latents].
     """
     own, coder = Arm(*arm), trained(params, arm, seed)
     _, _, x, y = train.samples(params, own)
     latents, recons = encoded(coder, x)
     wanted = (x[:, : coder.d_in] if y is None else y).cpu()
     found = {"fvu": sparsity.fvu(wanted, recons), "l0": sparsity.l0(latents)} | worth(params, own, coder)
-    return found | interpretability(params, own, latents)
+    found["dead"] = float((latents == 0).all(0).mean())
+    return found if own.site != "residual" else found | interpretability(params, own, latents)
 
 
 def worth(params: Coders, arm: Arm, coder: SparseCoder) -> dict[str, float]:
@@ -94,7 +96,7 @@ def interpretability(params: Coders, arm: Arm, latents: np.ndarray) -> dict[str,
     rates, purity = firing_rates(sparse), top_purity(sparse, read["tokens"])
     each = {"purity": purity, "entropy": token_entropy(sparse, read["tokens"])}
     each["auroc"] = np.where(rates > 0, metadata_auroc(latents, read), np.nan)
-    found: dict[str, Any] = {"dead": float((rates == 0).mean()), "rates": rates, "purities": purity}
+    found: dict[str, Any] = {"rates": rates, "purities": purity}
     for name, values in each.items():
         found |= {name: float(np.nanmean(values)), f"rho_{name}": rank_correlation(rates, values)}
     return found

@@ -45,7 +45,7 @@ class Coders(Language):
     steps: Count = Field(description="steps that train a coder")
     batch: Count = Field(description="tokens per step")
     lr: Positive = Field(description="rate of Adam, falling to 0 over the second half")
-    l0_weight: Positive = Field(description="weight of JumpReLU's penalty on missing its target, K active latents")
+    l0_weight: Positive = Field(description="weight of JumpReLU's penalty on missing its target")
     threshold: Positive = Field(description="JumpReLU's thresholds at the start, and the window in which they learn")
     moments: int = Field(ge=2, description="moments of a training at which its latents are looked at")
 
@@ -175,9 +175,11 @@ def scaled(x: Tensor, held: Tensor, n: int) -> tuple[Tensor, Tensor]:
     return x * factors, held * factors.to(held)
 
 
-def made(params: Coders, arm: Arm, seed: int, l1: float | None = None) -> Watched:
-    """The coder of an arm as training starts it."""
-    options: dict[str, Any] = {"l1": l1} if arm.rule in PENALISED else {"k": params.active}
+def made(params: Coders, arm: Arm, seed: int, strength: float | None = None) -> Watched:
+    """The coder of an arm as training starts it; strength: as `matched` finds it, for the rules that have one."""
+    options: dict[str, Any] = {"k": int(strength or params.active)}
+    if arm.rule in PENALISED:
+        options = {"l1": 1.0 if strength is None else strength}
     if arm.rule == "jumprelu":
         options |= {"penalty": "target_l0", "l0": params.l0_weight, "threshold": params.threshold,
                     "bandwidth": params.threshold}
@@ -193,24 +195,29 @@ def made(params: Coders, arm: Arm, seed: int, l1: float | None = None) -> Watche
     return coder
 
 
-def penalty(params: Coders, rule: str, site: str = "residual") -> dict[str, Any]:
-    """The weight l1 at which a rule has K active latents on held-out text, found on a seed that judges nothing.
+def matched(params: Coders, rule: str, normalise: bool = False) -> dict[str, Any]:
+    """The strength at which a rule has K active latents on held-out text, found on a seed that judges nothing.
+
+    It is the weight l1 of rules in `PENALISED`, and the aim k of JumpReLU, a whole number that a short training misses.
 
     Returns:
-        l1; l0: what it gave; tried: weights and their l0, [n, 2].
+        strength; l0: what it gave; tried: strengths and their l0, [n, 2].
     """
-    log_l1, slope, tried = math.log(PENALISED[rule]), 0.8, []
+    aims, tried = rule == "jumprelu", {}
+    strength, slope = (float(params.active), 1.0) if aims else (PENALISED[rule], -0.8)
     for _ in range(5):
-        coder = _trained(params, Arm(rule, site=site), _CALIBRATION, math.exp(log_l1))
-        tried.append((log_l1, math.log(max(coder[1]["l0"], 1e-3))))
-        away = tried[-1][1] - math.log(params.active)
-        if abs(away) < 0.015:
+        _, metrics = _trained(params, Arm(rule, normalise), _CALIBRATION, strength)
+        tried[strength] = max(metrics["l0"], 1e-3)
+        away = math.log(params.active / tried[strength])
+        if len(tried) > 1 and not aims:
+            (a, at_a), (b, at_b) = list(tried.items())[-2:]
+            slope = max(-3.0, min(-0.3, math.log(at_b / at_a) / math.log(b / a)))
+        strength *= math.exp(max(-1.5, min(1.5, away / slope)))
+        strength = max(1.0, round(strength)) if aims else strength
+        if abs(away) < 0.015 or strength in tried:
             break
-        if len(tried) > 1 and tried[-1][0] != tried[-2][0]:
-            slope = min(3.0, max(0.3, -(tried[-1][1] - tried[-2][1]) / (tried[-1][0] - tried[-2][0])))
-        log_l1 += min(1.5, max(-1.5, away / slope))
-    best = min(tried, key=lambda one: abs(one[1] - math.log(params.active)))
-    return {"l1": math.exp(best[0]), "l0": math.exp(best[1]), "tried": np.exp(np.array(tried))}
+    best = min(tried, key=lambda each: abs(math.log(params.active / tried[each])))
+    return {"strength": best, "l0": tried[best], "tried": np.array(list(tried.items()))}
 
 
 def coder(params: Coders, arm: list, seed: int, checkpoints: Path | None = None) -> dict[str, Any]:
@@ -222,8 +229,9 @@ def coder(params: Coders, arm: list, seed: int, checkpoints: Path | None = None)
         state: the trained coder's tensors by name; steps, and for every one of them its tensors on the way.
     """
     own = Arm(*arm)
-    l1 = reuse(penalty, params, own.rule)["l1"] if own.rule in PENALISED else None
-    made_coder, _ = _trained(params, own, seed, l1, checkpoints)
+    searched = own.rule in (*PENALISED, "jumprelu")
+    strength = reuse(matched, params, own.rule, own.normalise)["strength"] if searched else None
+    made_coder, _ = _trained(params, own, seed, strength, checkpoints)
     return {"state": {name: as_array(value) for name, value in made_coder.state_dict().items()}}
 
 
@@ -240,11 +248,12 @@ def watched(params: Coders, arm: list, seed: int) -> dict[str, Any]:
 
 
 def _trained(
-    params: Coders, arm: Arm, seed: int, l1: float | None, checkpoints: Path | None = None, at: Sequence[int] = (),
+    params: Coders, arm: Arm, seed: int, strength: float | None, checkpoints: Path | None = None,
+    at: Sequence[int] = (),
 ) -> tuple[Watched, dict[str, float]]:
     """The trained coder, and what `fit` says of it."""
     x, y, held_x, held_y = samples(params, arm)
-    own = made(params, arm, seed, l1)
+    own = made(params, arm, seed, strength)
     own.watch(at, arm.decoder == "soft")
     some = slice(None, None, max(1, len(held_x) // _HELD))
     held = held_x[some] if held_y is None else (held_x[some], held_y[some])

@@ -106,10 +106,12 @@ def test_sites_are_read_as_they_are_called():
     assert torch.equal(other[:, 16:].sort(0).values, joined[:, 16:].sort(0).values)
 
 
-def test_a_penalty_is_set_so_that_rules_have_as_many_active_latents():
-    found = train.penalty(params().view(train.Coders), "relu")
-    assert found["l0"] == pytest.approx(params().active, rel=0.1) and len(found["tried"]) <= 5
-    assert (np.diff(found["tried"][found["tried"][:, 0].argsort(), 1]) < 0).all()  # a larger weight, fewer latents
+def test_strengths_are_set_so_that_rules_have_as_many_active_latents():
+    for rule, direction in (("relu", -1), ("jumprelu", 1)):
+        found = train.matched(params().view(train.Coders), rule)
+        assert found["l0"] == pytest.approx(params().active, rel=0.15) and len(found["tried"]) <= 5
+        rising = np.diff(found["tried"][found["tried"][:, 0].argsort(), 1])
+        assert (direction * rising > 0).all()  # a larger weight, fewer latents; a larger aim, more
 
 
 def test_metadata_auroc_by_hand():
