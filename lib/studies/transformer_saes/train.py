@@ -209,9 +209,10 @@ def matched(params: Coders, rule: str, normalise: bool = False) -> dict[str, Any
         _, metrics = _trained(params, Arm(rule, normalise), _CALIBRATION, strength)
         tried[strength] = max(metrics["l0"], 1e-3)
         away = math.log(params.active / tried[strength])
-        if len(tried) > 1 and not aims:
+        if len(tried) > 1:
             (a, at_a), (b, at_b) = list(tried.items())[-2:]
-            slope = max(-3.0, min(-0.3, math.log(at_b / at_a) / math.log(b / a)))
+            steepness = abs(math.log(at_b / at_a) / math.log(b / a))
+            slope = math.copysign(max(0.3, min(3.0, steepness)), slope)
         strength *= math.exp(max(-1.5, min(1.5, away / slope)))
         strength = max(1.0, round(strength)) if aims else strength
         if abs(away) < 0.015 or strength in tried:
