@@ -43,7 +43,7 @@ def test_a_chapter_keeps_to_its_bounds_and_begins_with_its_answer(slug):
 def test_a_chapter_beyond_its_bounds_is_named(tree):
     assert layout.chapter_problems(tree, "penguins") == []
     edit(tree / CHAPTER, "Yes: by {ci}`effect:.2f` in {glue:text}`seeds:d` models.\n", "Yes.\n")
-    edit(tree / CHAPTER, "ax.set_xticks(", f"{'x' * 89}\nax.set_xticks(")
+    edit(tree / CHAPTER, 'glue("hero", ', f"{'x' * 89}\nglue('hero', ")
     edit(tree / CHAPTER, "## Provenance", f"{'{ci}`a:.2f` ' * 4}\n\n## Provenance{chr(10) * 600}")
     edit(tree / CHAPTER, "quote(globals())", "tell(a=1)")
     found = [problem.partition(": ")[2] for problem in layout.chapter_problems(tree, "penguins")]
@@ -304,7 +304,7 @@ def test_an_ignored_library_is_found(tree):
     subprocess.run(["git", "init", "-q"], cwd=tree, check=True)
     assert layout.ignored_library_files(tree) == []
     (tree / ".gitignore").write_text("lib/\n")
-    rooms = [f"lib/studies/penguins/{name}.py" for name in ("__init__", "protocol")]
+    rooms = [f"lib/studies/penguins/{name}.py" for name in ("__init__", "knobs", "protocol")]
     assert sorted(layout.ignored_library_files(tree)) == rooms
 
 

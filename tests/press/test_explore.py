@@ -5,12 +5,14 @@ import asyncio
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 from lib.files import ROOT
 from lib.press import explore as press
+from lib.press import jobs
 from lib.press.explore import SESSION, explore
 
 
@@ -31,6 +33,16 @@ def test_without_a_reader_nothing_is_drawn_shown_or_imported():
     environment = {k: v for k, v in os.environ.items() if k != SESSION}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("False\n", "")
+
+
+def test_a_page_run_from_a_readers_notebook_has_no_reader_itself(monkeypatch, tmp_path):
+    started = []
+    monkeypatch.setenv(SESSION, "chapter.md")
+    monkeypatch.setattr(jobs.subprocess, "Popen", lambda *_, env, **__: started.append(env))
+    request = SimpleNamespace(page=SimpleNamespace(name="tiny"), profile="smoke", overrides={}, folder=None,
+                              partial=tmp_path / "partial" / "tiny.ipynb")
+    jobs.start(SimpleNamespace(request=request, values={}), {}, tmp_path / "job.json", {})
+    assert SESSION in os.environ and SESSION not in started[0] and "PYTHONPATH" in started[0]
 
 
 def test_a_reader_has_a_slider_per_knob_and_the_first_values_figure(shown):
