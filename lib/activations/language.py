@@ -68,7 +68,8 @@ def rows(
         For `batch` windows the rows [m, width], and which tokens they are of, bool [b, T].
     """
     for part in tokens.split(batch):
-        yield _read(model, part, sites)[:2]
+        acts, ordinary, _ = _read(model, part, sites)
+        yield torch.cat(acts, 1), ordinary
 
 
 def harvest(
@@ -103,6 +104,7 @@ def splice(
     if site.where != "output":
         raise ValueError(f"only what a module returns is replaced; the site {site.name} is an input")
     sources = list(sources) or [site]
+    read = [*(source for source in sources if source != site), site]  # the site last: its tokens must be ordinary too
     constant = {} if mean is None else {"zero": torch.zeros_like(mean), "mean": mean}
     edits = {name: (lambda x, value=value: value.to(x).expand(len(x), -1)) for name, value in constant.items()}
     if taken := sorted(recodes.keys() & {"clean", "zero", "mean"}):
@@ -110,7 +112,8 @@ def splice(
     edits |= recodes
     found: dict[str, list[Tensor]] = {name: [] for name in ("clean", *edits)}
     for part in tokens.split(batch):
-        x, ordinary, logits = _read(model, part, sources)
+        acts, ordinary, logits = _read(model, part, read)
+        x = torch.cat([acts[read.index(source)] for source in sources], 1)
         found["clean"].append(_losses(logits, part))
         for name, recode in edits.items():
             new = recode(x)
@@ -138,14 +141,14 @@ def recovered(losses: Mapping[str, Tensor], name: str, ablation: str = "mean") -
     return (ablated - own) / (ablated - clean)
 
 
-def _read(model: nn.Module, tokens: Tensor, sites: Sequence[TokenSite]) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows of the sites at tokens that are ordinary at each of them, which those are, and the logits."""
+def _read(model: nn.Module, tokens: Tensor, sites: Sequence[TokenSite]) -> tuple[list[Tensor], Tensor, Tensor]:
+    """Rows of each site at tokens that are ordinary at all of them, which those are, and the logits."""
     with ExitStack() as stack:
         found = [stack.enter_context(capture(model, site.name, where=site.where, copy=True)) for site in sites]
         logits = model(tokens)
     acts = [each[site.name] for each, site in zip(found, sites, strict=True)]
     ordinary = torch.stack([site.fits(each) for site, each in zip(sites, acts, strict=True)]).all(0)
-    return torch.cat([each[ordinary] for each in acts], 1), ordinary, logits
+    return [each[ordinary] for each in acts], ordinary, logits
 
 
 def _losses(logits: Tensor, tokens: Tensor) -> Tensor:

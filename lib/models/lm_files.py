@@ -24,12 +24,15 @@ def llama(path: str | Path) -> CausalLM:
     """A Llama model from a GGUF file, weights as float32 whatever their type there.
 
     Raises:
-        ImportError: the package `gguf` is not installed. ValueError: the file is of another architecture or tokenizer.
+        ImportError: the package `gguf` is not installed. ValueError: the file is of another architecture or tokenizer,
+            or holds a tensor or a scaling of positions that is not computed here.
     """
     reader = _opened(path)
     said = {name: field.contents() for name, field in reader.fields.items()}
     if said["general.architecture"] != "llama":
         raise ValueError(f"{path} holds a model of architecture {said['general.architecture']}, not llama")
+    if scaled := [name for name in said if name.startswith("llama.rope.scaling") and said[name] not in ("none", 1.0)]:
+        raise ValueError(f"{path} scales positions ({scaled[0]}), which is not computed here")
     width, depth, heads, eps, base = (said.get(f"llama.{name}", default) for name, default in (
         ("embedding_length", None), ("block_count", None), ("attention.head_count", None),
         ("attention.layer_norm_rms_epsilon", 1e-5), ("rope.freq_base", 1e4)))
@@ -69,12 +72,13 @@ def _weights(reader: GGUFReader) -> dict[str, Tensor]:
     found = {}
     for tensor in reader.tensors:
         name = _ENDS.get(tensor.name)
-        if tensor.name.startswith("blk."):
-            _, number, part, _ = tensor.name.split(".")
-            name = f"blocks.{number}.{_PARTS[part]}.weight"
-        if name is not None:
-            values = np.array(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)
-            found[name] = torch.from_numpy(values)
+        part = tensor.name.split(".")
+        if part[0] == "blk" and part[2] in _PARTS and part[3:] == ["weight"]:
+            name = f"blocks.{part[1]}.{_PARTS[part[2]]}.weight"
+        if name is None:
+            raise ValueError(f"the file holds a tensor {tensor.name}, which no plain Llama has")
+        values = np.array(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)
+        found[name] = torch.from_numpy(values)
     return found
 
 
@@ -87,7 +91,9 @@ def _tokenizer(said: Mapping[str, Any], path: str | Path) -> Tokenizer:
     tokens, merges = said["tokenizer.ggml.tokens"], said["tokenizer.ggml.merges"]
     vocabulary = {token: number for number, token in enumerate(tokens)}
     made = Tokenizer(models.BPE(vocab=vocabulary, merges=[tuple(pair.split(" ")) for pair in merges]))
-    digits = [pre_tokenizers.Digits(individual_digits=True)] * (said.get("tokenizer.ggml.pre") == "smollm")
+    if (pre := said.get("tokenizer.ggml.pre")) not in (None, "default", "gpt-2", "smollm"):
+        raise ValueError(f"{path} splits texts as {pre!r} does; gpt-2 and smollm are read")
+    digits = [pre_tokenizers.Digits(individual_digits=True)] * (pre == "smollm")
     made.pre_tokenizer = pre_tokenizers.Sequence([*digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
     made.decoder = decoders.ByteLevel()
     kinds = said.get("tokenizer.ggml.token_type", [1] * len(tokens))

@@ -85,6 +85,11 @@ def test_a_transcoder_reads_one_site_and_replaces_another(model):
     read = SITE._replace(where="input")
     losses = splice(model, TOKENS, SITE, {"mlp": model.blocks[0].mlp}, torch.zeros(12), [read])
     assert torch.allclose(losses["mlp"], losses["clean"], atol=1e-5)
+    lengths = acts_of(model).norm(dim=-1)
+    short = SITE._replace(limit=float(lengths[:, 1:].median()))  # the site's own long tokens stay, whatever is read
+    nothing = {"nothing": lambda x: torch.zeros(len(x), 12)}
+    losses = splice(model, TOKENS, short, nothing, torch.zeros(12), [read])
+    assert torch.equal(losses["nothing"], losses["zero"]) and not torch.equal(losses["zero"], losses["clean"])
     with pytest.raises(ValueError, match="is an input"):
         splice(model, TOKENS, read, {}, torch.zeros(12))
     with pytest.raises(ValueError, match="cannot be called zero"):

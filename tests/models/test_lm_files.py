@@ -51,13 +51,15 @@ def written(path, **changes):
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_freq_base(100.0)
     writer.add_tokenizer_model(changes.pop("tokenizer", "gpt2"))
-    writer.add_tokenizer_pre("smollm")
+    writer.add_tokenizer_pre(changes.pop("pre", "smollm"))
+    if scaling := changes.pop("scaling", None):
+        writer.add_rope_scaling_factor(scaling)
     writer.add_token_list(["<s>", *"abcdefghij0123", "Ġ", "ab", "abc", "Ġa", "12"])
     writer.add_token_types([3] + [1] * 19)
     writer.add_token_merges(["a b", "ab c", "Ġ a", "1 2"])
     writer.add_bos_token_id(0)
     writer.add_add_bos_token(True)
-    for name, value in weights().items():
+    for name, value in (weights() | changes).items():
         writer.add_tensor(name, value.numpy())
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -126,6 +128,12 @@ def test_another_architecture_tokenizer_or_place_is_refused(tmp_path):
         llama(written(tmp_path / "other.gguf", architecture="gpt2"))
     with pytest.raises(ValueError, match="a tokenizer 'llama'"):
         llama(written(tmp_path / "pieces.gguf", tokenizer="llama"))
+    with pytest.raises(ValueError, match="splits texts as 'llama-bpe' does"):
+        llama(written(tmp_path / "pre.gguf", pre="llama-bpe"))
+    with pytest.raises(ValueError, match="scales positions"):
+        llama(written(tmp_path / "scaled.gguf", scaling=4.0))
+    with pytest.raises(ValueError, match="a tensor rope_freqs.weight, which no plain Llama has"):
+        llama(written(tmp_path / "freqs.gguf", **{"rope_freqs.weight": torch.ones(2)}))
     with pytest.raises(FileNotFoundError, match="no GGUF file"):
         llama(tmp_path / "nowhere.gguf")
 

@@ -41,14 +41,18 @@ class Ray:
             with _silenced():
                 ray.init(self.address, log_to_driver=False, configure_logging=False,
                          runtime_env={"env_vars": {"PYTHONPATH": path}})
-            self.width = self._room(ray.cluster_resources())
+            self.width = self._room([node["Resources"] for node in ray.nodes() if node["Alive"]])
             takes = dict(num_cpus=self.needs.cpus, num_gpus=self.needs.gpus, max_retries=self.deaths)
             self.task = ray.remote(max_calls=0, **takes)(_run)  # a worker serves many points, with a GPU too
         except ImportError as error:
             told = f"Ray cannot be imported ({error}): pip install -e '.[sweep]', or leave --address out"
             raise PageError(told) from None
+        except PageError:
+            self.__exit__()
+            raise
         except (RuntimeError, ConnectionError, ValueError) as error:
-            told = next(line for line in str(error).splitlines() if line.strip())
+            self.__exit__()
+            told = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             told += "; it refuses the token in RAY_AUTH_TOKEN" * ("AuthToken" in f"{error}{error.__cause__}")
             raise PageError(f"the Ray cluster at {self.address} cannot be used: {told}") from None
         finally:
@@ -75,14 +79,15 @@ class Ray:
             except (OSError, ValueError, OverflowError) as error:
                 raise ConnectionError(f"{error}; start one: ray start --head --port 6379") from None
 
-    def _room(self, there: dict[str, float]) -> int:
-        needs = {"CPU": self.needs.cpus, "GPU": self.needs.gpus}
-        rooms = [there.get(name, 0) / takes for name, takes in needs.items() if takes]
-        if min(rooms) < 1:
-            self.__exit__()
-            raise PageError(f"a point takes {self.needs.cpus} cores and {self.needs.gpus:g} of a GPU; the cluster has "
-                            f"{there.get('CPU', 0):g} and {there.get('GPU', 0):g}")
-        return int(min(rooms) + 1e-9)
+    def _room(self, nodes: list[dict[str, float]]) -> int:
+        """How many points the nodes hold side by side; a point lies on one of them."""
+        needs = {name: takes for name, takes in (("CPU", self.needs.cpus), ("GPU", self.needs.gpus)) if takes}
+        rooms = [int(min(node.get(name, 0) / takes for name, takes in needs.items()) + 1e-9) for node in nodes]
+        if not any(rooms):
+            there = ", ".join(f"{node.get('CPU', 0):g} and {node.get('GPU', 0):g}" for node in nodes)
+            raise PageError(f"a point takes {self.needs.cpus} cores and {self.needs.gpus:g} of a GPU; the nodes of the "
+                            f"cluster have {there}")
+        return sum(rooms)
 
 
 def _run(task: point.Task) -> point.Outcome:

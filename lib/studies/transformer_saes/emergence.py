@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import spearmanr
+from sklearn.preprocessing import normalize
 
 from lib.metrics.nulls import null_distribution
 from lib.metrics.recovery import match_features
@@ -34,6 +35,15 @@ def births(cosines: ArrayLike, rates: ArrayLike, steps: Sequence[int], close: fl
     """
     C, R = _checked(cosines, steps, "cosines"), _checked(rates, steps, "rates")
     return np.where(R[-1] > 0, _first_of_the_last(C >= close, steps), np.nan)
+
+
+def learned(start: ArrayLike, end: ArrayLike, firings: ArrayLike, least: int = 20, close: float = CLOSE) -> np.ndarray:
+    """Latents whose direction training has made, bool [n_latents]: further from their start than `close`, and in use.
+
+    start, end: decoders, [n_latents, d], rows not 0; firings: how often each fires in the end.
+    """
+    A, B = (normalize(matrix(W, name)) for W, name in ((start, "start"), (end, "end")))
+    return ((A * B).sum(1) < close) & (np.asarray(firings) >= least)
 
 
 def deaths(rates: ArrayLike, steps: Sequence[int]) -> np.ndarray:

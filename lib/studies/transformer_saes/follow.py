@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.preprocessing import normalize
 from torch import Tensor
 
 from lib.activations.hooks import patch
 from lib.activations.language import rows
+from lib.metrics.polysemanticity import silhouette_null
 from lib.metrics.tokens import firing_rates
 from lib.models.causal_lm import cross_entropy
 from lib.press.runs import reuse
@@ -26,7 +28,8 @@ def births(params: Coders, seed: int, draws: int) -> dict[str, Any]:
     """When the latents of a TopK coder are born, and what goes with it.
 
     Returns:
-        births, deaths: steps, [n_latents], nan for none; rates, shares: of firing and of variance explained at the end;
+        births, deaths: steps, [n_latents], nan for none, as for latents that stay near their random start or fire fewer
+        than 20 times; rates, shares: of firing and of variance explained at the end;
         frequency, variance: rank correlations of births with them; nulls: the same with births permuted, [draws, 2].
     """
     done, rng = reuse(train.watched, params, TOPK, seed), numpy_generator(params.seed, SLUG, "births", seed)
@@ -37,6 +40,7 @@ def births(params: Coders, seed: int, draws: int) -> dict[str, Any]:
         latents, recons = encoded(coder, x)
         rates.append(firing_rates(latents))
     born = emergence.births(emergence.matched_cosines(decoders), np.stack(rates), done["steps"])
+    born[~emergence.learned(decoders[0], decoders[-1], rates[-1] * len(x))] = np.nan
     shares = emergence.variance_shares(x.cpu() * float(coder.scale), recons * float(coder.scale), latents, decoders[-1])
     values = {"frequency": rates[-1], "variance": shares}
     found = {name: emergence.driver(born, value) for name, value in values.items()}
@@ -50,7 +54,8 @@ def cluster_agreement(params: Coders, arm: list, seed: int, other: int, draws: i
 
     Returns:
         rand: the index; permuted: the same with assignments permuted, [draws]; n_clusters, silhouettes: of each;
-        cosine: of matched latents, mean; decoder, rates: of the first seed's living latents.
+        clouds: silhouettes of as many points of one cloud, [3]; cosine: of matched latents, mean; decoder, rates: of
+        the first seed's living latents.
     """
     living, often = [], []
     for number in (seed, other):
@@ -59,9 +64,12 @@ def cluster_agreement(params: Coders, arm: list, seed: int, other: int, draws: i
         often.append(firing_rates(latents))
         living.append(coder.W_dec.cpu().numpy()[often[-1] > 0])
     found = clusters.agreement(*living, counts=range(2, min(31, *map(len, living))))
+    rng = numpy_generator(params.seed, SLUG, "clouds", seed)
+    clouds = silhouette_null(normalize(living[0]), 3, rng, range(2, min(31, len(living[0]))))
     null = clusters.permuted_null(found, draws, numpy_generator(params.seed, SLUG, "clusters", seed))
     return {"rand": found.rand, "permuted": null, "n_clusters": list(found.n_clusters), "cosine": found.cosine,
-            "silhouettes": list(found.silhouettes), "decoder": living[0], "rates": often[0][often[0] > 0]}
+            "silhouettes": list(found.silhouettes), "clouds": clouds, "decoder": living[0],
+            "rates": often[0][often[0] > 0]}
 
 
 def attributed(params: Coders, seed: int, n: int, draws: int) -> dict[str, Any]:
@@ -72,7 +80,8 @@ def attributed(params: Coders, seed: int, n: int, draws: int) -> dict[str, Any]:
     Returns:
         agreement: rank correlation of each score with the effect; null: of the first score, permuted, [draws].
     """
-    own, model, coder = acts(params, False, "residual"), model_of(params.view(Language)), trained(params, TOPK, seed)
+    own, model = acts(params, False, "residual"), model_of(params.view(Language), False)
+    coder = trained(params, TOPK, seed)
     tokens, site = own.tokens[:: max(1, len(own.tokens) // 8)][:8], own.sites[0]
     [(x, ordinary)] = rows(model, tokens, [site], len(tokens))
     latents = coder.encode(x)

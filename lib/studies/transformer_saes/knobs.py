@@ -8,7 +8,7 @@ from lib.studies.transformer_saes.charts import NAMES, by_arm
 from lib.studies.transformer_saes.measure import judged
 from lib.studies.transformer_saes.train import Arm, Coders
 
-SMALL = {"train_windows": 60, "held_windows": 40, "n_latents": 128, "steps": 60, "batch": 256}
+SMALL = {"train_windows": 40, "held_windows": 24, "n_latents": 128, "steps": 40, "batch": 256}
 """Of the activations and the coders; the model is the chapter's own."""
 GREYS = {"random model": "random", "shuffled activations": "shuffled"}
 

@@ -22,7 +22,7 @@ from lib.sparse_coders import SparseCoder
 from lib.studies.transformer_saes import train
 from lib.studies.transformer_saes.train import Arm, Coders, acts
 from lib.studies.transformer_saes.train_lm import Language, model_of
-from lib.studies.transformer_saes.world import SLUG, read_speeches, tokenised
+from lib.studies.transformer_saes.world import SLUG, evenly, read_speeches, tokenised
 
 PARTIES = ("Democratic", "Republican")
 
@@ -54,9 +54,10 @@ def judged(params: Coders, arm: list, seed: int) -> dict[str, Any]:
 
     Returns:
         fvu, l0; dead: share of latents that never fire; ce_zero, ce_mean: share of the loss of zero and mean ablation
-        recovered, nan where the model is a random one. On the residual stream also purity, entropy, auroc: means over
-        latents; rho_purity, rho_entropy, rho_auroc: rank correlations over latents of each with the firing rate;
-        rates and purities: [n_latents].
+        recovered, nan where the model is a random one. On the residual stream also read: share of latents that
+        fire often enough to be read (20 times); purity, entropy: means over those, auroc: over those that fire at all;
+        rho_purity, rho_entropy, rho_auroc: rank correlations over latents of each with the firing rate; rates and
+        purities: [n_latents].
     """
     own, coder = Arm(*arm), trained(params, arm, seed)
     _, _, x, y = train.samples(params, own)
@@ -87,7 +88,7 @@ def ablated(params: Coders, kind: str) -> dict[str, Tensor]:
 def _spliced_at(params: Coders, kind: str) -> tuple[CausalLM, Tensor, TokenSite, tuple[TokenSite, ...]]:
     own = acts(params, False, kind)
     some = own.tokens[:: max(1, len(own.tokens) // 40)]
-    return model_of(params.view(Language)), some, own.sites[-1], own.sites[:1] if kind == "mlp" else ()
+    return model_of(params.view(Language), False), some, own.sites[-1], own.sites[:1] if kind == "mlp" else ()
 
 
 def interpretability(params: Coders, arm: Arm, latents: np.ndarray) -> dict[str, Any]:
@@ -96,7 +97,7 @@ def interpretability(params: Coders, arm: Arm, latents: np.ndarray) -> dict[str,
     rates, purity = firing_rates(sparse), top_purity(sparse, read["tokens"])
     each = {"purity": purity, "entropy": token_entropy(sparse, read["tokens"])}
     each["auroc"] = np.where(rates > 0, metadata_auroc(latents, read), np.nan)
-    found: dict[str, Any] = {"rates": rates, "purities": purity}
+    found: dict[str, Any] = {"rates": rates, "purities": purity, "read": float((~np.isnan(purity)).mean())}
     for name, values in each.items():
         found |= {name: float(np.nanmean(values)), f"rho_{name}": rank_correlation(rates, values)}
     return found
@@ -120,7 +121,7 @@ def reading(params: Coders, random: bool, site: str) -> dict[str, np.ndarray]:
     party is -1 where it is none of `PARTIES`; late: of the later half of the held-out speeches.
     """
     own, stored = acts(params, random, site), reuse(tokenised, params)
-    which = np.linspace(0, len(stored["held"]) - 1, params.held_windows).astype(int)
+    which = evenly(len(stored["held"]), params.held_windows, "held_windows")
     speech = [read_speeches(params)[1][number] for number in stored["held_speech"][which]]
     years = np.array([s.year for s in speech])
     window = np.broadcast_to(np.arange(len(speech))[:, None], own.ordinary.shape)

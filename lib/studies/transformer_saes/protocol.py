@@ -26,7 +26,7 @@ from lib.studies.transformer_saes.follow import (
 )
 from lib.studies.transformer_saes.measure import chance, judged, trained
 from lib.studies.transformer_saes.published import ACTIVATIONS, LENGTH, Recipe, comparison, interrupted
-from lib.studies.transformer_saes.train import Arm, Coders, acts
+from lib.studies.transformer_saes.train import PENALISED, Arm, Coders, acts
 from lib.studies.transformer_saes.train_lm import Language, language_model, model_of
 from lib.studies.transformer_saes.world import OWN, SLUG, read_speeches
 
@@ -62,6 +62,7 @@ class Params(Coders, Recipe):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
+        held = {name for name, rule in RULES.items() if "k" in rule.model_fields} | PENALISED.keys()
         needs = {
             "layer below depth": self.model != OWN or self.layer < self.depth,
             f"context of {LENGTH} or more, as long as the source's sequences": self.context >= LENGTH,
@@ -71,7 +72,7 @@ class Params(Coders, Recipe):
             "moments up to steps": self.moments <= self.steps,
             "few_seeds up to seeds": self.few_seeds <= self.seeds,
             "heads that divide width": self.width % self.heads == 0,
-            f"other_rules among {', '.join(RULES)}": set(self.other_rules) <= RULES.keys(),
+            f"other_rules among {', '.join(sorted(held))}": set(self.other_rules) <= held,
         }
         if lacking := [need for need, holds in needs.items() if not holds]:
             raise ValueError(f"the study needs {'; '.join(lacking)}")
@@ -107,7 +108,7 @@ def latent_page(params: Params) -> Path:
     own, arm = params.view(Coders), MAIN["topk", RAW]
     [site] = acts(own, False, arm.site).sites
     texts = [speech.text[:4000] for speech in read_speeches(params)[1][::3]]
-    return dashboard(trained(own, list(arm), 0), model_of(params.view(Language)), texts, site,
+    return dashboard(trained(own, list(arm), 0), model_of(params.view(Language), False), texts, site,
                      files.BUILD / "dashboards" / f"{SLUG}.html", title="Latents of a TopK coder on speeches")
 
 

@@ -37,7 +37,8 @@ def flattened(params: Recipe, text: bool, seed: int) -> tuple[Tensor, Tensor]:
     text: windows of held-in speeches; else random token ids, as the source takes. Both standardised per dimension by
     the training samples.
     """
-    n, rng, model = params.published_samples + HELD, stream(params, "published", seed), model_of(params.view(Language))
+    n, rng = params.published_samples + HELD, stream(params, "published", seed)
+    model = model_of(params.view(Language), False)
     if text:
         stored = reuse(tokenised, params)["train"]
         ids = torch.as_tensor(stored[torch.randperm(len(stored), generator=rng)[:n].numpy(), :LENGTH]).long()

@@ -22,7 +22,7 @@ from lib.rng import stream_seed
 from lib.sparse_coders import SparseCoder, fit
 from lib.sparse_coders.multi_input import shuffled_context
 from lib.studies.transformer_saes.train_lm import Language, model_of
-from lib.studies.transformer_saes.world import SLUG, shuffled, stream, tokenised
+from lib.studies.transformer_saes.world import SLUG, evenly, shuffled, stream, tokenised
 from lib.tensors import as_array, denormals_flushed, device_named
 
 PENALISED = {"relu": 2.0, "gated": 2.0, "prolu": 2.0, "p_anneal": 1.0}
@@ -141,7 +141,7 @@ def acts(params: Coders, random: bool, site: str) -> Acts:
     """Activations of a site, evenly spaced windows of every text; those to train on are kept in a store."""
     model, tokens = model_of(params.view(Language), random), reuse(tokenised, params)
     device = device_named(params.device)
-    train, held = (torch.as_tensor(tokens[part][np.linspace(0, len(tokens[part]) - 1, n).astype(int)]).long().to(device)
+    train, held = (torch.as_tensor(tokens[part][evenly(len(tokens[part]), n, f"{part}_windows")]).long().to(device)
                    for part, n in (("train", params.train_windows), ("held", params.held_windows)))
     sites = tuple(token_site(model, name, train, where) for name, where in modules(params, site))
     identity = {"model": content_digest(dict(model.state_dict())), "tokens": content_digest(train)}
@@ -158,8 +158,8 @@ def samples(params: Coders, arm: Arm) -> tuple[Any, Any, Any, Any]:
     if arm.site.startswith("mlp") and arm.site != "mlp_out":
         return *(Columns(own.train, at, at + width) for at in (0, width)), *own.held.split(width, 1)
     if arm.source == "shuffled":
-        x = shuffled(own.train.batch(torch.arange(len(own.train))), stream(params, "shuffled"))
-        return x, None, own.held, None
+        x, rng = own.train.batch(torch.arange(len(own.train))), stream(params, "shuffled")
+        return shuffled(x, rng), None, shuffled(own.held, rng), None
     if arm.site.startswith("joined"):
         x, held = scaled(own.train.batch(torch.arange(len(own.train))), own.held, len(own.sites))
         if arm.site == "joined_shuffled":

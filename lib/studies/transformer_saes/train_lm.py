@@ -28,30 +28,31 @@ class Language(Size):
 
 
 def language_model(params: Language, checkpoints: Path | None = None) -> dict[str, Any]:
-    """Train the own model.
+    """Train the own model; one from a file is measured as it is.
 
     Args:
         checkpoints: folder in which training continues after a kill; written to at every eighth of it.
     Returns:
-        state: its tensors by name; curve: step and loss of logged batches; loss: held out, nats a token; unigram: the
-        same of token frequencies alone.
+        state: the own model's tensors by name; loss: held out, nats a token; unigram: of token frequencies alone.
     """
     tokens, model = reuse(tokenised, params), untrained(params.view(Size))
-    recipe = Recipe(steps=params.lm_steps, batch=params.lm_batch, lr=params.lm_lr, warmup=params.lm_steps // 20)
-    history = train_language(
-        model, tokens["train"], recipe, stream_seed(params.seed, SLUG, "order of windows"), device=params.device,
-        progress=False, checkpoint=checkpoints and checkpoints / "model.pt",
-        checkpoint_every=max(1, params.lm_steps // 8), log_every=max(1, params.lm_steps // 40))
-    untrained.cache_clear()  # it was trained in place
+    untrained.cache_clear()  # it is trained in place
+    if params.model == OWN:
+        recipe = Recipe(steps=params.lm_steps, batch=params.lm_batch, lr=params.lm_lr, warmup=params.lm_steps // 20)
+        train_language(
+            model, tokens["train"], recipe, stream_seed(params.seed, SLUG, "order of windows"), device=params.device,
+            progress=False, checkpoint=checkpoints and checkpoints / "model.pt",
+            checkpoint_every=max(1, params.lm_steps // 8), log_every=max(1, params.lm_steps // 40))
     held = torch.as_tensor(tokens["held"][::8]).long()
-    counts = np.bincount(tokens["train"][:, 1:].ravel(), minlength=params.vocabulary) + 1
-    return {"state": {name: as_array(value) for name, value in model.state_dict().items()},
-            "curve": history.table[["step", "loss"]], "loss": float(cross_entropy(model.eval(), held).mean()),
+    counts = np.bincount(tokens["train"][:, 1:].ravel(), minlength=model.unembed.out_features) + 1
+    state = model.state_dict() if params.model == OWN else {}
+    return {"state": {name: as_array(value) for name, value in state.items()},
+            "loss": float(cross_entropy(model.eval().to(device_named(params.device)), held).mean()),
             "unigram": float(-np.log(counts / counts.sum())[held[:, 1:].numpy()].mean())}
 
 
 @functools.lru_cache(maxsize=2)
-def model_of(params: Language, random: bool = False) -> CausalLM:
+def model_of(params: Language, random: bool) -> CausalLM:
     """The trained model on its device, ready to be read; random: with matrices drawn anew (`world.randomised`)."""
     model = untrained(params.view(Size))
     untrained.cache_clear()

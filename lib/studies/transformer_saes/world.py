@@ -68,6 +68,13 @@ def untrained(params: Size) -> CausalLM:
                      stream_seed(params.seed, SLUG, "model"), tokenizer)
 
 
+def evenly(n: int, wanted: int, what: str) -> np.ndarray:
+    """Numbers of `wanted` of n windows, evenly spaced."""
+    if wanted > n:
+        raise ValueError(f"{what}: there are {n} windows, {wanted} are asked for")
+    return np.linspace(0, n - 1, wanted).astype(int)
+
+
 def tokenised(params: Size) -> dict[str, Any]:
     """Windows of tokens: train and held, ints [n, context]; of which speech each is, ints [n]."""
     model, found = untrained(params), {}

@@ -115,9 +115,11 @@ def test_a_killed_task_is_begun_again_elsewhere(nodes, tmp_path, without_chapter
     assert done(tmp_path)["killed"]["gpus"] in ("", None)
 
 
-def test_a_cluster_that_cannot_hold_a_point_says_so(nodes):
-    with pytest.raises(PageError, match="a point takes 1 cores and 3 of a GPU; the cluster has 2 and 2"):
-        cluster.Ray(plan.Resources(gpus=3), nodes.address).__enter__()
+@pytest.mark.parametrize(("needs", "told"), [({"gpus": 3}, "1 cores and 3"), ({"cpus": 2}, "2 cores and 0")])
+def test_a_point_that_no_node_holds_is_told(nodes, needs, told):
+    nodes_have = "the nodes of the cluster have 1 and 1, 1 and 1"
+    with pytest.raises(PageError, match=f"^a point takes {told} of a GPU; {nodes_have}"):
+        cluster.Ray(plan.Resources(**needs), nodes.address).__enter__()
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "127.0.0.1", "127.0.0.1:99999"])

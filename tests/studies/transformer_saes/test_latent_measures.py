@@ -64,6 +64,12 @@ def test_share_of_variance_is_what_leaving_a_latent_out_costs():
     assert emergence.variance_shares(x, f @ W, f, W) == pytest.approx(expected)
 
 
+def test_a_latent_that_never_left_its_start_or_hardly_fires_has_learned_nothing():
+    start = np.array([[1.0, 0], [0, 2], [1, 0]])
+    end = np.array([[0.8, 0.6], [0.1, 1], [0, 1]])  # cosines .8, .995, 0
+    assert emergence.learned(start, end, [20, 50, 19]).tolist() == [True, False, False]
+
+
 def test_what_drives_births():
     births = np.array([0.0, 10, 10, 50, np.nan, 90])
     assert emergence.driver(births, [5, 4, 4, 3, 99, 1]) == pytest.approx(-1)
