@@ -30,7 +30,7 @@ def births(params: Coders, seed: int, draws: int) -> dict[str, Any]:
     Returns:
         births, deaths: steps, [n_latents], nan for none, as for latents that stay near their random start or fire fewer
         than 20 times; rates, shares: of firing and of variance explained at the end;
-        frequency, variance: rank correlations of births with them; nulls: the same with births permuted, [draws, 2].
+        frequency, variance: rank correlations of births with them, nan where all are born at one moment; nulls: the same with births permuted, [draws, 2].
     """
     done, rng = reuse(train.watched, params, TOPK, seed), numpy_generator(params.seed, SLUG, "births", seed)
     coder, x = trained(params, TOPK, seed), acts(params, False, "residual").held
@@ -43,8 +43,11 @@ def births(params: Coders, seed: int, draws: int) -> dict[str, Any]:
     born[~emergence.learned(decoders[0], decoders[-1], rates[-1] * len(x))] = np.nan
     shares = emergence.variance_shares(x.cpu() * float(coder.scale), recons * float(coder.scale), latents, decoders[-1])
     values = {"frequency": rates[-1], "variance": shares}
-    found = {name: emergence.driver(born, value) for name, value in values.items()}
-    nulls = np.stack([emergence.driver_null(born, value, draws, rng) for value in values.values()], 1)
+    if len(np.unique(born[~np.isnan(born)])) > 1:
+        found = {name: emergence.driver(born, value) for name, value in values.items()}
+        nulls = np.stack([emergence.driver_null(born, value, draws, rng) for value in values.values()], 1)
+    else:
+        found, nulls = dict.fromkeys(values, np.nan), np.full((draws, 2), np.nan)
     return found | {"births": born, "deaths": emergence.deaths(np.stack(rates), done["steps"]), "rates": rates[-1],
                     "shares": shares, "nulls": nulls, "steps": done["steps"]}
 

@@ -214,7 +214,7 @@ def matched(params: Coders, rule: str, normalise: bool = False) -> dict[str, Any
             steepness = abs(math.log(at_b / at_a) / math.log(b / a))
             slope = math.copysign(max(0.3, min(3.0, steepness)), slope)
         strength *= math.exp(max(-1.5, min(1.5, away / slope)))
-        strength = max(1.0, round(strength)) if aims else strength
+        strength = min(params.n_latents, max(1.0, round(strength))) if aims else strength
         if abs(away) < 0.015 or strength in tried:
             break
     best = min(tried, key=lambda each: abs(math.log(params.active / tried[each])))
