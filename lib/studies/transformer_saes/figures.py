@@ -126,7 +126,7 @@ def rate_histograms(rates: Mapping[str, ArrayLike]) -> Figure:
     fig, axes = style.figure("page", 0.12 + 0.13 * len(found), rows=len(found), sharex=True, squeeze=False)
     for ax, (name, own) in zip(axes[:, 0], found.items(), strict=True):
         ax.hist(own[own > 0], edges, weights=np.full((own > 0).sum(), 1 / len(own)), color=style.BLUE)
-        ax.set_xscale("log")
+        ax.set(xscale="log", xlim=(least / 40, 1.5))  # room for the words
         never = (own == 0).mean()
         style.corner_key(ax, 0.01, 0.95, 0.2, {name: style.INK, f"{never:.0%} never": style.NULL})
         ax.axvline(np.median(own[own > 0]) if (own > 0).any() else np.nan, color=style.ORANGE, linewidth=1)

@@ -140,7 +140,8 @@ def as_the_source_says(params: Coders, seed: int) -> dict[str, Any]:
     parts = np.stack([firing_rates(part) for part in np.array_split(latents, 8)])
     rng = numpy_generator(params.seed, SLUG, "stability", seed)
     own, theirs = frequency.report(parts), frequency.published_report([])
-    full = frequency.published_report(parts)
+    with np.errstate(invalid="ignore"):  # latents 0 and 1, which may never fire
+        full = frequency.published_report(parts)
     return {"theirs": {"frequent": theirs["high_freq_neurons"], "stability": float(theirs["stability"]),
                        "stability, fed": full["stability"],
                        "clusters": len(clusters.published_clusters(coder.W_enc.cpu().numpy()))},

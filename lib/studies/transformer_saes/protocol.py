@@ -55,7 +55,7 @@ class Params(Coders, Recipe):
 
     profile: str = Field(pattern="^[a-z][a-z0-9_]*$", description="which parameter file these values come from")
     seeds: int = Field(ge=1, le=100, description="coders of each arm, on one model")
-    few_seeds: int = Field(ge=1, le=100, description="the same for the other rules and sites, at most seeds")
+    few_seeds: int = Field(ge=1, le=100, description="the same where no claim is judged, at most seeds")
     other_rules: tuple[str, ...] = Field(min_length=1, description="rules beside those of the main contrast")
     null_draws: int = Field(ge=2, description="draws of every null")
     ablated: int = Field(ge=3, description="latents whose effect on the loss is measured one by one")
@@ -89,8 +89,8 @@ def main(params: Params) -> pd.DataFrame:
 
 
 def others(params: Params) -> pd.DataFrame:
-    """Further rules: columns rule, seed and those of `judged`."""
-    return _table(params, {(rule,): Arm(rule) for rule in params.other_rules}, params.few_seeds, ["rule"])
+    """Further rules, two seeds at most: columns rule, seed and those of `judged`."""
+    return _table(params, {(rule,): Arm(rule) for rule in params.other_rules}, min(2, params.few_seeds), ["rule"])
 
 
 def controls(params: Params) -> pd.DataFrame:
@@ -99,8 +99,8 @@ def controls(params: Params) -> pd.DataFrame:
 
 
 def sites(params: Params) -> pd.DataFrame:
-    """TopK coders elsewhere in the model: columns site, seed and those of `judged`."""
-    return _table(params, {(name,): arm for name, arm in SITES.items()}, params.few_seeds, ["site"])
+    """TopK coders elsewhere in the model, two seeds at most: columns site, seed and those of `judged`."""
+    return _table(params, {(name,): arm for name, arm in SITES.items()}, min(2, params.few_seeds), ["site"])
 
 
 def latent_page(params: Params) -> Path:
