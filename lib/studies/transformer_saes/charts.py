@@ -48,7 +48,7 @@ def against_rate(tables: Mapping[str, pd.DataFrame], values: str, says: str) -> 
     Args:
         tables: by title, rows of `judged`, with `rates` and the column `values` one array per row.
     """
-    fig, axes = style.figure("page", 0.42, cols=len(tables), sharey=True, squeeze=False)
+    fig, axes = style.figure("page", 0.42, cols=len(tables), sharex=True, sharey=True, squeeze=False)
     for ax, (title, table) in zip(axes[0], tables.items(), strict=True):
         rates, each = np.asarray(table.rates.iloc[0]), np.asarray(table[values].iloc[0])
         known = (rates > 0) & ~np.isnan(each)
