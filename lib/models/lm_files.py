@@ -92,7 +92,7 @@ def _tokenizer(said: Mapping[str, Any], path: str | Path) -> Tokenizer:
     vocabulary = {token: number for number, token in enumerate(tokens)}
     made = Tokenizer(models.BPE(vocab=vocabulary, merges=[tuple(pair.split(" ")) for pair in merges]))
     if (pre := said.get("tokenizer.ggml.pre")) not in (None, "default", "gpt-2", "smollm"):
-        raise ValueError(f"{path} splits texts as {pre!r} does; gpt-2 and smollm are read")
+        raise ValueError(f"{path} splits texts as {pre!r} does, not as gpt-2 or smollm")
     digits = [pre_tokenizers.Digits(individual_digits=True)] * (pre == "smollm")
     made.pre_tokenizer = pre_tokenizers.Sequence([*digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
     made.decoder = decoders.ByteLevel()

@@ -50,7 +50,8 @@ def test_every_parameter_is_used():
 
 
 def test_every_rule_of_the_library_is_an_arm():
-    assert {train.ARMS[arm].rule for arm in study.RULES} == set(RULES)
+    """But ProLU, which stands beside the rules it claims to surpass in incidental_polysemanticity."""
+    assert {train.ARMS[arm].rule for arm in study.RULES} == set(RULES) - {"prolu"}
     assert all(arm.option in RULES[arm.rule].model_fields for arm in train.ARMS.values())
     assert {arm for _, arm in study.CELLS} == set(train.ARMS)
 
