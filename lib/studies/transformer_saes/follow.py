@@ -30,7 +30,8 @@ def births(params: Coders, seed: int, draws: int) -> dict[str, Any]:
     Returns:
         births, deaths: steps, [n_latents], nan for none, as for latents that stay near their random start or fire fewer
         than 20 times; rates, shares: of firing and of variance explained at the end;
-        frequency, variance: rank correlations of births with them, nan where all are born at one moment; nulls: the same with births permuted, [draws, 2].
+        frequency, variance: rank correlations of births with them, nan where all are born at one moment; nulls: the
+        same with births permuted, [draws, 2].
     """
     done, rng = reuse(train.watched, params, TOPK, seed), numpy_generator(params.seed, SLUG, "births", seed)
     coder, x = trained(params, TOPK, seed), acts(params, False, "residual").held
