@@ -7,6 +7,7 @@ from __future__ import annotations
 import warnings
 from functools import cached_property
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -32,6 +33,9 @@ class Bags:
     @cached_property
     def order(self) -> Tensor:
         """Permutation that sorts the codes by latent, int64 [nnz]."""
+        if self.indices.device.type == "cpu" and len(self.indices) and int(self.indices.max()) < 1 << 16:
+            numbers = self.indices.numpy().astype(np.uint16)  # NumPy sorts 16 bits by digits, up to 9 times as fast
+            return torch.from_numpy(np.argsort(numbers, kind="stable"))
         return self.indices.argsort(stable=True)
 
     @cached_property
