@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from lib.press.runs import reuse
 from lib.rng import generator
@@ -104,14 +105,16 @@ def readings_whole(params: MeasuringWhole, task: str, seed: int, positions: str 
 
     Returns:
         accuracy and ci_accuracy [heads]; rows, one per layer: positions, alive, l0 per position, image_l0, atomic by
-        the largest importance over an image's positions, by_mean by the mean over them, colours (how many of the atoms
-        are colours), alone (accuracy of the worst head with that layer alone masked by importances), delta |Δ| / |W|;
-        together, rounded_0.5 and rounded_0.1: that accuracy with all layers masked, importances as they are or rounded.
+        the largest importance over an image's positions, by_mean by the mean over them, random (of directions that are
+        on as often, by their largest projection), colours (how many of the atoms are colours), alone (accuracy of the
+        worst head with that layer alone masked by importances), delta |Δ| / |W|; together, rounded_0.5 and rounded_0.1:
+        that accuracy with all layers masked, importances as they are or rounded.
     """
     frozen, dec = restored_whole(params, task, seed, positions)
     shown, labels = images(params, "test")
     x, wanted = pixels(shown, place(params)), answers(params, task, seed, labels)
     told, (peak, mean), rows = tally(dec, x, TAU), over_positions(dec, x), []
+    reads, rng = dec.capture(x).inputs, generator(params.seed, SLUG, "whole null", task, seed, positions)
     for site in SITES:
         one, on = told[site], told[site].image_frequency
         by_peak, by_mean = (anova.cell_means(v[site], labels, cells(params)) for v in (peak, mean))
@@ -121,6 +124,7 @@ def readings_whole(params: MeasuringWhole, task: str, seed: int, positions: str 
             "site": site, "positions": one.positions, "alive": int((on > anova.ALIVE).sum()), "l0": one.l0,
             "image_l0": one.image_l0, "atomic": _share(atoms), "colours": _share(kinds[atoms].argmax(-1) == 1),
             "by_mean": _share(anova.is_atomic(by_mean[:, own], params.counts)),
+            "random": _null(params, reads[site], by_peak, on, labels, rng, getattr(frozen, site))["null_atomic"],
             "alone": float(accuracy(masked(dec, x, (site,)), wanted).min()),
             "delta": float(dec.delta(site).norm() / dec.sites[site].weight.norm())})
     rounded = {f"rounded_{edge:g}": float(accuracy(masked(dec, x, SITES, edge), wanted).min()) for edge in (0.5, 0.1)}
@@ -181,15 +185,25 @@ def _tail(params: Images, task: str, seed: int) -> tuple[Routed, Tensor, np.ndar
 
 
 def _null(
-    params: Nulls, inputs: Tensor, means: np.ndarray, on: np.ndarray, labels: np.ndarray, rng: torch.Generator
+    params: Nulls, inputs: Tensor, means: np.ndarray, on: np.ndarray, labels: np.ndarray, rng: torch.Generator,
+    layer: nn.Module | None = None,
 ) -> dict[str, float]:
     """`anova.reading` of random directions of a layer's inputs that are on as often as its judged components, mean."""
     often, found = on[anova.judged(means, on)], []
+    fan_in = layer.weight[0].numel() if isinstance(layer, nn.Conv2d) else inputs.shape[1]
     for _ in range(params.null_draws):
-        directions = torch.randn(inputs.shape[1], len(often), generator=rng, device=rng.device).to(inputs)
-        along = (inputs @ directions).cpu().numpy()
-        found.append(anova.reading(anova.on_as_often(along, often, labels, cells(params)), often, params.counts))
+        directions = torch.randn(fan_in, len(often), generator=rng, device=rng.device).to(inputs)
+        far = projections(inputs, directions, layer).cpu().numpy()
+        found.append(anova.reading(anova.on_as_often(far, often, labels, cells(params)), often, params.counts))
     return {f"null_{name}": float(np.mean([one[name] for one in found])) for name in READ}
+
+
+def projections(inputs: Tensor, directions: Tensor, layer: nn.Module | None = None) -> Tensor:
+    """What a layer reads along directions [fan_in, n], for a convolution the largest over its positions, [N, n]."""
+    if not isinstance(layer, nn.Conv2d):
+        return inputs @ directions
+    filters = directions.T.reshape(-1, *layer.weight.shape[1:])
+    return F.conv2d(inputs, filters, None, layer.stride, layer.padding).amax((2, 3))
 
 
 def _share(values: np.ndarray) -> float:

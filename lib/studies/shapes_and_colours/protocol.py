@@ -11,16 +11,18 @@ from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from lib.data.shapes_colours import checked_counts
 from lib.press.runs import collect
 from lib.studies.shapes_and_colours import measure
-from lib.studies.shapes_and_colours.common import HEADS, HELD_OUT, TASKS, images
+from lib.studies.shapes_and_colours.common import HEADS, HELD_OUT, TASKS, Counts, images
 from lib.studies.shapes_and_colours.convolutions import four_metrics
 from lib.studies.shapes_and_colours.gallery import gallery, maps
 from lib.studies.shapes_and_colours.measure import MeasuringBehind, MeasuringCoders, MeasuringWhole
 
-__all__ = ["Params", "behind", "coders", "four_metrics", "gallery", "held", "maps", "swept", "test_labels", "whole"]
+__all__ = ["Params", "behind", "coders", "four_metrics", "gallery", "held", "maps", "other", "swept", "test_labels",
+           "whole"]
 
 
 class Params(MeasuringBehind, MeasuringWhole, MeasuringCoders):
@@ -31,14 +33,27 @@ class Params(MeasuringBehind, MeasuringWhole, MeasuringCoders):
     all_networks: int = Field(ge=1, le=100, description="of those with heads, decomposed in all five layers")
     first_networks: int = Field(ge=0, le=100, description="of those, decomposed again with the reference's averaging")
     held_networks: int = Field(ge=0, le=100, description="networks that are not shown three combinations; 0: not run")
+    other_counts: Counts = Field(description="shapes, colours and sizes of further images")
+    other_networks: int = Field(ge=0, le=100, description="networks of each kind that are shown those; 0: not run")
     sweep: tuple[Annotated[float, Field(gt=0)], ...] = Field(description="further weights of the importance loss")
     sweep_networks: int = Field(ge=1, le=100, description="of those with heads, decomposed at each of them")
+
+    @field_validator("other_counts")
+    @classmethod
+    def _others_can_be_drawn(cls, counts: tuple[int, ...]) -> tuple[int, ...]:
+        return checked_counts(counts)
 
 
 def behind(params: Params) -> pd.DataFrame:
     """`measure.readings_behind` of every network of every kind, a row each."""
     todo = [{"task": task, "seed": seed} for task in TASKS for seed in range(params.networks)]
     return _each(measure.readings_behind, params, todo)
+
+
+def other(params: Params) -> pd.DataFrame:
+    """The same of some networks of every kind that are shown `other_counts`."""
+    todo = [{"task": task, "seed": seed} for task in TASKS for seed in range(params.other_networks)]
+    return _each(measure.readings_behind, params.replace(counts=params.other_counts), todo)
 
 
 def swept(params: Params) -> pd.DataFrame:

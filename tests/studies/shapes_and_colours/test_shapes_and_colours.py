@@ -12,6 +12,7 @@ from lib.files import PACKAGE, ROOT
 from lib.params import ParameterError, load
 from lib.press.keys import PRESS, source_closure
 from lib.press.runs import planned
+from lib.rng import generator
 from lib.studies.shapes_and_colours import common, gallery, measure, train, train_coders, train_spd
 from lib.studies.shapes_and_colours import protocol as study
 
@@ -26,6 +27,7 @@ def params(profile: str = "smoke", **changes) -> study.Params:
 
 @pytest.mark.parametrize(("name", "value", "message"), [
     ("counts", (3, 3), "at least 3 items"), ("counts", (1, 3, 3), "2 to 8 shapes"),
+    ("other_counts", (3, 3, 9), "2 to 8 shapes"),
     ("networks", 1, "greater than or equal"), ("sweep", (0.0,), "greater than 0"),
     ("may_lose", 2.0, "less than or equal to 1"),
 ])
@@ -43,7 +45,8 @@ def test_every_profile_draws_what_the_claims_are_about(profile):
 
 def test_long_has_what_quick_lacks():
     quick, long = params("quick"), params("long")
-    assert long.networks == 8 and long.held_networks and long.first_networks and len(long.sweep) > len(quick.sweep)
+    assert long.networks == 8 and len(long.sweep) > len(quick.sweep)
+    assert long.held_networks and long.first_networks and long.other_networks
 
 
 RUNS = {
@@ -126,3 +129,18 @@ def test_latents_go_through_the_same_test():
     rows = measure.readings_coders(params(), 0)["rows"]
     assert rows.site.tolist() == ["fc1", "fc2"] and rows.fvu.between(0, 1.5).all()
     assert {"alive", "atomic", "levels", "cells", "null_atomic"} <= set(rows)
+
+
+def test_random_directions_of_a_convolution_are_told_by_the_patch_that_agrees_most():
+    conv = torch.nn.Conv2d(3, 4, 5, 2, 2)
+    rng = generator(0, "projections")
+    x, directions = torch.randn(2, 3, 8, 8, generator=rng), torch.randn(75, 6, generator=rng)
+    patches = torch.nn.functional.pad(x, (2, 2, 2, 2)).unfold(2, 5, 2).unfold(3, 5, 2)  # [2, 3, 4, 4, 5, 5]
+    expected = torch.einsum("nchwij,cijk->nhwk", patches, directions.view(3, 5, 5, 6)).amax((1, 2))
+    torch.testing.assert_close(measure.projections(x, directions, conv), expected)
+    torch.testing.assert_close(measure.projections(x[:, 0, 0], directions[:8]), x[:, 0, 0] @ directions[:8])
+
+
+def test_networks_of_other_images_are_read_by_their_own_combinations():
+    run = study.other(params(networks=2)).iloc[0]
+    assert params().other_counts == (3, 3, 2) and run.means["fc2"].shape[1] == 18
