@@ -2,7 +2,7 @@
 
 A store is a folder with `activations.bin` (rows x width, little-endian float16 or float32) and `store.json` (shape,
 type, SHA-256 of the rows, what they are, their statistics). It is written beside its place and renamed into it, so a
-killed writer leaves only a `.partial` folder, which the next writer removes.
+killed writer leaves only a `.partial` folder, where the next writer goes on.
 """
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,12 @@ from torch import Tensor
 
 from lib.files import file_digest, write_json
 
+KEEP_EVERY = 10.0
+"""Seconds between notes of how far a writer has come."""
 _ROWS, _ABOUT = "activations.bin", "store.json"
 _FORMAT = 1
 _DTYPES = {"float16": torch.float16, "float32": torch.float32}
+Batches = Callable[[], Iterable[Tensor | Callable[[], Tensor]]]
 
 
 class StoreError(ValueError):
@@ -105,16 +110,16 @@ class ActivationStore:
 
 
 def build(
-    path: Path | str, identity: Mapping[str, Any], batches: Callable[[], Iterable[Tensor]], dtype: str = "float16",
-    verify: bool = True,
+    path: Path | str, identity: Mapping[str, Any], batches: Batches, dtype: str = "float16", verify: bool = True
 ) -> ActivationStore:
-    """The store at `path`, written first if it is not there.
+    """The store at `path`, written first if it is not there; a writer that was killed is gone on from.
 
     Args:
         identity: what the rows are: plain data that changes whenever they would (model, weights, module, data, seed).
-        batches: called when rows are needed; yields them in chunks [..., width].
+        batches: called when rows are needed; yields them in chunks [..., width], or functions that make one each: of
+            the chunks that a killed writer wrote, only the last is then made again, to see that it is the same.
         dtype: "float16" halves disk and reading and keeps three digits; "float32" keeps all.
-        verify: as in `open_store`.
+        verify: as in `open_store`, of a store that is there already.
     Raises:
         StoreError: another identity or type is stored there, the store is damaged, a value is not finite or does not
             fit float16, chunks differ in width, or there are none.
@@ -123,13 +128,19 @@ def build(
     if dtype not in _DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
     identity = json.loads(json.dumps(identity, sort_keys=True))
-    if not path.exists():
+    if is_new := not path.exists():
         _write(path, identity, batches, dtype)
-    store = open_store(path, verify)
-    if (store.identity, store.dtype) != (identity, dtype):
-        raise StoreError(f"{path} holds {store.dtype} rows of {store.identity}, asked for {dtype} rows of {identity}; "
-                         "use another path, or delete this folder")
+    store = open_store(path, verify and not is_new)
+    _refuse_other(path, (store.identity, store.dtype), (identity, dtype))
     return store
+
+
+def _refuse_other(path: Path, *asked: tuple[Mapping[str, Any], str]) -> None:
+    """An error that names what differs, where identity and dtype there are not the ones asked for."""
+    there, here = ({**identity, "type of the rows": dtype} for identity, dtype in asked)
+    if differing := sorted(name for name in there | here if there.get(name) != here.get(name)):
+        told = ", ".join(f"{name} ({there.get(name)!r} there, {here.get(name)!r} asked for)" for name in differing)
+        raise StoreError(f"{path} holds other rows: they differ in {told}; use another path, or delete this folder")
 
 
 def open_store(path: Path | str, verify: bool = True) -> ActivationStore:
@@ -157,43 +168,79 @@ def open_store(path: Path | str, verify: bool = True) -> ActivationStore:
     return store
 
 
-def _write(path: Path, identity: Any, chunks: Callable[[], Iterable[Tensor]], dtype: str) -> None:
+def _write(path: Path, identity: Any, batches: Batches, dtype: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     with open(path.with_name(f".{path.name}.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # one writer at a time; the lock of a killed one is gone
         if path.exists():  # written while we waited; opening it will tell whether it is ours
             return
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        try:
-            with open(partial / _ROWS, "wb") as file:
-                statistics, sha256 = _write_rows(file, chunks(), dtype)
-                file.flush()
-                os.fsync(file.fileno())
-            about = {"format": _FORMAT, "rows": statistics.count, "width": len(statistics.mean), "dtype": dtype,
-                     "sha256": sha256, "identity": identity, "statistics": statistics.plain()}
-            write_json(partial / _ABOUT, about)
-            os.rename(partial, path)
-        finally:
+        before = _left(partial, identity, dtype, batches) if (partial / _ABOUT).is_file() else None
+        if before is None:
             shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+        try:
+            _write_rows(partial, {"format": _FORMAT, "dtype": dtype, "identity": identity}, batches(), before)
+            os.rename(partial, path)
+        except Exception:  # a kill or an interrupt leaves what is written
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
 
 
-def _write_rows(file: Any, chunks: Iterable[Tensor], dtype: str) -> tuple[Statistics, str]:
-    statistics, sha256 = None, hashlib.sha256()
-    for chunk in chunks:
-        rows = chunk.detach().flatten(0, -2) if chunk.ndim > 1 else chunk[None]
-        statistics = statistics or Statistics(rows.shape[-1])
-        if rows.shape[1] != len(statistics.mean):
-            raise StoreError(f"a chunk is {rows.shape[1]} wide, the ones before it {len(statistics.mean)}")
-        stored = _stored(rows, dtype, statistics.count)
-        statistics.update(stored)
-        data = stored.numpy().astype(np.dtype(dtype).newbyteorder("<"), copy=False).tobytes()
-        file.write(data)
-        sha256.update(data)
-    if statistics is None or not statistics.count:
-        raise StoreError("there were no rows to store")
-    return statistics, sha256.hexdigest()
+def _left(partial: Path, identity: Any, dtype: str, batches: Batches) -> tuple[int, Statistics, Any] | None:
+    """Chunks, their statistics and the digest of their bytes that a killed writer left; None to begin anew.
+
+    The last chunk is made again and must be the same.
+    """
+    about = json.loads((partial / _ABOUT).read_text(encoding="utf-8"))
+    _refuse_other(partial, (about["identity"], about["dtype"]), (identity, dtype))
+    with open(partial / _ROWS, "r+b") as file:
+        file.truncate(about["rows"] * about["width"] * np.dtype(dtype).itemsize)
+        sha256 = hashlib.file_digest(file, "sha256")
+    store = ActivationStore(partial, about)
+    last = next((_rows(chunk) for chunk in islice(batches(), about["chunks"] - 1, None)), torch.empty(0, 0))
+    again = last.to("cpu", _DTYPES[dtype]).float()
+    same = sha256.hexdigest() == store.sha256 and torch.equal(store.batch(range(len(store))[-len(last):]), again)
+    return (about["chunks"], store.statistics, sha256) if same else None
+
+
+def _write_rows(
+    partial: Path, about: dict[str, Any], chunks: Iterable[Tensor | Callable[[], Tensor]],
+    before: tuple[int, Statistics, Any] | None,
+) -> None:
+    """The rows after those that are there, and the description of all: on the way too, every `KEEP_EVERY` seconds."""
+    done, statistics, sha256 = before or (0, None, hashlib.sha256())
+    noted, dtype = time.monotonic(), about["dtype"]
+
+    def note() -> None:
+        file.flush()
+        os.fsync(file.fileno())
+        found = {"chunks": done, "rows": statistics.count, "width": len(statistics.mean)}
+        write_json(partial / _ABOUT, about | found | {"sha256": sha256.hexdigest(), "statistics": statistics.plain()})
+
+    with open(partial / _ROWS, "ab") as file:
+        for chunk in islice(chunks, done, None):
+            rows, done = _rows(chunk), done + 1
+            statistics = statistics or Statistics(rows.shape[-1])
+            if rows.shape[1] != len(statistics.mean):
+                raise StoreError(f"a chunk is {rows.shape[1]} wide, the ones before it {len(statistics.mean)}")
+            stored = _stored(rows, dtype, statistics.count)
+            statistics.update(stored)
+            data = stored.numpy().astype(np.dtype(dtype).newbyteorder("<"), copy=False).tobytes()
+            file.write(data)
+            sha256.update(data)
+            if time.monotonic() - noted >= KEEP_EVERY:
+                note()
+                noted = time.monotonic()
+        if statistics is None or not statistics.count:
+            raise StoreError("there were no rows to store")
+        note()
+
+
+def _rows(chunk: Tensor | Callable[[], Tensor]) -> Tensor:
+    """A chunk, made if it is not yet, as rows [n, width]."""
+    chunk = (chunk() if callable(chunk) else chunk).detach()
+    return chunk.flatten(0, -2) if chunk.ndim > 1 else chunk[None]
 
 
 def _stored(rows: Tensor, dtype: str, first: int) -> Tensor:

@@ -1,10 +1,12 @@
 """Hooks that always go, and a store that is there whole or not at all."""
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -228,6 +230,51 @@ def test_a_writer_killed_midway_leaves_no_store_and_the_next_builds_it(tmp_path)
     assert len(store) == 100 and not (tmp_path / ".s.partial").exists()
 
 
+KEEPING = """
+    import os, signal, sys, torch
+    from lib.activations import build, store
+    store.KEEP_EVERY = 0.0
+    def chunk(i):
+        if i == 7:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return (torch.arange(800.0).view(100, 8) * (i + 1)).sin()
+    build(sys.argv[1], {who!r}, lambda: (lambda i=i: chunk(i) for i in range(10)))
+"""
+
+
+def test_a_killed_writer_is_gone_on_from_and_one_of_other_rows_is_refused(tmp_path):
+    path, made = tmp_path / "s", []
+
+    def chunk(i: int, factor: float = 1.0) -> torch.Tensor:
+        made.append(i)
+        return (torch.arange(800.0).view(100, 8) * (i + 1)).sin() * factor
+
+    def chunks(factor: float = 1.0):
+        return lambda: (partial(chunk, i, factor) for i in range(10))
+
+    def kill() -> None:
+        code = textwrap.dedent(KEEPING.format(who=WHO))
+        assert subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT).returncode == -signal.SIGKILL
+
+    whole = build(tmp_path / "whole", WHO, chunks())
+    kill()
+    with open(tmp_path / ".s.partial/activations.bin", "ab") as file:
+        file.write(b"half a row")  # what was not noted yet
+    made.clear()
+    with pytest.raises(StoreError, match="they differ in seed .0 there, 1 asked for.; use another path, or delete"):
+        build(path, WHO | {"seed": 1}, chunks())
+    assert made == []
+    store = build(path, WHO, chunks())
+    assert made == [6, 7, 8, 9]  # the last of those that were there to see that it is the same
+    assert store.sha256 == whole.sha256 and store.statistics.plain() == whole.statistics.plain()
+    assert sorted(p.name for p in path.iterdir()) == ["activations.bin", "store.json"]
+    shutil.rmtree(path)
+    kill()
+    made.clear()
+    other = build(path, WHO, chunks(2.0))  # not what it was: begun anew
+    assert made == [6, *range(10)] and len(other) == 1000 and other.sha256 != whole.sha256
+
+
 def test_a_second_writer_waits_and_takes_the_first_ones_store(tmp_path):
     process = writer(tmp_path / "s", 5, 0.1)
     begun = time.monotonic()
@@ -290,9 +337,9 @@ def test_without_verification_only_the_shape_is_checked(tmp_path):
 
 def test_another_identity_is_refused(tmp_path):
     build(tmp_path / "s", WHO, lambda: [rows()])
-    with pytest.raises(StoreError, match="'seed': 0.* asked for float16 rows of .*'seed': 1.*use another path"):
+    with pytest.raises(StoreError, match="differ in seed .0 there, 1 asked for.; use another path"):
         build(tmp_path / "s", WHO | {"seed": 1}, lambda: [rows()])
-    with pytest.raises(StoreError, match="holds float16 rows .* asked for float32"):
+    with pytest.raises(StoreError, match="differ in type of the rows .'float16' there, 'float32' asked for"):
         build(tmp_path / "s", WHO, lambda: [rows()], dtype="float32")
 
 
