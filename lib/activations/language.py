@@ -4,6 +4,7 @@
     store = harvest("acts", model, tokens, [site], {"model": "mine"})
     losses = splice(model, held, site, {"coder": coder}, store.statistics.mean)
     recovered(losses, "coder", "mean")                       # 1: as good as the model's own activations
+    fit(coder, store, extra_loss=end_to_end(model, tokens, site, 10.0))    # trained for what the model says, too
 
 The first token of a window, and tokens whose activation is far longer than the others ("massive activations"), are
 left out of what is harvested and stay as they are where the rest is replaced: a coder would spend itself on them.
@@ -12,9 +13,10 @@ Source: Sun et al. 2024, "Massive activations in large language models".
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +24,7 @@ from torch import Tensor, nn
 
 from lib.activations.hooks import Where, capture, match_modules, patch
 from lib.activations.store import ActivationStore, build
+from lib.schedules import EpochOrder
 
 Recode = Callable[[Tensor], Tensor]
 """Rows of the sources side by side, [n, width], -> what stands for them at the site, [n, d]; a coder is one."""
@@ -68,7 +71,7 @@ def rows(
         For `batch` windows the rows [m, width], and which tokens they are of, bool [b, T].
     """
     for part in tokens.split(batch):
-        acts, ordinary, _ = _read(model, part, sites)
+        acts, ordinary, _ = _read(model, part, sites, whole=False)
         yield torch.cat(acts, 1), ordinary
 
 
@@ -78,11 +81,17 @@ def harvest(
 ) -> ActivationStore:
     """The store at `path` of what `rows` yields, written first if it is not there, whole or not at all.
 
+    A harvest that was killed goes on where it was, at most `lib.activations.store.KEEP_EVERY` seconds before its end.
+
     Args:
         identity: what tells this model and these tokens from others; the sites are added.
     """
     own = {**identity, "sites": [list(site) for site in sites]}
-    return build(path, own, lambda: (found for found, _ in rows(model, tokens, sites, batch)), dtype)
+
+    def part(windows: Tensor) -> Tensor:
+        return next(rows(model, windows, sites, batch))[0]
+
+    return build(path, own, lambda: (partial(part, windows) for windows in tokens.split(batch)), dtype)
 
 
 @torch.no_grad()
@@ -101,10 +110,7 @@ def splice(
     Returns:
         "clean", one entry for every recode, and "zero" and "mean": every ordinary token's activation 0, or the mean.
     """
-    if site.where != "output":
-        raise ValueError(f"only what a module returns is replaced; the site {site.name} is an input")
-    sources = list(sources) or [site]
-    read = [*(source for source in sources if source != site), site]  # the site last: its tokens must be ordinary too
+    _refuse_input(site)
     constant = {} if mean is None else {"zero": torch.zeros_like(mean), "mean": mean}
     edits = {name: (lambda x, value=value: value.to(x).expand(len(x), -1)) for name, value in constant.items()}
     if taken := sorted(recodes.keys() & {"clean", "zero", "mean"}):
@@ -112,18 +118,47 @@ def splice(
     edits |= recodes
     found: dict[str, list[Tensor]] = {name: [] for name in ("clean", *edits)}
     for part in tokens.split(batch):
-        acts, ordinary, logits = _read(model, part, read)
-        x = torch.cat([acts[read.index(source)] for source in sources], 1)
+        x, ordinary, logits = _sources(model, part, site, sources)
         found["clean"].append(_losses(logits, part))
         for name, recode in edits.items():
-            new = recode(x)
-
-            def replaced(acts: Tensor, _: str, new: Tensor = new, ordinary: Tensor = ordinary) -> Tensor:
-                return acts.index_put((ordinary,), new.to(acts))
-
-            with patch(model, {site.name: replaced}):
-                found[name].append(_losses(model(part), part))
+            found[name].append(_losses(_spliced(model, part, site, recode(x), ordinary), part))
     return {name: torch.cat(parts) for name, parts in found.items()}
+
+
+def end_to_end(
+    model: nn.Module, tokens: Tensor, site: TokenSite, weight: float, kind: Literal["kl", "ce"] = "kl",
+    sources: Sequence[TokenSite] = (), batch: int = 4, seed: int = 0,
+) -> Callable[[Recode, int], Tensor]:
+    """What the model loses with a coder's recons at a site, as an `extra_loss` of `fit`; a mean over tokens, in nats.
+
+    "kl": the divergence of what it predicts then from what it predicts without, 0 where nothing is lost; "ce": the loss
+    itself. `fit` adds it to a reconstruction in units where E|x|^2 = d, so that a weight near d makes them alike.
+
+    Args:
+        model: its parameters must want no gradient; tokens, site, sources: as `splice` has them.
+        batch: windows of a step, drawn by seed and step.
+    Source: Braun et al. 2024, "Identifying functionally important features with end-to-end sparse dictionary learning",
+        arXiv:2405.12241; there without the loss of the reconstruction, or with that of later layers.
+    """
+    _refuse_input(site)
+    if any(p.requires_grad for p in model.parameters()):
+        raise ValueError("the model's own parameters would be given gradients: model.requires_grad_(False)")
+    if kind not in ("kl", "ce"):
+        raise ValueError(f'kind must be "kl" or "ce", got {kind!r}')
+    if batch > len(tokens):
+        raise ValueError(f"there are {len(tokens)} windows, {batch} are asked for at a step: give a smaller batch")
+    order = EpochOrder(len(tokens), batch, seed, "end to end", tokens.device)
+
+    def extra_loss(recode: Recode, step: int) -> Tensor:
+        part = tokens[order[step]]
+        x, ordinary, clean = _sources(model, part, site, sources)
+        logits = _spliced(model, part, site, recode(x), ordinary)
+        if kind == "ce":
+            return weight * _losses(logits, part).mean()
+        said, wanted = (each.flatten(0, 1).float().log_softmax(-1) for each in (logits, clean))
+        return weight * F.kl_div(said, wanted, reduction="batchmean", log_target=True)
+
+    return extra_loss
 
 
 def recovered(losses: Mapping[str, Tensor], name: str, ablation: str = "mean") -> float:
@@ -141,10 +176,51 @@ def recovered(losses: Mapping[str, Tensor], name: str, ablation: str = "mean") -
     return (ablated - own) / (ablated - clean)
 
 
-def _read(model: nn.Module, tokens: Tensor, sites: Sequence[TokenSite]) -> tuple[list[Tensor], Tensor, Tensor]:
-    """Rows of each site at tokens that are ordinary at all of them, which those are, and the logits."""
-    with ExitStack() as stack:
-        found = [stack.enter_context(capture(model, site.name, where=site.where, copy=True)) for site in sites]
+def _refuse_input(site: TokenSite) -> None:
+    if site.where != "output":
+        raise ValueError(f"only what a module returns is replaced; the site {site.name} is an input")
+
+
+@torch.no_grad()
+def _sources(
+    model: nn.Module, tokens: Tensor, site: TokenSite, sources: Sequence[TokenSite]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows of the sources side by side, of which tokens, and the logits; `sources` as `splice` has them."""
+    sources = list(sources) or [site]
+    read = [*(source for source in sources if source != site), site]  # the site last: its tokens must be ordinary too
+    acts, ordinary, logits = _read(model, tokens, read)
+    return torch.cat([acts[read.index(source)] for source in sources], 1), ordinary, logits
+
+
+def _spliced(model: nn.Module, tokens: Tensor, site: TokenSite, new: Tensor, ordinary: Tensor) -> Tensor:
+    """Logits with rows at the site's ordinary tokens."""
+    with patch(model, {site.name: lambda acts, _: acts.index_put((ordinary,), new.to(acts))}):
+        return model(tokens)
+
+
+class _Enough(Exception):
+    """What ends a forward pass of which nothing more is wanted."""
+
+
+def _read(
+    model: nn.Module, tokens: Tensor, sites: Sequence[TokenSite], whole: bool = True
+) -> tuple[list[Tensor], Tensor, Tensor | None]:
+    """Rows of each site at tokens that are ordinary at all of them, which those are, and the logits.
+
+    whole: run the model to its end; otherwise no further than the last site, and logits are None.
+    """
+    found: list[dict[str, Tensor]] = []
+
+    def look(acts: Tensor, _: str) -> Tensor:
+        if not whole and all(found):
+            raise _Enough
+        return acts
+
+    logits = None
+    with ExitStack() as stack, suppress(_Enough):
+        for site in sites:
+            found.append(stack.enter_context(capture(model, site.name, where=site.where, copy=True)))
+            stack.enter_context(patch(model, {site.name: look}, site.where))
         logits = model(tokens)
     acts = [each[site.name] for each, site in zip(found, sites, strict=True)]
     ordinary = torch.stack([site.fits(each) for site, each in zip(sites, acts, strict=True)]).all(0)

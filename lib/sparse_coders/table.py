@@ -30,7 +30,8 @@ def _key(trainee: Trainee) -> tuple | None:
     coder, options = trainee.coder, trainee.options
     large = trainee.device.type == "cpu" and options.batch_size * coder.n_latents > UP_TO
     frozen = not all(p.requires_grad for p in coder.parameters())
-    if type(coder.rule) is not TopK or frozen or options.resample_every or options.precision != "float32" or large:
+    alone = trainee.extra_loss or options.resample_every or options.precision != "float32"
+    if type(coder.rule) is not TopK or frozen or alone or large:
         return None
     shapes = tuple((name, tuple(p.shape)) for name, p in coder.named_parameters())
     units = coder.per_sample, float(coder.scale), float(coder.target_scale)

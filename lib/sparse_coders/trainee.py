@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +22,7 @@ from lib.sparse_coders.starts import resample
 if TYPE_CHECKING:
     import pandas as pd
 
+ExtraLoss = Callable[[SparseCoder, int], Tensor]
 COLUMNS = ("step", "tokens", "lr", "loss", "reconstruction", "penalty", "aux", "l0")
 
 
@@ -72,7 +74,7 @@ class FitResult:
     Attributes:
         coder: the trained coder, the same object that was given.
         history: one row per logged step: step, tokens, lr, loss, reconstruction, penalty, aux, l0 (of that batch, in
-            scaled units).
+            scaled units); an extra loss is in loss alone.
         metrics: held out: fvu, l0; over training: dead_fraction within the last dead_window samples.
     """
 
@@ -89,8 +91,8 @@ class Trainee:
         tokens: samples trained on, int64.
     """
 
-    def __init__(self, coder: SparseCoder, options: FitOptions, index: int):
-        self.coder, self.options = coder, options
+    def __init__(self, coder: SparseCoder, options: FitOptions, index: int, extra_loss: ExtraLoss | None = None):
+        self.coder, self.options, self.extra_loss = coder, options, extra_loss
         self.dtype, self.device = coder.W_dec.dtype, coder.W_dec.device
         self.lr = options.lr or default_lr(coder.n_latents)
         self.parameters = list(coder.parameters())
@@ -109,6 +111,8 @@ class Trainee:
         coder, options = self.coder, self.options
         x, y = self.scaled(x, y)
         terms = loss(coder, x, y, options.moment(step, self.dead(), self.rng))
+        if self.extra_loss is not None:
+            terms = terms._replace(total=terms.total + self.extra_loss(coder, step).to(self.device))
         self.optimizer.zero_grad()
         terms.total.backward()
         remove_parallel(coder)

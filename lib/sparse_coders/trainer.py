@@ -15,7 +15,7 @@ from lib.sparse_coders.inputs import SampleBatches
 from lib.sparse_coders.losses import Terms, check_bf16
 from lib.sparse_coders.starts import start
 from lib.sparse_coders.table import group
-from lib.sparse_coders.trainee import COLUMNS, FitOptions, FitResult, Trainee
+from lib.sparse_coders.trainee import COLUMNS, ExtraLoss, FitOptions, FitResult, Trainee
 from lib.tensors import own_session, widest
 from lib.watch import Told
 
@@ -23,7 +23,7 @@ from lib.watch import Told
 @own_session()
 def fit(
     coder: SparseCoder | Sequence[SparseCoder], data: Any, *, target: Any = None, held_out: int | Any | None = None,
-    **options: Any,
+    extra_loss: ExtraLoss | None = None, **options: Any,
 ) -> FitResult | list[FitResult]:
     """Train a coder, or several on the same batches, in place.
 
@@ -33,6 +33,8 @@ def fit(
         target: what a transcoder predicts, [n_samples, d_out], in the same forms.
         held_out: samples kept from training for evaluation (default a twentieth, at most 8,192), or the samples
             themselves: x, or (x, y) for a transcoder.
+        extra_loss: (coder, step) -> a scalar to add to each coder's loss, with its weight, a function of the two alone;
+            such as `lib.activations.language.end_to_end` gives.
         options: of `FitOptions`: steps, batch_size, lr, seed, checkpoint and the rest.
     Returns:
         A FitResult, or a list of them if a list was given.
@@ -46,7 +48,7 @@ def fit(
     first = batches.first()
     for each in coders:
         start(each, *first, chosen)
-    training = Fitting(coders, batches, chosen)
+    training = Fitting(coders, batches, chosen, extra_loss)
     try:
         rows = run(training, chosen.steps, chosen)
     finally:
@@ -60,9 +62,12 @@ class Fitting(Training):
 
     remedy = "lower lr, or look for NaN in the data"
 
-    def __init__(self, coders: list[SparseCoder], batches: SampleBatches, options: FitOptions):
+    def __init__(
+        self, coders: list[SparseCoder], batches: SampleBatches, options: FitOptions, extra_loss: ExtraLoss | None
+    ):
         self.batches, self.options, self.samples = batches, options, batches.batch_size
-        self.trainees = [Trainee(each, options, index) for index, each in enumerate(coders)]
+        self.extra_loss = extra_loss
+        self.trainees = [Trainee(each, options, index, extra_loss) for index, each in enumerate(coders)]
         self.parts = group(self.trainees)
         self.device = self.trainees[0].device
 
@@ -86,12 +91,16 @@ class Fitting(Training):
         own = dict(zip(COLUMNS[3:], values.mean(0).tolist(), strict=True))
         return own | {"dead": float((silent >= seen).float().mean()), "rates": rates.tolist()}
 
+    @torch.no_grad()
     def identity(self, steps: int) -> dict[str, Any]:
-        coders = [trainee.coder for trainee in self.trainees]
-        own = {f"coder {i}": json.dumps(coder.config(), sort_keys=True) for i, coder in enumerate(coders)}
+        coders, own = [trainee.coder for trainee in self.trainees], {}
+        own |= {f"coder {i}": json.dumps(coder.config(), sort_keys=True) for i, coder in enumerate(coders)}
         weights = checkpoints.content_digest([dict(coder.state_dict()) for coder in coders])
         data = {"data": self.batches.digest(), "held-out samples": len(self.batches.held[0])}
-        return own | data | {"initial weights": weights, "device": self.device.type}
+        own |= data | {"initial weights": weights, "device": self.device.type}
+        if self.extra_loss is not None:  # a function, told by what it is at the start
+            own["extra loss"] = [float(self.extra_loss(coder, step)) for coder in coders for step in (0, steps // 2)]
+        return own
 
     def spread(self, steps: int) -> list[str]:
         here, there = (self.options.replace(steps=n).moment(1, None, None) for n in (self.options.steps, steps))

@@ -3,9 +3,12 @@ import pytest
 import torch
 from torch import nn
 
-from lib.activations.language import TokenSite, harvest, recovered, rows, splice, token_site
+from lib.activations.language import TokenSite, end_to_end, harvest, recovered, rows, splice, token_site
 from lib.models.causal_lm import causal_lm
 from lib.rng import generator
+from lib.sparse_coders import SparseCoder, fit
+from lib.training import Recipe
+from lib.training.language import train_language
 
 TOKENS = torch.randint(0, 30, (5, 8), generator=generator(0, "test", "tokens"))
 SITE = TokenSite("blocks.0.mlp", "output", 1e9)
@@ -41,6 +44,16 @@ def test_the_first_token_and_those_beyond_the_limit_are_left_out(model):
     assert torch.equal(torch.cat([mask for _, mask in found]), kept)
     with pytest.raises(ValueError, match="must name one module"):
         token_site(model, "blocks.*", TOKENS)
+
+
+def test_a_model_is_read_no_further_than_its_last_site(model):
+    ran = []
+    for name in ("blocks.0.mlp", "blocks.1.attn", "blocks.1.mlp", "unembed"):
+        model.get_submodule(name).register_forward_hook(lambda *_, name=name: ran.append(name))
+    both = [SITE._replace(name="blocks.1.attn", where="input"), SITE]
+    found, _ = next(rows(model, TOKENS, both))
+    assert ran == ["blocks.0.mlp"] and found.shape == (35, 24)
+    assert torch.equal(found[:, 12:], acts_of(model)[:, 1:].flatten(0, 1)) and ran[-1] == "unembed"
 
 
 def test_sites_side_by_side_are_of_the_same_tokens(model, tmp_path):
@@ -104,3 +117,69 @@ def test_recovered_by_hand():
     assert recovered(losses, "worse", "zero") == pytest.approx(-0.5) and recovered(losses, "clean") == 1
     with pytest.raises(ValueError, match="does not raise the loss"):
         recovered(losses | {"mean": losses["clean"]}, "coder")
+
+
+@pytest.mark.parametrize("kind", ["kl", "ce"])
+def test_the_gradient_of_the_loss_end_to_end_by_hand(model, kind):
+    """The last block is replaced by b_dec, and no norm stands behind it: logits are U b_dec, dKL/dlogits = q - p."""
+    model.norm, model = nn.Identity(), model.double()
+    clean = model(TOKENS).softmax(-1)
+    coder = SparseCoder(12, 6, "relu", dtype=torch.float64)
+    with torch.no_grad():
+        coder.W_enc.zero_()  # so that it writes b_dec alone, whatever it reads
+        coder.b_dec.copy_(torch.linspace(-1, 1, 12))
+    site = TokenSite("blocks.1", "output", 1e9)
+    found = end_to_end(model, TOKENS, site, 3.0, kind, batch=5)(coder, 0)
+    found.backward()
+    U = model.unembed.weight
+    q = (U @ coder.b_dec).softmax(0).detach().expand(5, 8, -1)
+    divergence = (clean * (clean.log() - q.log())).sum(-1)
+    divergence[:, 0] = 0  # the first token is as it was
+    wanted = {"kl": divergence.mean(), "ce": torch.cat([
+        -clean[:, :1].log().gather(2, TOKENS[:, 1:2, None])[..., 0],
+        -q[:, 1:-1].log().gather(2, TOKENS[:, 2:, None])[..., 0]], 1).mean()}[kind]
+    assert float(found.detach()) == pytest.approx(3 * float(wanted), rel=1e-5)
+    target, share = (clean, 1 / 40) if kind == "kl" else (nn.functional.one_hot(TOKENS.roll(-1, 1), 30), 1 / 35)
+    away = (q - target)[:, 1:] if kind == "kl" else (q - target)[:, 1:-1]
+    assert torch.allclose(coder.b_dec.grad, 3 * share * (away @ U).sum((0, 1)), rtol=1e-4, atol=1e-7)
+    assert coder.W_dec.grad is None or not coder.W_dec.grad.any()
+
+
+def test_what_changes_nothing_diverges_by_nothing_and_windows_are_drawn_by_seed_and_step(model):
+    loss = end_to_end(model, TOKENS, SITE, 1.0, batch=2)
+    assert abs(float(loss(lambda x: x, 0))) < 1e-6 < float(loss(lambda x: x / 2, 0))
+    halves = [float(loss(lambda x: x / 2, step)) for step in (0, 1, 0)]
+    assert halves[0] == halves[2] != halves[1]
+    read = SITE._replace(where="input")
+    assert abs(float(end_to_end(model, TOKENS, SITE, 1.0, sources=[read])(model.blocks[0].mlp, 0))) < 1e-6
+
+
+def test_what_no_end_can_be_asked_of_is_refused(model):
+    with pytest.raises(ValueError, match="the site blocks.0.mlp is an input"):
+        end_to_end(model, TOKENS, SITE._replace(where="input"), 1.0)
+    with pytest.raises(ValueError, match='kind must be "kl" or "ce", got \'mse\''):
+        end_to_end(model, TOKENS, SITE, 1.0, "mse")
+    with pytest.raises(ValueError, match="there are 5 windows, 6 are asked for at a step: give a smaller batch"):
+        end_to_end(model, TOKENS, SITE, 1.0, batch=6)
+    model.unembed.requires_grad_(True)
+    with pytest.raises(ValueError, match=r"would be given gradients: model.requires_grad_\(False\)"):
+        end_to_end(model, TOKENS, SITE, 1.0)
+
+
+def test_a_coder_trained_end_to_end_costs_the_model_less_at_equal_l0(tmp_path):
+    counting = (torch.arange(12)[None] + torch.arange(40)[:, None]) % 7  # the next token is one more
+    model = causal_lm(7, 16, 1, 2, 12)
+    train_language(model, counting.numpy(), Recipe(steps=60, batch=20, lr=2e-2), 0, device="cpu", progress=False)
+    model.eval().requires_grad_(False)
+    site = token_site(model, "blocks.0", counting)
+    store = harvest(tmp_path / "acts", model, counting, [site], {"model": "counts"})
+    options = {"steps": 150, "batch_size": 64, "lr": 1e-2, "progress": False}
+    coders = {name: SparseCoder(16, 12, k=1) for name in ("alone", "end to end")}
+    fit(coders["alone"], store, **options)
+    history = fit(coders["end to end"], store, extra_loss=end_to_end(model, counting, site, 20.0), **options).history
+    assert (history.loss > history[["reconstruction", "penalty", "aux"]].sum(axis=1) + 1e-3).all()
+    losses = splice(model, counting, site, coders, None)
+    l0 = [float((coder.encode(store.batch(range(100))) != 0).sum(1).float().mean()) for coder in coders.values()]
+    assert l0 == pytest.approx([1, 1], abs=0.05)
+    clean, alone, together = (float(losses[name].mean()) for name in ("clean", *coders))
+    assert together - clean < 0.7 * (alone - clean), (clean, alone, together)

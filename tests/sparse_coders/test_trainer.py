@@ -456,6 +456,7 @@ def test_a_long_average_of_thresholds_does_not_depend_on_how_long_training_is(tm
         ({}, X, {"steps": 60}, r"differs in lr_warmup \(4 there\), sparsity_warmup \(8 there\), steps \(40 there\);"),
         ({}, X, {"seed": 1}, r"differs in seed \(0 there\)"),
         ({}, X, {"lr": 1e-3}, r"differs in lr \(None there\)"),
+        ({}, X, {"extra_loss": lambda coder, step: coder.b_dec.sum()}, r"differs in extra loss \(None there\)"),
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused(coder, data, options, problem, tmp_path):
