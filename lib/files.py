@@ -1,12 +1,15 @@
 """Where the project stands, digests, and atomic files: a file appears under its name whole or not at all."""
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 PACKAGE = Path(__file__).resolve().parent
 CHECKOUT = PACKAGE.parent
@@ -24,6 +27,29 @@ def file_digest(path: Path) -> str:
     """SHA-256 (hex) of a file's bytes."""
     with open(path, "rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def pinned(value: Any) -> Any:
+    """A text that names a folder with a digest of its files behind it, `folder#<16 digits>`, as they are now.
+
+    Anything else as it is, so that all values of a parameter file can be pinned; files of folders inside do not count.
+    """
+    folder = unpinned(value) if isinstance(value, str) else ""
+    if not folder or not Path(folder).is_dir():
+        return value
+    found = sorted((path, path.stat()) for path in Path(folder).iterdir() if path.is_file())
+    told = [(path.name, _digest_while(path.resolve(), stat.st_size, stat.st_mtime_ns)) for path, stat in found]
+    return f"{folder}#{digest(told)[:16]}"
+
+
+def unpinned(value: str) -> str:
+    """The folder of what `pinned` gave."""
+    return re.sub("#[0-9a-f]{16}$", "", value)
+
+
+@functools.cache
+def _digest_while(path: Path, _size: int, _mtime_ns: int) -> str:
+    return file_digest(path)
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:

@@ -182,8 +182,8 @@ class Request:
 
     @property
     def facts_of_values(self) -> str:
-        """The one of its facts that its parameters are."""
-        return digest(self.raw_values)
+        """The one of its facts that its parameters are, and the content of folders that they name."""
+        return digest({name: files.pinned(value) for name, value in self.raw_values.items()})
 
     def checked_values(self) -> dict[str, Any]:
         """The parameters the kernel gets: checked by the study's Params and in plain form.

@@ -106,20 +106,36 @@ class Columns:
 class Watched(SparseCoder):
     """A coder that remembers its tensors at some steps, and whose rows may be tethered to their start."""
 
+    at: Sequence[int] = ()
+    origin: Tensor | None = None
+
     def watch(self, at: Sequence[int], tether: bool) -> None:
-        """Begin: numbers of steps after which to remember."""
-        self.at, self.seen, self.taken = set(at), [], 0
-        self.origin = self.W_dec.detach().clone() if tether else None
+        """Begin: numbers of steps after which to remember, in buffers, so that a checkpoint keeps them."""
+        self.at, self.origin = at, self.W_dec.detach().clone() if tether else None
+        if at:
+            self.register_buffer("taken", torch.zeros((), dtype=torch.int64))
+        for name, p in dict(self.named_parameters()).items() if at else ():
+            self.register_buffer(f"seen_{name}", torch.zeros(len(at), *p.shape))
 
     @torch.no_grad()
     def tidy(self) -> None:
         """As a coder's, and then what is watched."""
         super().tidy()
-        self.taken += 1
         if self.origin is not None:
             self.W_dec.copy_(tethered(self.W_dec, self.origin))
-        if self.taken in self.at:
-            self.seen.append({name: as_array(p).copy() for name, p in self.named_parameters()})
+        if self.at:
+            self.taken += 1
+        if self.at and (step := int(self.taken)) in self.at:
+            for name, p in self.named_parameters():
+                getattr(self, f"seen_{name}")[self.at.index(step)].copy_(p)
+
+    def result(self) -> dict[str, Any]:
+        """state: the coder's tensors by name; moments: its parameters after each of the steps, by name."""
+        state = {name: as_array(value) for name, value in self.state_dict().items()}
+        seen = {name: state.pop(f"seen_{name}") for name, _ in self.named_parameters() if self.at}
+        state.pop("taken", None)
+        moments = [{name: each[i] for name, each in seen.items()} for i in range(len(self.at))]
+        return {"state": state, "moments": moments}
 
 
 def tethered(rows: Tensor, origin: Tensor, cosine: float = TETHER) -> Tensor:
@@ -191,22 +207,26 @@ def made(params: Coders, arm: Arm, seed: int, strength: float | None = None) -> 
     coder = Watched(width, params.n_latents * arm.times, arm.rule, per_sample=arm.normalise,
                     seed=stream_seed(params.seed, SLUG, "coder", seed), device=device_named(params.device), **options)
     coder.W_dec.requires_grad_(arm.decoder != "frozen")
-    coder.watch([], arm.decoder == "soft")
     return coder
 
 
-def matched(params: Coders, rule: str, normalise: bool = False) -> dict[str, Any]:
+def matched(
+    params: Coders, rule: str, normalise: bool = False, checkpoints: Path | None = None
+) -> dict[str, Any]:
     """The strength at which a rule has K active latents on held-out text, found on a seed that judges nothing.
 
     It is the weight l1 of rules in `PENALISED`, and the aim k of JumpReLU, a whole number that a short training misses.
 
+    Args:
+        checkpoints: as `coder` has them.
     Returns:
         strength; l0: what it gave; tried: strengths and their l0, [n, 2].
     """
     aims, tried = rule == "jumprelu", {}
     strength, slope = (float(params.active), 1.0) if aims else (PENALISED[rule], -0.8)
     for _ in range(5):
-        _, metrics = _trained(params, Arm(rule, normalise), _CALIBRATION, strength)
+        place = checkpoints and checkpoints / f"{len(tried)}.pt"
+        _, metrics = _trained(params, Arm(rule, normalise), _CALIBRATION, strength, place)
         tried[strength] = max(metrics["l0"], 1e-3)
         away = math.log(params.active / tried[strength])
         if len(tried) > 1:
@@ -227,30 +247,28 @@ def coder(params: Coders, arm: list, seed: int, checkpoints: Path | None = None)
     Args:
         checkpoints: folder in which training continues after a kill; written to at every quarter of it.
     Returns:
-        state: the trained coder's tensors by name; steps, and for every one of them its tensors on the way.
+        state: the trained coder's tensors by name.
     """
     own = Arm(*arm)
     searched = own.rule in (*PENALISED, "jumprelu")
     strength = reuse(matched, params, own.rule, own.normalise)["strength"] if searched else None
-    made_coder, _ = _trained(params, own, seed, strength, checkpoints)
-    return {"state": {name: as_array(value) for name, value in made_coder.state_dict().items()}}
+    made_coder, _ = _trained(params, own, seed, strength, checkpoints and checkpoints / "coder.pt")
+    return {"state": made_coder.result()["state"]}
 
 
-def watched(params: Coders, arm: list, seed: int) -> dict[str, Any]:
+def watched(params: Coders, arm: list, seed: int, checkpoints: Path | None = None) -> dict[str, Any]:
     """As `coder`, with what is remembered on the way.
 
     Returns:
         state; steps: [n_moments]; moments: the coder's parameters after each, by name.
     """
     steps = sorted({int(round(params.steps ** (i / (params.moments - 1)))) for i in range(params.moments)})
-    made_coder, _ = _trained(params, Arm(*arm), seed, None, at=steps)
-    return {"state": {name: as_array(value) for name, value in made_coder.state_dict().items()}, "steps": steps,
-            "moments": made_coder.seen}
+    made_coder, _ = _trained(params, Arm(*arm), seed, None, checkpoints and checkpoints / "coder.pt", steps)
+    return made_coder.result() | {"steps": steps}
 
 
 def _trained(
-    params: Coders, arm: Arm, seed: int, strength: float | None, checkpoints: Path | None = None,
-    at: Sequence[int] = (),
+    params: Coders, arm: Arm, seed: int, strength: float | None, checkpoint: Path | None, at: Sequence[int] = ()
 ) -> tuple[Watched, dict[str, float]]:
     """The trained coder, and what `fit` says of it."""
     x, y, held_x, held_y = samples(params, arm)
@@ -262,5 +280,5 @@ def _trained(
         result = fit(own, x, target=y, held_out=held, steps=params.steps, batch_size=params.batch, lr=params.lr,
                      lr_decay=0.5, seed=stream_seed(params.seed, SLUG, "order", seed), progress=False,
                      dead_after=params.steps * params.batch // 4,
-                     checkpoint=checkpoints and checkpoints / "coder.pt", checkpoint_every=max(1, params.steps // 4))
+                     checkpoint=checkpoint, checkpoint_every=max(1, params.steps // 4))
     return own, result.metrics

@@ -6,19 +6,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from lib.data.registry import dataset
 from lib.data.resolve import as_file
 from lib.data.text import Speech, byte_pairs, speeches, split, windows
+from lib.files import pinned, unpinned
 from lib.models.causal_lm import CausalLM, causal_lm
 from lib.models.lm_files import gpt2, llama
 from lib.params import Count, Params
 from lib.rng import generator, stream_seed
 
 SLUG = "transformer_saes"
-OWN = "own"
+OWN, SMOLLM2 = "own", "smollm2"
 
 
 class Common(Params):
@@ -35,6 +36,12 @@ class Text(Common):
     vocabulary: int = Field(ge=257, description="tokens of the own model")
     context: int = Field(ge=8, description="tokens of a window, the one before the text included")
     every: int = Field(ge=1, description="every so many-th speech is read; all would be 1")
+
+    @field_validator("model")
+    @classmethod
+    def _with_content(cls, model: str) -> str:
+        """A folder's name with a digest of its files, so that every run of another content is another run."""
+        return model if model in (OWN, SMOLLM2) else pinned(model)
 
 
 class Size(Text):
@@ -59,10 +66,13 @@ def read_speeches(params: Text) -> tuple[list[Speech], list[Speech]]:
 @functools.lru_cache(maxsize=1)
 def untrained(params: Size) -> CausalLM:
     """The own model before training, or a model from its file, with its tokenizer."""
-    if params.model == "smollm2":
-        return llama(as_file(dataset("smollm2")))
+    if params.model == SMOLLM2:
+        return llama(as_file(dataset(SMOLLM2)))
     if params.model != OWN:
-        return gpt2(params.model)
+        if pinned(params.model) != params.model:
+            raise ValueError(f"{unpinned(params.model)} has changed since the parameters were read: run the parameters "
+                             "cell again, and those after it")
+        return gpt2(unpinned(params.model))
     tokenizer = byte_pairs([speech.text for speech in read_speeches(params)[0]], params.vocabulary)
     return causal_lm(params.vocabulary, params.width, params.depth, params.heads, params.context,
                      stream_seed(params.seed, SLUG, "model"), tokenizer)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from lib.files import ROOT
 from lib.models.causal_lm import causal_lm
@@ -17,11 +19,9 @@ from lib.params import load
 from lib.press.runs import planned, reuse
 from lib.rng import generator, numpy_generator
 from lib.sparse_coders.multi_input import join_sites
-from lib.sparse_coders.trainer import Fitting
 from lib.studies.transformer_saes import charts, follow, measure, published, train, train_lm, world
 from lib.studies.transformer_saes import protocol as study
 from lib.studies.transformer_saes.train import Arm
-from lib.training.steps import ModelTraining
 
 PROFILES = ROOT / "params" / "transformer_saes"
 ROOM = Path(study.__file__).parent
@@ -218,34 +218,6 @@ def test_the_sources_program_ends_as_it_would_have_only_where_it_begins_again():
     assert found["same"].tolist() == [True, True, False] and found["trainings"].tolist() == [4, 5, 5]
 
 
-class Killed(Exception):
-    pass
-
-
-def test_killed_trainings_go_on_bit_for_bit(tmp_path, monkeypatch):
-    """The model's and a coder's, each killed in the middle and taken up by a second call."""
-    own, arm = small(), list(Arm("jumprelu", True))
-    language = params(lm_steps=8).view(train_lm.Language)
-    cases = {
-        "lm": (lambda **o: train_lm.language_model(language, **o)["state"], ModelTraining),
-        "coder": (lambda **o: train.coder(own, arm, 0, **o)["state"], Fitting),
-    }
-    for name, (run, training) in cases.items():
-        whole = run()
-        with monkeypatch.context() as patch:
-            def killing(self, number, log, step=training.step):
-                if number == 5:
-                    raise Killed
-                return step(self, number, log)
-
-            patch.setattr(training, "step", killing)
-            with pytest.raises(Killed):
-                run(checkpoints=tmp_path / name)
-        assert list((tmp_path / name).iterdir())
-        again = run(checkpoints=tmp_path / name)
-        assert all(np.array_equal(again[key], whole[key]) for key in whole), name
-
-
 @pytest.mark.parametrize(("name", "value", "same"), [
     ("profile", "quick", True), ("seeds", 3, True), ("null_draws", 9, True), ("steps", 21, False),
     ("lm_steps", 5, False)])
@@ -269,6 +241,45 @@ def test_a_model_may_come_from_a_folder(monkeypatch):
     world.untrained.cache_clear()
     assert world.untrained(params(model="a/folder").view(world.Size)).name == "a/folder"
     world.untrained.cache_clear()
+
+
+def test_another_content_of_a_models_folder_is_another_run_and_another_harvest(tmp_path):
+    """One weight changes, in place."""
+    tokenizer = world.untrained(params().view(world.Size)).tokenizer
+    folder, weights = tmp_path / "tiny", written_gpt2(tmp_path / "tiny", tokenizer)
+    own = params(model=str(folder)).view(train.Coders)
+    before, loss = planned(train_lm.language_model, own).path, reuse(train_lm.language_model, own)["loss"]
+    store = train.acts(own, False, "residual").train
+    assert planned(train_lm.language_model, params(model=str(folder))).path == before
+    weights["h.0.mlp.c_fc.weight"][0, 0] += 1.0
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(ValueError, match="has changed since the parameters were read: run the parameters cell again"):
+        world.untrained.cache_clear()
+        world.untrained(own.view(world.Size))
+    again = own.replace()
+    assert planned(train_lm.language_model, again).path != before
+    assert reuse(train_lm.language_model, again)["loss"] != loss
+    assert train.acts(again, False, "residual").train.sha256 != store.sha256
+    for cached in (world.untrained, train_lm.model_of, train.acts):
+        cached.cache_clear()
+
+
+def written_gpt2(folder, tokenizer) -> dict[str, torch.Tensor]:
+    """A small GPT-2 as `save_pretrained` lays it, and its tensors."""
+    folder.mkdir()
+    sizes = {"attn.c_attn": (16, 48), "attn.c_proj": (16, 16), "mlp.c_fc": (16, 64), "mlp.c_proj": (64, 16),
+             "ln_1": (16,), "ln_2": (16,)}
+    shapes = {"wte.weight": (params().vocabulary, 16), "wpe.weight": (32, 16), "ln_f.weight": (16,), "ln_f.bias": (16,)}
+    for i in range(2):
+        shapes |= {f"h.{i}.{name}.weight": shape for name, shape in sizes.items()}
+        shapes |= {f"h.{i}.{name}.bias": shape[-1:] for name, shape in sizes.items()}
+    weights = {name: 0.3 * torch.randn(shape, generator=generator(0, "gpt2", name)) for name, shape in shapes.items()}
+    save_file(weights, folder / "model.safetensors")
+    said = {"model_type": "gpt2", "vocab_size": params().vocabulary, "n_embd": 16, "n_layer": 2, "n_head": 2,
+            "n_positions": 32, "layer_norm_epsilon": 1e-5}
+    (folder / "config.json").write_text(json.dumps(said))
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return weights
 
 
 def test_a_model_from_a_file_is_measured_and_not_trained(monkeypatch):
