@@ -35,9 +35,21 @@ def source_closure(code: str, without: str | None = None) -> list[Path]:
 
 
 def closure_digest(code: str, without: str | None = None) -> str:
-    """SHA-256 over the names of `source_closure(code, without)` and what each file does."""
-    files = source_closure(code, without)
-    return digest([(p.relative_to(PACKAGE).as_posix(), _meaning(p, p.stat().st_mtime_ns)) for p in files])
+    """SHA-256 over the names of `source_closure(code, without)` and what each file does; known until one changes."""
+    files, found = _known.get((PACKAGE, code, without), ({}, ""))
+    if not files or any(_stamp(path) != then for path, then in files.items()):
+        files = {path: _stamp(path) for path in source_closure(code, without)}
+        found = digest([(p.relative_to(PACKAGE).as_posix(), _meaning(p, then[0])) for p, then in files.items()])
+        _known[PACKAGE, code, without] = files, found
+    return found
+
+
+_known: dict[tuple[Path, str, str | None], tuple[dict[Path, tuple[int, int]], str]] = {}
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    stat = path.stat() if path.is_file() else None
+    return (stat.st_mtime_ns, stat.st_size) if stat else (0, 0)
 
 
 @cache
