@@ -1,4 +1,4 @@
-"""Figures of latents: where their directions lie, what they do on a text, when they are born, how often they fire."""
+"""Figures of latents: where their directions lie, when they are born, how often they fire."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -13,14 +13,11 @@ from lib.figures import style
 from lib.tensors import matrix
 
 
-def concept_map(
-    decoder: ArrayLike, rates: ArrayLike, rng: np.random.Generator, clusters: ArrayLike | None = None,
-    method: str = "pca",
-) -> Figure:
+def concept_map(decoder: ArrayLike, rates: ArrayLike, rng: np.random.Generator, method: str = "pca") -> Figure:
     """Directions of latents in a plane, larger the more often they fire, and as many random directions beside them.
 
     Args:
-        decoder: [n_latents, d], of living latents; rates: of firing, [n_latents]; clusters: of each, ints, as colours.
+        decoder: [n_latents, d], of living latents; rates: of firing, [n_latents].
         method: "pca": two principal components; "umap": neighbours by cosine, whose distances mean little (the package
             umap-learn must be installed).
     """
@@ -31,11 +28,8 @@ def concept_map(
     for ax, (name, rows) in zip(axes, sets.items(), strict=True):
         places, said = _plane(rows, method, seed)
         own = name == "latents"
-        number = np.asarray(clusters) if own and clusters is not None else np.zeros(len(W), int)
-        colours = style.colormap(style.SEQUENTIAL)(0.85 * number / max(1, number.max())) if number.any() else (
-            style.BLUE if own else style.NULL)
         sizes = 4 + 60 * np.sqrt(rates / rates.max()) if own else 12
-        ax.scatter(*places.T, s=sizes, c=colours, alpha=0.55, linewidths=0)
+        ax.scatter(*places.T, s=sizes, c=style.BLUE if own else style.NULL, alpha=0.55, linewidths=0)
         ax.set(title=name, xticks=(), yticks=(), xlabel=said[0], ylabel=said[1])
     return fig
 
@@ -54,40 +48,6 @@ def _plane(rows: np.ndarray, method: str, seed: int) -> tuple[np.ndarray, tuple[
     except ImportError as error:
         raise ImportError('umap-learn is not installed; pip install umap-learn, or take method="pca"') from error
     return UMAP(metric="cosine", random_state=seed, n_jobs=1).fit_transform(rows), ("UMAP 1", "UMAP 2")
-
-
-def heat_map(latents: ArrayLike, words: Sequence[str], ids: Sequence[int]) -> Figure:
-    """Latents on the tokens of one text, each row over its own largest size, those that fire first on top.
-
-    Args:
-        latents: [n_tokens, n_shown]; words: the tokens as text; ids: numbers of the latents.
-    """
-    f = np.abs(matrix(latents, "latents"))
-    order = np.lexsort((np.arange(f.shape[1]), f.argmax(0)))
-    scaled = np.divide(f, f.max(0), out=np.zeros_like(f), where=f.max(0) > 0).T[order]
-    fig, ax = style.figure("page", 0.22 + 0.024 * f.shape[1])
-    image = ax.imshow(scaled, aspect="auto", vmin=0, vmax=1, cmap=style.SEQUENTIAL)
-    ax.set(xticks=range(len(words)), yticks=range(len(order)), yticklabels=np.asarray(ids)[order], ylabel="latent")
-    ax.set_xticklabels([word.strip() or "␣" for word in words], rotation=90, parse_math=False)
-    fig.colorbar(image, ax=ax, label="share of its largest", aspect=30)
-    return fig
-
-
-def encoder_rows(W_enc: ArrayLike, rates: ArrayLike, shown: int = 60) -> Figure:
-    """Rows of the encoder over the dimensions they read, those of latents that fire most often first, and each length.
-
-    Args:
-        W_enc: [n_latents, d]; rates: of firing, [n_latents].
-    """
-    order = np.argsort(-np.asarray(rates), kind="stable")[:shown]
-    rows = matrix(W_enc, "W_enc")[order]
-    fig, (ax, side) = style.figure("page", 0.55, cols=2, width_ratios=(6, 1), sharey=True)
-    image = ax.imshow(rows, aspect="auto", cmap=style.DIVERGING, **style.symmetric_limits(rows))
-    ax.set(xlabel="dimension of the activation", ylabel="latents, the most frequent on top", yticks=())
-    side.barh(range(len(rows)), np.linalg.norm(rows, axis=1), color=style.BLUE, height=1)
-    side.set(xlabel="length")
-    fig.colorbar(image, ax=[ax, side], label="weight", aspect=30)
-    return fig
 
 
 def emergence(births: ArrayLike, deaths: ArrayLike, steps: Sequence[int]) -> Figure:

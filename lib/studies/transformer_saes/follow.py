@@ -16,7 +16,7 @@ from lib.models.causal_lm import cross_entropy
 from lib.press.runs import reuse
 from lib.rng import numpy_generator
 from lib.studies.transformer_saes import attribution, clusters, emergence, frequency, splitting, train
-from lib.studies.transformer_saes.measure import encoded, trained
+from lib.studies.transformer_saes.measure import decoded, encoded, trained
 from lib.studies.transformer_saes.train import Arm, Coders, acts
 from lib.studies.transformer_saes.train_lm import Language, model_of
 from lib.studies.transformer_saes.world import SLUG, tokenised
@@ -38,11 +38,12 @@ def births(params: Coders, seed: int, draws: int) -> dict[str, Any]:
     rates, decoders = [], [moment["W_dec"] for moment in done["moments"]]
     for moment in done["moments"]:
         coder.load_state_dict({name: torch.from_numpy(value) for name, value in moment.items()}, strict=False)
-        latents, recons = encoded(coder, x)
-        rates.append(firing_rates(latents))
+        latents = encoded(coder, x)
+        rates.append((latents != 0).mean(0))
     born = emergence.births(emergence.matched_cosines(decoders), np.stack(rates), done["steps"])
     born[~emergence.learned(decoders[0], decoders[-1], rates[-1] * len(x))] = np.nan
-    shares = emergence.variance_shares(x.cpu() * float(coder.scale), recons * float(coder.scale), latents, decoders[-1])
+    scale, recons = float(coder.scale), decoded(coder, latents, x)
+    shares = emergence.variance_shares(x.cpu() * scale, recons * scale, latents, decoders[-1])
     values = {"frequency": rates[-1], "variance": shares}
     if len(np.unique(born[~np.isnan(born)])) > 1:
         found = {name: emergence.driver(born, value) for name, value in values.items()}
@@ -64,7 +65,7 @@ def cluster_agreement(params: Coders, arm: list, seed: int, other: int, draws: i
     living, often = [], []
     for number in (seed, other):
         coder = trained(params, arm, number)
-        latents, _ = encoded(coder, acts(params, Arm(*arm).source == "random", "residual").held)
+        latents = encoded(coder, acts(params, Arm(*arm).source == "random", "residual").held)
         often.append(firing_rates(latents))
         living.append(coder.W_dec.cpu().numpy()[often[-1] > 0])
     found = clusters.agreement(*living, counts=range(2, min(31, *map(len, living))))
@@ -119,13 +120,11 @@ def split(params: Coders, arm: list, seed: int, draws: int) -> dict[str, Any]:
     for times in (1, 2):
         own = list(Arm(*arm)._replace(times=times))
         coder = trained(params, own, seed)
-        latents, _ = encoded(coder, acts(params, False, "residual").held)
+        latents = encoded(coder, acts(params, False, "residual").held)
         alive = (latents != 0).any(0)
         living.append(coder.W_dec.cpu().numpy()[alive])
         codes.append(latents[:, alive])
-    rng, (small, large) = numpy_generator(params.seed, SLUG, "split", seed), living
-    parts = [rng.choice(len(large), min(len(small), len(large)), replace=False) for _ in range(draws)]
-    null = np.array([splitting.split_share(small, large[part]) for part in parts])
+    null = splitting.split_null(*living, draws, numpy_generator(params.seed, SLUG, "split", seed))
     taken = splitting.inherited(*codes, splitting.parents(*living))
     return {"share": splitting.split_share(*living), "null": null, "inherited": float(np.nanmean(taken))}
 
@@ -137,7 +136,7 @@ def as_the_source_says(params: Coders, seed: int) -> dict[str, Any]:
         theirs: high_freq, stability, n_clusters as its program prints them; ours: above, stability, null of it.
     """
     coder, x = trained(params, TOPK, seed), acts(params, False, "residual").held
-    latents, _ = encoded(coder, x)
+    latents = encoded(coder, x)
     parts = np.stack([firing_rates(part) for part in np.array_split(latents, 8)])
     rng = numpy_generator(params.seed, SLUG, "stability", seed)
     own, theirs = frequency.report(parts), frequency.published_report([])

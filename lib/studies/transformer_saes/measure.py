@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lib.activations.language import TokenSite, recovered, splice
 from lib.metrics import sparsity
+from lib.metrics.polysemanticity import polysemanticity_index, polysemanticity_null
 from lib.metrics.selectivity import class_auroc
 from lib.metrics.tokens import firing_rates, permuted_tokens_null, token_entropy, top_purity
 from lib.models.causal_lm import CausalLM
@@ -25,6 +26,8 @@ from lib.studies.transformer_saes.train_lm import Language, model_of
 from lib.studies.transformer_saes.world import SLUG, evenly, read_speeches, tokenised
 
 PARTIES = ("Democratic", "Republican")
+TOP = 50
+"""Firings of a latent that are looked at for clusters."""
 
 
 def trained(params: Coders, arm: list, seed: int) -> SparseCoder:
@@ -43,10 +46,16 @@ def is_watched(arm: Arm) -> bool:
 
 
 @torch.no_grad()
-def encoded(coder: SparseCoder, x: Tensor) -> tuple[np.ndarray, Tensor]:
-    """Latents [B, n_latents] and recons [B, d] of tokens, some at a time."""
-    parts = [(coder.encode(part).cpu(), coder(part).cpu()) for part in x.split(4096)]
-    return torch.cat([f for f, _ in parts]).numpy(), torch.cat([r for _, r in parts])
+def encoded(coder: SparseCoder, x: Tensor) -> np.ndarray:
+    """Latents of tokens, [B, n_latents], some at a time."""
+    return torch.cat([coder.encode(part).cpu() for part in x.split(4096)]).numpy()
+
+
+@torch.no_grad()
+def decoded(coder: SparseCoder, latents: np.ndarray, x: Tensor) -> Tensor:
+    """Recons of latents, [B, d]; x: what they were encoded from."""
+    parts = zip(torch.from_numpy(latents).split(4096), x.split(4096), strict=True)
+    return torch.cat([coder.decode(own, part).cpu() for own, part in parts])
 
 
 def judged(params: Coders, arm: list, seed: int) -> dict[str, Any]:
@@ -61,10 +70,9 @@ def judged(params: Coders, arm: list, seed: int) -> dict[str, Any]:
     """
     own, coder = Arm(*arm), trained(params, arm, seed)
     _, _, x, y = train.samples(params, own)
-    latents, recons = encoded(coder, x)
-    wanted = (x[:, : coder.d_in] if y is None else y).cpu()
-    found = {"fvu": sparsity.fvu(wanted, recons), "l0": sparsity.l0(latents)} | worth(params, own, coder)
-    found["dead"] = float((latents == 0).all(0).mean())
+    latents, wanted = encoded(coder, x), (x[:, : coder.d_in] if y is None else y).cpu()
+    found = {"fvu": sparsity.fvu(wanted, decoded(coder, latents, x)), "l0": sparsity.l0(latents)}
+    found |= worth(params, own, coder) | {"dead": float((latents == 0).all(0).mean())}
     return found if own.site != "residual" else found | interpretability(params, own, latents)
 
 
@@ -155,7 +163,7 @@ def chance(params: Coders, arm: list, seed: int, draws: int) -> dict[str, Any]:
     """
     rng, own = numpy_generator(params.seed, SLUG, "null", seed), Arm(*arm)
     x = train.samples(params, own)[2]
-    latents, _ = encoded(trained(params, arm, seed), x)
+    latents = encoded(trained(params, arm, seed), x)
     read, sparse = reading(params, False, train_site(own)), csc_array(latents)
     rates, purity = firing_rates(sparse), top_purity(sparse, read["tokens"])
     tokens = {name: permuted_tokens_null(measure, sparse, read["tokens"], draws, rng)
@@ -165,6 +173,28 @@ def chance(params: Coders, arm: list, seed: int, draws: int) -> dict[str, Any]:
     rho = [rank_correlation(rng.permutation(rates), purity) for _ in range(draws)]
     length = x.norm(dim=1)
     return tokens | {"auroc": np.array(auroc), "rho": np.array(rho), "length_cv": float(length.std() / length.mean())}
+
+
+def polysemanticity(params: Coders, arm: list, seed: int, n: int) -> dict[str, float]:
+    """Whether a latent's strongest firings fall into clusters, and whether those are tokens, or halves of the years.
+
+    Args:
+        n: latents, spread by rate over those that fire often enough, else over the most frequent.
+    Returns:
+        Means over them of geometry (how well activations cluster), and of the index by each label; null: of the index
+        by tokens, firings permuted, the mean of two.
+    """
+    own, rng = Arm(*arm), numpy_generator(params.seed, SLUG, "polysemanticity", seed)
+    x, read = train.samples(params, own)[2], reading(params, own.source == "random", train_site(own))
+    latents = encoded(trained(params, arm, seed), x)
+    firings = (latents != 0).sum(0)
+    often = np.argsort(firings, kind="stable")[-max(n, int((firings >= TOP).sum())) :]
+    some = latents[:, often[np.linspace(0, len(often) - 1, n).astype(int)]]
+    labels, few = {"tokens": read["tokens"], "years": read["late"][read["window"]]}, {"top": TOP, "n": 3, "rng": rng}
+    found = {name: polysemanticity_index(some, x.cpu(), own, **few) for name, own in labels.items()}
+    null = polysemanticity_null(some, x.cpu(), labels["tokens"], 2, **few)
+    return {"geometry": float(found["tokens"].geometry.mean()), "null": float(null.mean())} | {
+        name: float(index.index.mean()) for name, index in found.items()}
 
 
 def _relabelled(read: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:

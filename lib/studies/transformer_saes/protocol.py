@@ -24,15 +24,15 @@ from lib.studies.transformer_saes.follow import (
     held_out_loss,
     split,
 )
-from lib.studies.transformer_saes.measure import chance, judged, trained
+from lib.studies.transformer_saes.measure import chance, judged, polysemanticity, trained
 from lib.studies.transformer_saes.published import ACTIVATIONS, LENGTH, Recipe, comparison, interrupted
 from lib.studies.transformer_saes.train import PENALISED, Arm, Coders, acts
 from lib.studies.transformer_saes.train_lm import Language, language_model, model_of
 from lib.studies.transformer_saes.world import OWN, SLUG, read_speeches
 
 __all__ = ["ACTIVATIONS", "Params", "as_the_source_says", "attributed", "births", "chance", "cluster_agreement",
-           "comparison", "controls", "held_out_loss", "interrupted", "language_model", "main", "others", "sites",
-           "split"]
+           "comparison", "controls", "held_out_loss", "interrupted", "language_model", "main", "others",
+           "polysemanticity", "sites", "split"]
 RAW, UNIT = "x", "x/|x|"
 MAIN = {(rule, data): Arm(rule, data == UNIT) for rule, data in (
     ("topk", RAW), ("relu", RAW), ("jumprelu", RAW), ("jumprelu", UNIT), ("batch_topk", RAW), ("batch_topk", UNIT))}
@@ -58,7 +58,7 @@ class Params(Coders, Recipe):
     few_seeds: int = Field(ge=1, le=100, description="the same where no claim is judged, at most seeds")
     other_rules: tuple[str, ...] = Field(min_length=1, description="rules beside those of the main contrast")
     null_draws: int = Field(ge=2, description="draws of every null")
-    ablated: int = Field(ge=3, description="latents whose effect on the loss is measured one by one")
+    ablated: int = Field(ge=3, description="latents looked at one by one: their effect on the loss, their clusters")
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

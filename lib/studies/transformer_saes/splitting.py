@@ -7,7 +7,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lib.metrics.nulls import null_distribution
 from lib.metrics.recovery import cosines
 from lib.tensors import as_array, matrix
 
@@ -28,10 +27,13 @@ def split_share(small: ArrayLike, large: ArrayLike, near: float = NEAR) -> float
 
 
 def split_null(small: ArrayLike, large: ArrayLike, n: int, rng: np.random.Generator, near: float = NEAR) -> np.ndarray:
-    """`split_share` among as many latents of the large dictionary as the small one has, drawn anew each time, [n]."""
+    """`split_share` among as many latents of the large dictionary as the small one has, drawn anew each time, [n].
+
+    All of the large one's where it has fewer. It may be 0 throughout, where no latent has two children.
+    """
     large = matrix(large, "large")
-    return null_distribution(lambda rows: split_share(small, large[rows], near),
-                             lambda r: r.choice(len(large), len(small), replace=False), n, rng)
+    parts = [rng.choice(len(large), min(len(small), len(large)), replace=False) for _ in range(n)]
+    return np.array([split_share(small, large[part], near) for part in parts])
 
 
 def inherited(small_latents: ArrayLike, large_latents: ArrayLike, parent: ArrayLike) -> np.ndarray:

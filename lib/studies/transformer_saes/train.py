@@ -25,7 +25,7 @@ from lib.studies.transformer_saes.train_lm import Language, model_of
 from lib.studies.transformer_saes.world import SLUG, evenly, shuffled, stream, tokenised
 from lib.tensors import as_array, denormals_flushed, device_named
 
-PENALISED = {"relu": 2.0, "gated": 2.0, "prolu": 2.0, "p_anneal": 1.0}
+PENALISED = {"relu": 2.25, "gated": 2.0, "prolu": 2.0, "p_anneal": 1.0}
 """Rules whose weight `l1` is set so that they have as many active latents as others, and where the search begins."""
 TETHER = 0.8
 """Cosine to its start that a row of a soft-frozen decoder keeps (the source's)."""
@@ -167,6 +167,7 @@ def acts(params: Coders, random: bool, site: str) -> Acts:
     return Acts(store, torch.cat([x for x, _ in parts]), torch.cat([mask for _, mask in parts]), held, sites)
 
 
+@functools.lru_cache(maxsize=2)
 def samples(params: Coders, arm: Arm) -> tuple[Any, Any, Any, Any]:
     """Training x and y, held-out x and y of an arm; y None but for transcoders."""
     own = acts(params, arm.source == "random", arm.site.removesuffix("_skip").removesuffix("_shuffled"))
@@ -223,7 +224,7 @@ def matched(
         strength; l0: what it gave; tried: strengths and their l0, [n, 2].
     """
     aims, tried = rule == "jumprelu", {}
-    strength, slope = (float(params.active), 1.0) if aims else (PENALISED[rule], -0.8)
+    strength, slope = (float(params.active * 17 // 16), 1.0) if aims else (PENALISED[rule], -0.8)
     for _ in range(5):
         place = checkpoints and checkpoints / f"{len(tried)}.pt"
         _, metrics = _trained(params, Arm(rule, normalise), _CALIBRATION, strength, place)

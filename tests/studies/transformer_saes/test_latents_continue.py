@@ -69,7 +69,7 @@ def made(monkeypatch):
             return run(), events
 
     def forget() -> None:
-        for cached in (world.untrained, train_lm.model_of, train.acts):
+        for cached in (world.untrained, train_lm.model_of, train.acts, train.samples):
             cached.cache_clear()
 
     yield make

@@ -44,7 +44,7 @@ def built(tmp_path_factory):
         for module in ("lib.press.runs", "lib.files"):
             patch.setattr(f"{module}.BUILD", folder)
         yield folder
-    for cached in (world.untrained, train_lm.model_of, train.acts, measure.reading, measure.ablated):
+    for cached in (world.untrained, train_lm.model_of, train.acts, train.samples, measure.reading, measure.ablated):
         cached.cache_clear()
 
 
@@ -157,6 +157,8 @@ def test_a_coder_is_judged_by_what_the_docstring_says():
     assert {name: np.shape(value) for name, value in null.items()} == {
         "purity": (6,), "entropy": (6,), "auroc": (6,), "rho": (6,), "length_cv": ()}
     assert null["purity"].max() < found["purity"] and null["entropy"].min() > found["entropy"]
+    index = measure.polysemanticity(own, arm, 0, 4)
+    assert set(index) == {"geometry", "tokens", "years", "null"} and all(0 <= value <= 1 for value in index.values())
 
 
 def test_a_latent_is_followed_to_its_end():
@@ -260,7 +262,7 @@ def test_another_content_of_a_models_folder_is_another_run_and_another_harvest(t
     assert planned(train_lm.language_model, again).path != before
     assert reuse(train_lm.language_model, again)["loss"] != loss
     assert train.acts(again, False, "residual").train.sha256 != store.sha256
-    for cached in (world.untrained, train_lm.model_of, train.acts):
+    for cached in (world.untrained, train_lm.model_of, train.acts, train.samples):
         cached.cache_clear()
 
 
