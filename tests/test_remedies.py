@@ -22,6 +22,7 @@ from torch import nn
 
 from lib import checkpoints
 from lib.activations import build, open_store
+from lib.activations.language import TokenSite, end_to_end
 from lib.activations.sites import open_site
 from lib.data import planted as planted_data
 from lib.data import text
@@ -107,6 +108,12 @@ def parts(network, x=X, seed=0, **options):
 
 def stored(path, identity=1, rows=ROWS, dtype="float16"):
     return build(path, {"of": identity}, lambda: iter([torch.as_tensor(rows)]), dtype)
+
+
+def ended(batch):
+    """A loss of so many of two windows."""
+    model, site = causal_lm(9, 8, 1, 2, 8).requires_grad_(False), TokenSite("blocks.0", "output", 1e9)
+    return end_to_end(model, torch.zeros(2, 8, dtype=torch.int64), site, 1.0, batch=batch)
 
 
 def written(path, spoil):
@@ -298,6 +305,7 @@ def no_gpu(monkeypatch, name):
 
 
 TRIED = {  # (file, what the message says) -> (tmp_path, monkeypatch) -> what is refused, what is accepted
+    ("activations/language.py", "give a smaller batch"): lambda t, m: (lambda: ended(9), lambda: ended(2)),
     ("activations/sites.py", "call model.eval()"): lambda t, m: (
         lambda: open_site(classifier(), "1", torch.ones(4, 64), torch.arange(4) % 3),
         lambda: open_site(classifier().eval(), "1", torch.ones(4, 64), torch.arange(4) % 3)),
