@@ -39,7 +39,7 @@ def closure_digest(code: str, without: str | None = None) -> str:
     files, found = _known.get((PACKAGE, code, without), ({}, ""))
     if not files or any(_stamp(path) != then for path, then in files.items()):
         files = {path: _stamp(path) for path in source_closure(code, without)}
-        found = digest([(p.relative_to(PACKAGE).as_posix(), _meaning(p, then[0])) for p, then in files.items()])
+        found = digest([(p.relative_to(PACKAGE).as_posix(), _meaning(p, then)) for p, then in files.items()])
         _known[PACKAGE, code, without] = files, found
     return found
 
@@ -53,7 +53,7 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 @cache
-def _meaning(path: Path, _mtime: int) -> str:
+def _meaning(path: Path, _then: tuple[int, int]) -> str:
     """A digest of a file: of the syntax tree without docstrings for Python, of the bytes for anything else."""
     if path.suffix != ".py":
         return file_digest(path)

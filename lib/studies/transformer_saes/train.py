@@ -167,7 +167,7 @@ def acts(params: Coders, random: bool, site: str) -> Acts:
     return Acts(store, torch.cat([x for x, _ in parts]), torch.cat([mask for _, mask in parts]), held, sites)
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=1)
 def samples(params: Coders, arm: Arm) -> tuple[Any, Any, Any, Any]:
     """Training x and y, held-out x and y of an arm; y None but for transcoders."""
     own = acts(params, arm.source == "random", arm.site.removesuffix("_skip").removesuffix("_shuffled"))
