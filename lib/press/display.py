@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 LINE_EVERY = 20.0
@@ -34,7 +34,7 @@ class display:
         if sys.stdout.isatty():
             from rich.live import Live
 
-            self.live = Live(refresh_per_second=4).__enter__()
+            self.live = Live(get_renderable=self.table, refresh_per_second=4).__enter__()
         return self.show
 
     def __exit__(self, *error: Any) -> None:
@@ -43,11 +43,7 @@ class display:
             self.live.__exit__(*error)
 
     def show(self, final: bool = False) -> None:
-        if self.live:
-            table, seconds = _table(self.jobs), left(self.jobs, self.slots)
-            if seconds:
-                table.add_row("about", f"{clock(seconds)} left")
-            self.live.update(table)
+        if self.live:  # which draws itself
             return
         due = final or time.monotonic() - self.last > LINE_EVERY
         for job in self.jobs:
@@ -59,15 +55,24 @@ class display:
                 print(f"about {clock(seconds)} left", flush=True)
             self.last = time.monotonic()
 
+    def table(self) -> Any:
+        """What is shown on a terminal."""
+        table, seconds = rows({job.name: job for job in self.jobs}), left(self.jobs, self.slots)
+        if seconds:
+            table.add_row("about", f"{clock(seconds)} left")
+        return table
 
-def _table(jobs: list[Any]) -> Any:
+
+def rows(jobs: Mapping[str, Any]) -> Any:
+    """A table for a terminal: of each job its name, state, cells and time."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text  # a label such as [quick] is not markup
 
     table = Table.grid(padding=(0, 2))
-    for job in jobs:
+    for name, job in jobs.items():
         done = job.cells if job.state == "done" else max(0, job.cell - 1)
         bar = ProgressBar(total=max(1, job.cells), completed=done, width=24)
-        table.add_row(Text(job.name), job.state, bar, f"{done}/{job.cells} cells", clock(job.elapsed))
+        label = Text(name, no_wrap=True, overflow="ellipsis")
+        table.add_row(label, job.state, bar, f"{done}/{job.cells} cells", clock(job.elapsed))
     return table

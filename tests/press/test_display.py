@@ -19,7 +19,7 @@ def job():
 
 def test_the_table_names_page_profile_cells_and_time(job):
     console = Console(file=io.StringIO(), width=120)
-    console.print(display._table([job]))
+    console.print(display.display([job]).table())
     text = console.file.getvalue()
     assert "penguins [quick]" in text and "2/8 cells" in text and "1:05" in text
 

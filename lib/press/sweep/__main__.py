@@ -1,8 +1,9 @@
-"""Command line of sweeps: `python -m lib.press.sweep run|status|collect FILE`; see `lib.press.sweep`."""
+"""Command line of sweeps: `python -m lib.press.sweep run|status|collect|keep FILE`; see `lib.press.sweep`."""
 from __future__ import annotations
 
 import argparse
 import signal
+import statistics
 import sys
 import time
 from collections import Counter
@@ -11,10 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lib.files import ROOT
 from lib.params import ParameterError
 from lib.press.claims import ClaimError
-from lib.press.display import clock
-from lib.press.jobs import Stopped
+from lib.press.display import clock, display, left, rows
+from lib.press.jobs import Job, Stopped
 from lib.press.pages import PageError
 from lib.press.sweep import drive, plan, point, results
 from lib.press.sweep.engines import Engine, Local
@@ -37,8 +39,8 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m lib.press.sweep", description="Run the points of a sweep.")
     commands = parser.add_subparsers(required=True)
-    for name, command in (("run", run_command), ("status", status_command), ("collect", collect_command)):
-        own = commands.add_parser(name, help=command.__doc__)
+    for command in (run_command, status_command, collect_command, keep_command):
+        own = commands.add_parser(command.__name__.removesuffix("_command"), help=command.__doc__)
         own.add_argument("file", type=Path, help="params/<study>/sweep_<name>.yaml")
         own.set_defaults(command=command)
     run = commands.choices["run"]
@@ -70,7 +72,8 @@ def run_command(sweep: plan.Sweep, asked: argparse.Namespace) -> int:
         return 0
     if todo:
         with _engine(sweep, asked) as engine:
-            drive.drive(sweep, todo, engine, _Lines(len(todo)))
+            with Board(todo, states, engine.width, drive.usual(sweep)[0]) as told:
+                drive.drive(sweep, todo, engine, told)
     return collect_command(sweep, asked)
 
 
@@ -88,17 +91,46 @@ def collect_command(sweep: plan.Sweep, _: argparse.Namespace) -> int:
     return int("failed" in set(states))
 
 
-class _Lines:
-    """A line as each point ends."""
+def keep_command(sweep: plan.Sweep, _: argparse.Namespace) -> int:
+    """copy the table into book/kept/sweeps, for readers who will not run it"""
+    print(f"{_name(sweep)}: kept as {results.keep(sweep).relative_to(ROOT)}")
+    return 0
 
-    def __init__(self, total: int) -> None:
-        self.total, self.ended, self.started = total, 0, time.monotonic()
 
-    def __call__(self, of: plan.Point, outcome: point.Outcome) -> None:
-        self.ended += 1
+class Board(display):
+    """A line as each point ends, which stays; on a terminal, below it, how many stand how and the points that run."""
+
+    def __init__(self, todo: list[plan.Point], states: dict[str, str], width: int, seconds: list[float]) -> None:
+        super().__init__([], width)
+        self.todo, self.states, self.seconds = {of.id: of.text for of in todo}, dict(states), list(seconds)
+        self.total, self.started = len(todo), time.monotonic()
+
+    def show(self, of: plan.Point | None = None, outcome: point.Outcome | None = None, final: bool = False) -> None:
+        if final:
+            if self.live:
+                self.live.transient = True  # what is collected says the same
+            return
+        del self.todo[of.id]
+        self.states[of.id] = {"kept": "done", "stopped": "missing"}.get(outcome.state, outcome.state)
+        self.seconds += [outcome.seconds] * (outcome.state == "done")
         told = f"  {outcome.told}" if outcome.told else ""
-        print(f"[{self.ended}/{self.total}] {clock(time.monotonic() - self.started)} {of.id} {outcome.state} "
-              f"in {clock(outcome.seconds)}  {of.text}{told}", flush=True)
+        print(f"[{self.total - len(self.todo)}/{self.total}] {clock(time.monotonic() - self.started)} {of.id} "
+              f"{outcome.state} in {clock(outcome.seconds)}  {of.text}{told}", flush=True)
+
+    def table(self) -> Any:
+        from rich.console import Group
+        from rich.text import Text
+
+        todo, running = dict(self.todo), dict(point.RUNNING)
+        begun = list(running or todo)[:self.slots]  # a cluster does not tell which ones it has begun
+        counts = Counter({**self.states, **dict.fromkeys(begun, "running")}.values())
+        waiting = Job(None, {}, expected=statistics.median(self.seconds or [0.0]))
+        for job in running.values():
+            job.expected = waiting.expected
+        seconds = left([*running.values(), *[waiting] * (len(todo) - len(running))], self.slots)
+        told = ", ".join(f"{counts[name]} {name}" for name in ("done", "running", *plan.STATES[1:]))
+        told += f"; about {clock(seconds)} left" if seconds else ""
+        return Group(Text(told), rows({todo.get(id, id): job for id, job in running.items()}))
 
 
 def _engine(sweep: plan.Sweep, asked: argparse.Namespace) -> Engine:

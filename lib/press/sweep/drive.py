@@ -65,15 +65,19 @@ def _outcome(future: concurrent.futures.Future[point.Outcome]) -> point.Outcome:
         return point.Outcome("", "failed", 0.0, (str(error).strip() or type(error).__name__).splitlines()[-1])
 
 
-def estimate(sweep: plan.Sweep, count: int, width: int) -> str:
-    """How long so many points take: from the points of the study there are, else from its own execution at the base."""
+def usual(sweep: plan.Sweep) -> tuple[list[float], str]:
+    """Seconds that points of the study took, else its own execution at the base, and which of the two; may be none."""
     places = (sweep.home / "points").glob("*/done.json")
     made = [done for done in map(plan.read_json, places) if done and done.get("profile") == sweep.plan.base]
-    seconds = [done["seconds"] for done in made]
-    source = f"the median of {len(seconds)} points"
+    if made:
+        return [done["seconds"] for done in made], f"the median of {len(made)} points"
+    stored = Request(Page(sweep.page.name), sweep.plan.base).stored()
+    return [stored["metadata"]["book"]["seconds"]] if stored else [], f"the chapter's own time at {sweep.plan.base}"
+
+
+def estimate(sweep: plan.Sweep, count: int, width: int) -> str:
+    """How long so many points take, so many of them side by side."""
+    seconds, source = usual(sweep)
     if not seconds:
-        stored = Request(Page(sweep.page.name), sweep.plan.base).stored()
-        if not stored:
-            return f"no time known: neither a point nor {sweep.page.name} at {sweep.plan.base} has been executed here"
-        seconds, source = [stored["metadata"]["book"]["seconds"]], f"the chapter's own time at {sweep.plan.base}"
+        return f"no time known: neither a point nor {sweep.page.name} at {sweep.plan.base} has been executed here"
     return f"about {clock(statistics.median(seconds) * -(-count // width))} on {width} side by side, by {source}"

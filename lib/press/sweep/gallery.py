@@ -1,4 +1,4 @@
-"""The page of sweeps: of each one its figure and its points to explore, or how to run it."""
+"""The page of sweeps: of each one its figure and its points to explore, run here or kept with the book."""
 from __future__ import annotations
 
 import html
@@ -17,7 +17,7 @@ from lib.files import write_atomically
 from lib.press import provenance
 from lib.press.pages import SWEEP
 from lib.press.plotly_mime import figure_html
-from lib.press.sweep import plan
+from lib.press.sweep import plan, results
 
 SHOWN = ("done", "stale")
 
@@ -33,25 +33,32 @@ def page(folder: Path) -> str:
         study, name = path.parent.name, path.stem.removeprefix(SWEEP)
         told = [line.removeprefix("# ") for line in path.read_text(encoding="utf-8").splitlines()[:3]]
         parts += [f"## {study}: {name}", "", f"{told[0]}\n{told[2]}", ""]
-        place = plan.BUILD / "sweeps" / study / "tables" / f"{name}.parquet"
-        if not place.is_file():
-            parts += [f"Not run here. {told[1]}", ""]
-            continue
-        parts += _shown(pd.read_parquet(place), params.read_yaml(path)["figure"], folder, study, name)
+        place = results.table_path(study, name)
+        source, frame = ("table", pd.read_parquet(place)) if place.is_file() else ("kept", results.kept(study, name))
+        parts += [f"Not run here. {told[1]}", ""] * (source == "kept")
+        if frame is not None:
+            parts += [f"{_told(frame, source)} In a notebook: "
+                      f'`from lib.press.sweep.results import {source}; {source}("{study}", "{name}")`.', ""]
+            parts += _shown(frame, params.read_yaml(path)["figure"], folder / f"{study}-{name}.png")
     return "\n".join(parts)
 
 
-def _shown(frame: pd.DataFrame, figure: Mapping[str, str], folder: Path, study: str, name: str) -> list[str]:
+def _told(frame: pd.DataFrame, source: str) -> str:
     counts = frame["run.state"].value_counts()
     told = ", ".join(f"{counts.get(state, 0)} {state}" for state in plan.STATES)
-    lines = [f"{told} of {len(frame)} points{_elsewhere(frame)}. In a notebook: "
-             f'`from lib.press.sweep.results import table; table("{study}", "{name}")`.', ""]
+    told = f"{told} of {len(frame)} points{_elsewhere(frame)}"
+    if source == "table":
+        return f"{told}."
+    when, minutes = frame["run.finished"].max()[:10], frame["run.seconds"].sum() / 60
+    return f"Kept with the book on {when}, {minutes:.0f} minutes on {frame['run.processor'].iloc[0]}: {told}."
+
+
+def _shown(frame: pd.DataFrame, figure: Mapping[str, str], place: Path) -> list[str]:
     made = frame[frame["run.state"].isin(SHOWN)]
     if figure["y"] not in made or made[figure["y"]].isna().all():
-        return [*lines, f"No point has {figure['y']} yet.", ""]
-    place = folder / f"{study}-{name}.png"
+        return [f"No point has {figure['y']} yet.", ""]
     write_atomically(place, lambda path: drawn(made, figure).savefig(path, format="png", dpi=style.PIXELS_PER_INCH))
-    return [*lines, f"```{{figure}} {folder.name}/{place.name}", ":width: 760px", f":alt: {figure['says'].strip()}", "",
+    return [f"```{{figure}} {place.parent.name}/{place.name}", ":width: 760px", f":alt: {figure['says'].strip()}", "",
             figure["says"].strip(), "```", "", "```{raw} html", figure_html(explorer(made, figure["y"])), "```", ""]
 
 

@@ -54,6 +54,10 @@ class Outcome(NamedTuple):
     """Why it failed, or which checks do not hold."""
 
 
+RUNNING: dict[str, jobs.Job] = {}
+"""The points that this process watches, by id."""
+
+
 class Died(Exception):
     """A point's process or kernel ended before it could say how the point went."""
 
@@ -125,6 +129,7 @@ def in_worker(task: Task, work: Path, lock: int, stop: threading.Event) -> dict[
     job = jobs.Job(request, task.values)
     facts = {**task.facts, "values": request.facts_of_values}
     jobs.start(job, facts, work / "job.json", task.variables, held=(lock,))
+    RUNNING[task.id] = job
     listener = threading.Thread(target=_listen, args=(job,), daemon=True)
     listener.start()
     try:
@@ -137,6 +142,7 @@ def in_worker(task: Task, work: Path, lock: int, stop: threading.Event) -> dict[
                 raise RuntimeError(f"took longer than {task.seconds / 60:g} minutes; timeout_minutes allows no more")
         jobs.finish(job)
     finally:
+        del RUNNING[task.id]
         jobs.end(job)
     if job.state != "done":
         told = job.failure["what"]

@@ -1,6 +1,14 @@
 """Sweeps under kills, with real kernels: finished points stay, missing ones run, nothing is left running."""
+import fcntl
 import json
+import os
+import pty
+import re
 import signal
+import subprocess
+import sys
+import termios
+import threading
 
 import psutil
 import pytest
@@ -82,3 +90,24 @@ def test_a_killed_worker_is_begun_again_and_a_point_too_slow_has_failed(checkout
     said, _ = driver.communicate(timeout=300)
     assert driver.returncode == 1 and "took longer than 1.5 minutes" in said and "1 done, 0 stale, 1 failed" in said
     assert begun(checkout) == [2] and len(finished(checkout)) == 1
+
+
+def test_a_terminal_shows_the_points_that_run_and_is_left_as_it_was(checkout):
+    """One point done, whose line stays, and one asleep when Ctrl-C is typed."""
+    sweeping(checkout, points=[{"list": [{"seeds": 2}, {"seeds": 3, "pause": 600.0}]}])
+    ours, theirs = pty.openpty()
+    before, shown = termios.tcgetattr(theirs), bytearray()
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "lib.press.sweep", "run", "params/tiny/sweep_mine.yaml", "--workers", "1"],
+        cwd=checkout.root, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "150"}, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+    threading.Thread(target=lambda: [shown.extend(os.read(ours, 4096)) for _ in iter(int, 1)], daemon=True).start()
+    asleep = rb"1 done, 1 running, 0 stale, 0 failed, 0 missing(?s:.*)\spause=600.0 seeds=3  running .* \d/7 cells"
+    checkout.wait_for(lambda: running(checkout) and re.search(asleep, shown), "the second point", 180)
+    assert b"[1/2] " in shown
+    os.write(ours, b"\x03")
+    assert driver.wait(60) == 130
+    checkout.wait_for(lambda: b"stopped by SIGINT" in shown, "the last line", 10)
+    assert shown.rfind(b"\x1b[?25h") > shown.rfind(b"\x1b[?25l") > 0, "the cursor is hidden"
+    assert termios.tcgetattr(theirs) == before and b"Traceback" not in shown
+    checkout.wait_for(lambda: not checkout.processes(), "every process to end", 15)

@@ -1,10 +1,12 @@
 """The page of sweeps: every sweep, its figure and its points; and the measures of an executed chapter."""
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from lib.files import write_json
 from lib.press import provenance
 from lib.press.pages import PageError
 from lib.press.sweep import gallery, plan, results
@@ -52,8 +54,9 @@ def test_the_explorer_has_an_axis_per_varied_parameter_and_number():
 
 def test_the_page_shows_what_was_run_and_how_to_run_the_rest(tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "BUILD", tmp_path)
+    monkeypatch.setattr(results, "kept_path", lambda *_: tmp_path / "none.csv")
     told = gallery.page(tmp_path / "sweeps")
-    assert told.count("Not run here. Command: make sweep STUDY=") == len(plan.files())
+    assert told.count("Not run here. Command: make sweep STUDY=") == len(plan.files()) and "Kept" not in told
     place = tmp_path / "sweeps/superposition_phases/tables/shape.parquet"
     place.parent.mkdir(parents=True)
     frame().assign(**{"run.torch": "2.11.0"}).to_parquet(place)
@@ -65,6 +68,31 @@ def test_the_page_shows_what_was_run_and_how_to_run_the_rest(tmp_path, monkeypat
     assert results.table("superposition_phases", "shape").equals(pd.read_parquet(place))
     with pytest.raises(PageError, match="alpha has no table yet; make sweep STUDY=topoloss_hypotheses SWEEP=alpha"):
         results.table("topoloss_hypotheses", "alpha")
+
+
+def test_a_table_kept_in_the_tree_is_shown_where_none_was_run_and_says_what_is_stale(tmp_path, monkeypatch):
+    path, study = tmp_path / "kept.csv", "superposition_phases"
+    monkeypatch.setattr(plan, "BUILD", tmp_path / "none")
+    monkeypatch.setattr(results, "kept_path", lambda of, _: path if of == study else tmp_path / "no")
+    sweep = replace(plan.read(plan.find(study, "shape")), build=tmp_path)
+    with pytest.raises(PageError, match=f"9 of 9 points do not stand; make sweep STUDY={study} SWEEP=shape"):
+        results.keep(sweep)
+    for at, of in enumerate(sweep.points):
+        made = {"measures": {"right_well": 1 / (at + 3), "word": "None"}, "finished": f"2026-07-2{at}T", "host": "vm9",
+                "seconds": 60.0, "processor": "one", "facts": {**sweep.facts, "environment": {"torch": "2"}}}
+        write_json(sweep.home / "points" / of.id / "done.json", made)
+    assert results.keep(sweep) == path and "vm9" not in path.read_text()
+    pd.testing.assert_frame_equal(results.kept(study, "shape").dropna(axis=1),
+                                  results.collect(sweep).drop(columns="run.host").dropna(axis=1))
+    told = gallery.page(tmp_path / "pictures")
+    assert told.count("Not run here.") == len(plan.files()) and told.count("Kept") == 1
+    assert "Kept with the book on 2026-07-28, 9 minutes on one: 9 done, 0 stale, 0 failed, 0 missing of 9" in told
+    assert 'kept("superposition_phases", "shape")' in told and "pictures/superposition_phases-shape.png" in told
+    path.write_text(path.read_text().replace(sweep.points[0].id, "of other values"))
+    assert "8 done, 1 stale" in gallery.page(tmp_path / "pictures")
+    path.write_text("run.id,run.state\n")
+    with pytest.raises(PageError, match="kept.csv: no table of a sweep .*; restore it: git checkout -- "):
+        results.kept(study, "shape")
 
 
 def test_measures_are_what_is_quoted_and_what_claims_came_to():

@@ -1,5 +1,6 @@
 """One point under every way to end, and many of them: whole or not there, executed once, at little cost."""
 import errno
+import io
 import json
 import threading
 import time
@@ -7,9 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 from points import FACTS, task
+from rich.console import Console
 
 from lib.press.pages import PageError
-from lib.press.sweep import drive, engines, plan, point
+from lib.press.sweep import drive, engines, plan, point, results
+from lib.press.sweep.__main__ import Board
 from lib.press.sweep.slots import Slots
 
 
@@ -123,7 +126,7 @@ def a_sweep(home, count, cpus=1, gpus=0.0):
     """So many points of nothing."""
     points = tuple(plan.Point(f"p{i:05d}", {"seeds": i}, {}, {"seeds": i}) for i in range(count))
     made = SimpleNamespace(
-        page=SimpleNamespace(name="tiny"), points=points, facts=FACTS, home=home, build=home,
+        page=SimpleNamespace(name="tiny"), points=points, facts=FACTS, home=home, build=home, table=home / "made",
         plan=SimpleNamespace(base="quick", timeout_minutes=1.0, retries=0),
         resources=plan.Resources(cpus=cpus, gpus=gpus))
     made.states = lambda: plan.Sweep.states(made)
@@ -147,13 +150,35 @@ def test_twelve_points_on_two_workers_take_little_more_than_six_of_them(tmp_path
 
 
 def test_bookkeeping_costs_little(tmp_path, monkeypatch):
-    """At most 20 ms a point, and 5 s to find 1,000 of them done; in time of the processor, whatever the load."""
+    """At most 20 ms a point; 5 s to find 1,000 done and make their table; of the processor, whatever the load."""
     monkeypatch.setattr(point, "in_worker", execute)
     sweep, started = a_sweep(tmp_path, 1000), time.process_time()
     assert driven(sweep, engines.Local(sweep.resources, workers=2))[0] == {"done": 1000}
     assert (time.process_time() - started) / 1000 < 0.02
     started = time.process_time()
-    assert set(sweep.states().values()) == {"done"} and time.process_time() - started < 5
+    assert set(sweep.states().values()) == set(results.collect(sweep)["run.state"]) == {"done"}
+    assert time.process_time() - started < 5
+
+
+def test_a_terminal_is_told_how_many_stand_how_and_for_how_long(monkeypatch):
+    """Four points on two slots: one has ended, one has run for 20 of its 30 s, two of them need 15 s each per slot."""
+    points = [plan.Point(f"p{i}", {"seeds": i}, {}, {}) for i in range(4)]
+    board = Board(points, {"other": "stale"} | {of.id: "missing" for of in points}, 2, [20.0, 30.0])
+    board.show(points[0], point.Outcome("p0", "done", 40.0))
+    job = SimpleNamespace(state="running", cell=3, cells=8, elapsed=20.0)
+    monkeypatch.setattr(point, "RUNNING", {"p2": job})
+
+    def told():
+        console = Console(file=io.StringIO(), width=80)
+        console.print(board.table())
+        return console.file.getvalue().splitlines()
+
+    first, row = told()
+    assert first == "1 done, 1 running, 1 stale, 0 failed, 2 missing; about 0:35 left"  # (10 + 30 + 30) / 2
+    assert row.startswith("seeds=2  running") and "2/8 cells  0:20" in row
+    point.RUNNING.clear()  # as a cluster, which does not tell: as many run as it has room for
+    assert [line.rstrip() for line in told() if line] == [
+        "1 done, 2 running, 1 stale, 0 failed, 1 missing; about 0:45 left"]
 
 
 def test_two_drivers_share_the_points(tmp_path, monkeypatch):
