@@ -57,9 +57,12 @@ def _shown(frame: pd.DataFrame, figure: Mapping[str, str], place: Path) -> list[
     made = frame[frame["run.state"].isin(SHOWN)]
     if figure["y"] not in made or made[figure["y"]].isna().all():
         return [f"No point has {figure['y']} yet.", ""]
-    write_atomically(place, lambda path: drawn(made, figure).savefig(path, format="png", dpi=style.PIXELS_PER_INCH))
-    return [f"```{{figure}} {place.parent.name}/{place.name}", ":width: 760px", f":alt: {figure['says'].strip()}", "",
-            figure["says"].strip(), "```", "", "```{raw} html", figure_html(explorer(made, figure["y"])), "```", ""]
+    there = made.dropna(subset=[figure["y"]])
+    write_atomically(place, lambda path: drawn(there, figure).savefig(path, format="png", dpi=style.PIXELS_PER_INCH))
+    says, lacking = figure["says"].strip(), len(made) - len(there)
+    lack = f" No such number at {lacking} of the points." if lacking else ""
+    return [f"```{{figure}} {place.parent.name}/{place.name}", ":width: 760px", f":alt: {says}", "",
+            f"{says}{lack}", "```", "", "```{raw} html", figure_html(explorer(there, figure["y"])), "```", ""]
 
 
 def _elsewhere(frame: pd.DataFrame) -> str:
@@ -73,23 +76,27 @@ def _elsewhere(frame: pd.DataFrame) -> str:
 def drawn(frame: pd.DataFrame, figure: Mapping[str, str]) -> Figure:
     """A dot per point whose block varies x, and a line through their means for each value of `by`."""
     x, y, by = figure["x"], figure["y"], figure.get("by", "")
-    rows = frame[frame["run.varied"].str.contains(rf"(?:^| ){x}=")].dropna(subset=[y])
+    rows = frame[frame["run.varied"].str.contains(rf"(?:^| ){x}=")]
     fig, ax = style.figure(aspect=0.5)
     places = _places(rows[x])
-    groups = list(rows.assign(_place=places).groupby(by)) if by else [("", rows.assign(_place=places))]
+    groups, ends = list(rows.assign(_place=places).groupby(by)) if by else [("", rows.assign(_place=places))], []
     for at, (value, group) in enumerate(groups):
         colour = style.LINES[at % len(style.LINES)]
         means = group.groupby("_place")[y].mean()
         style.dots(ax, group["_place"], group[y], color=colour, alpha=0.6)
         ax.plot(means.index, means, color=colour, linewidth=1.5)
-        if by:
-            style.direct_label(ax, means.index[-1], means.iloc[-1], f"{by} = {value}", color=colour)
+        ends += [(means.iloc[-1], means.index[-1], f"{by} = {value}", colour)] * bool(by)
     if not pd.api.types.is_numeric_dtype(rows[x]):
         ax.set_xticks(range(rows[x].nunique()), sorted(rows[x].unique()))
     elif (rows[x] > 0).all() and rows[x].max() >= 10 * rows[x].min():
         ax.set_xscale("log")
     ax.set_xlabel(x)
     ax.set_ylabel(y)
+    low, top = ax.get_ylim()
+    gap, height = (top - low) / 15, np.inf
+    for end, place, text, colour in sorted(ends, reverse=True):
+        height = min(end, height - gap)  # names of lines that end together, one below the other
+        style.direct_label(ax, place, height, text, color=colour)
     return fig
 
 

@@ -32,7 +32,14 @@ def test_a_figure_has_a_dot_per_point_that_varies_x_and_a_line_per_value_of_by()
     lines = [line for line in ax.lines if line.get_linestyle() == "-" and len(line.get_xdata())]
     assert [line.get_ydata().tolist() for line in lines] == [[0.5, 0.7], [0.9]]
     assert ax.get_xscale() == "log" and ax.get_xlabel() == "n_hidden" and ax.get_ylabel() == "right_well"
-    assert [text.get_text() for text in ax.texts] == ["n_features = 20", "n_features = 40"]
+    assert [text.get_text() for text in ax.texts] == ["n_features = 40", "n_features = 20"]
+
+
+def test_names_of_lines_that_end_together_do_not_lie_on_each_other():
+    fig = gallery.drawn(frame().dropna(subset=["right_well"]).assign(right_well=[0.5, 0.9, 0.9, 0.5]), FIGURE)
+    fig.draw_without_rendering()
+    one, other = (text.get_window_extent() for text in fig.axes[0].texts)
+    assert not one.overlaps(other) and one.y0 > other.y0
 
 
 def test_a_list_along_x_is_categories():
@@ -59,11 +66,15 @@ def test_the_page_shows_what_was_run_and_how_to_run_the_rest(tmp_path, monkeypat
     assert told.count("Not run here. Command: make sweep STUDY=") == len(plan.files()) and "Kept" not in told
     place = tmp_path / "sweeps/superposition_phases/tables/shape.parquet"
     place.parent.mkdir(parents=True)
-    frame().assign(**{"run.torch": "2.11.0"}).to_parquet(place)
+    made = frame().assign(**{"run.torch": "2.11.0"})
+    made.loc[2, "right_well"] = None
+    made.to_parquet(place)
     told = gallery.page(tmp_path / "pictures")
     assert told.count("Not run here.") == len(plan.files()) - 1
     assert "3 done, 1 stale, 0 failed, 1 missing of 5 points (4 with torch 2.11.0)" in told
     assert "pictures/superposition_phases-shape.png" in told and 'table("superposition_phases", "shape")' in told
+    assert " No such number at 1 of the points." in told
+    assert "NaN" not in told, "no JSON"
     assert (tmp_path / "pictures/superposition_phases-shape.png").read_bytes()[:4] == b"\x89PNG"
     assert results.table("superposition_phases", "shape").equals(pd.read_parquet(place))
     with pytest.raises(PageError, match="alpha has no table yet; make sweep STUDY=topoloss_hypotheses SWEEP=alpha"):
