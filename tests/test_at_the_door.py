@@ -20,13 +20,15 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lib.activations import capture, patch
+from lib.activations import build, capture, patch
 from lib.models.toy_training import train_grid
+from lib.press.pages import Page, Request
 from lib.rng import generator
 from lib.sparse_coders import SparseCoder, fit, load
 from lib.sparse_coders.interchange import load_saelens, save_saelens
 from lib.sparse_coders.rule import RULES
 from lib.spd import Routed, SPDConfig, decompose, plain
+from lib.spd.metrics import use
 from lib.tensors import own_session
 from lib.topoloss import TopoLoss
 from lib.training import Recipe, evaluate, train
@@ -140,7 +142,7 @@ def test_the_session_is_as_it_was_afterwards():
         assert torch.get_default_dtype() == torch.float64 and not torch.is_grad_enabled()
 
 
-@pytest.mark.parametrize("given", ["array", "memory map"])
+@pytest.mark.parametrize("given", ["array", "memory map", "store"])
 def test_scale_and_start_are_measured_on_rows_from_everywhere(tmp_path, given):
     """Sorted data: the first half small and round one point, the second large and round another."""
     halves = [scale * (centre + torch.randn(12_000, 8, generator=generator(i, "half")))
@@ -149,9 +151,11 @@ def test_scale_and_start_are_measured_on_rows_from_everywhere(tmp_path, given):
     if given == "memory map":
         np.save(tmp_path / "x.npy", x)
         x = np.load(tmp_path / "x.npy", mmap_mode="r")
+    whole = (8 / np.square(np.asarray(x, dtype=np.float64)).sum(1).mean()) ** 0.5
+    if given == "store":
+        x = build(tmp_path / "store", {"rows": "sorted"}, torch.from_numpy(x).split(500).__iter__, dtype="float32")
     found = SparseCoder(8, 16, k=2)
     fit(found, x, steps=1, batch_size=32, held_out=held, **QUIET)
-    whole = (8 / np.square(np.asarray(x, dtype=np.float64)).sum(1).mean()) ** 0.5
     assert float(found.scale) == pytest.approx(whole, rel=0.05)
 
 
@@ -233,6 +237,46 @@ def test_a_decoder_row_of_length_0_adds_nothing_and_stops_nothing(tmp_path, conf
         torch.testing.assert_close(silent.W_dec.norm(dim=1), torch.ones(16))
 
 
+ZEROS = {"samples": (slice(None, None, 3),), "a dimension": (slice(None), 0), "all but one sample": (slice(1, None),)}
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("what", ZEROS)
+@pytest.mark.parametrize("normalise", [True, "sample"])
+def test_zeros_in_the_data_stop_no_coder(rule, what, normalise):
+    x, options = X.clone(), {"k": 2} if "k" in RULES[rule].model_fields and rule != "jumprelu" else {}
+    x[ZEROS[what]] = 0
+    done = fit(SparseCoder(8, 16, rule, **options), x, steps=6, batch_size=64, resample_every=2, dead_after=64,
+               normalise=normalise, held_out=X[:50], **QUIET)
+    assert all(p.isfinite().all() for p in (*done.coder.parameters(), done.coder(x)))
+    with pytest.raises(ValueError, match="all the same, so there is no variance to explain; give others"):
+        fit(SparseCoder(8, 16, rule, **options), torch.ones_like(x), steps=2, batch_size=64, **QUIET)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_batch_without_a_spread_stops_no_coder(rule, batch):
+    """Of one sample, or of two alike; all latents but two are dead at once, so that those are revived, too."""
+    options = {"k": 2} if "k" in RULES[rule].model_fields and rule != "jumprelu" else {}
+    x = X[:9].repeat_interleave(batch, 0) if batch == 1 else X[:1].expand(9, 8)
+    done = fit(SparseCoder(8, 16, rule, **options), x, steps=9, batch_size=batch, dead_after=1, held_out=X[:50], **QUIET)
+    assert all(p.isfinite().all() for p in done.coder.parameters())
+
+
+@pytest.mark.parametrize("part", [(0,), (slice(None), 0), (...,)])
+@pytest.mark.parametrize("zeros", [None, *ZEROS.values(), (...,)])
+@pytest.mark.parametrize("divergence", ["mse", "kl"])
+def test_zeros_in_a_network_or_its_inputs_stop_no_decomposition(part, zeros, divergence):
+    layer, x, config = linear(8, 4), X.clone(), SPDConfig(4, steps=4, batch_size=16, warmup_steps=2)
+    layer.weight.data[part] = 0
+    if zeros:
+        x[zeros] = 0
+    done = decompose(Routed(layer), x, config.replace(divergence=divergence), **QUIET)
+    assert all(np.isfinite(values).all() for values in done.decomposition.arrays().values())
+    found = use(done.decomposition, done.decomposition.capture(x))["0"]
+    assert (np.isinf(found.leftover), np.isnan(found.breadth)) == (part == (...,), zeros == (...,))
+
+
 class Attention(nn.Module):
     def __init__(self):
         super().__init__()
@@ -281,8 +325,29 @@ def test_a_loss_of_the_bare_model_takes_the_wrapped_one_and_the_other_way_round(
     model = nn.Sequential(linear(8, 16), nn.ReLU(), linear(16, 16))
     bare = TopoLoss(model, ["0", "2"], factor=2)
     assert torch.equal(bare(wrap(model)), bare(model))
-    if wrap is not torch.compile:
-        assert torch.equal(TopoLoss(wrap(model), ["0", "2"], factor=2)(model), bare(model))
+    assert torch.equal(TopoLoss(wrap(model), ["0", "2"], factor=2)(model), bare(model))
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, lambda model: torch.compile(model, backend="eager"), twice])
+@pytest.mark.parametrize("called", ["wrapped", "bare"])
+def test_activations_of_a_wrapped_model_are_seen_and_replaced_also_after_it_was_compiled(wrap, called):
+    model, x = nn.Sequential(linear(8, 16), nn.ReLU(), linear(16, 4)), X[:5]
+    wrapped = wrap(model)
+    before = wrapped(x)
+    given = wrapped if called == "wrapped" else model
+    with capture(given, "0") as seen, patch(given, {"1": lambda t, name: 0 * t}):
+        after = wrapped(x)
+    torch.testing.assert_close(seen["0"], model[0](x).detach())
+    assert not after.any() and torch.equal(wrapped(x), before)
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, lambda model: torch.compile(model, backend="eager"), twice])
+def test_a_wrapped_network_is_decomposed(wrap):
+    config = SPDConfig(4, steps=4, batch_size=16, warmup_steps=2)
+    bare, wrapped = (decompose(give(nn.Sequential(linear(8, 4))), X, config, **QUIET) for give in (lambda m: m, wrap))
+    assert torch.equal(torch.tensor(bare.history.loss), torch.tensor(wrapped.history.loss))
+    with pytest.raises(TypeError, match="Linear.forward has no second argument"):
+        decompose(wrap(linear(8, 4)), X, config, **QUIET)
 
 
 @dataclass
@@ -308,6 +373,21 @@ def test_a_classifier_that_gives_no_logits_is_refused_before_a_step(monkeypatch,
     if not isinstance(give(torch.ones(2, 3), False), Tensor):
         with pytest.raises(ValueError, match="logits"):
             evaluate(Gives(give), IMAGES, LABELS)
+
+
+plainly_written = (st.text("0a1tre,=[]\"-+. ", max_size=6) | st.integers(-2, 2) | st.floats(-2, 2) | st.booleans()
+                   | st.sampled_from(["true", "null", "a-b", "1e-3", "X" * 90]) | st.none())
+values = st.dictionaries(st.sampled_from(["a", "seeds", "lr"]), plainly_written | st.lists(plainly_written, max_size=2),
+                         min_size=1)
+
+
+@settings(deadline=None, max_examples=300)
+@given(values, values)
+def test_outputs_of_other_values_have_another_place_and_of_the_same_ones_the_same(one, other):
+    label, again, others = (Request(Page("a_study"), "quick", dict(given)).label
+                            for given in (one, reversed(one.items()), other))
+    assert label == again and label.startswith("quick+") and "/" not in label and len(label) <= 86
+    assert (label == others) == (json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True))
 
 
 @settings(deadline=None, max_examples=60)

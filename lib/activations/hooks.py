@@ -8,6 +8,7 @@ A pattern is a dotted module name whose parts may be globs: `*` stands for one p
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
@@ -24,7 +25,7 @@ Edit = Callable[[Tensor, str], Tensor] | Tensor
 
 def match_modules(model: nn.Module, *patterns: str) -> dict[str, nn.Module]:
     """Modules whose dotted names match any of the patterns, in the model's order."""
-    modules = {name: module for name, module in model.named_modules(remove_duplicate=False) if name}
+    modules = {name: module for name, module in unwrapped(model).named_modules(remove_duplicate=False) if name}
     found: set[str] = set()
     for pattern in patterns:
         matching = {name for name in modules if _matches(name.split("."), pattern.split("."))}
@@ -38,9 +39,10 @@ def match_modules(model: nn.Module, *patterns: str) -> dict[str, nn.Module]:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside what trains it on several devices."""
-    while isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        model = model.module
+    """The model inside what trains it on several devices or compiles it."""
+    while (inner := model._modules.get("_orig_mod")) is not None or isinstance(
+            model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        model = inner if inner is not None else model.module
     return model
 
 
@@ -65,6 +67,7 @@ def capture(
         return tensor
 
     with ExitStack() as stack:
+        _uncompiled(stack)
         for name, module in match_modules(model, *patterns).items():
             _hook(stack, name, module, keep, where)
         yield found
@@ -79,6 +82,7 @@ def patch(model: nn.Module, edits: Mapping[str, Edit], where: Where = "output") 
             one module apply in the order given; nested blocks apply from the outer to the inner.
     """
     with ExitStack() as stack:
+        _uncompiled(stack)
         for pattern, edit in edits.items():
             for name, module in match_modules(model, pattern).items():
                 _hook(stack, name, module, edit, where)
@@ -113,6 +117,12 @@ def _matches(name: list[str], pattern: list[str]) -> bool:
     if pattern[0] == "**":
         return any(_matches(name[i:], pattern[1:]) for i in range(len(name) + 1))
     return bool(name) and fnmatchcase(name[0], pattern[0]) and _matches(name[1:], pattern[1:])
+
+
+def _uncompiled(stack: ExitStack) -> None:
+    """Let compiled models run uncompiled for as long as the stack lives: what was compiled before a hook ignores it."""
+    if "torch._dynamo" in sys.modules:  # else nothing is compiled, and importing it takes seconds
+        stack.enter_context(torch.compiler.set_stance("force_eager"))
 
 
 def _hook(stack: ExitStack, name: str, module: nn.Module, edit: Edit, where: Where) -> None:

@@ -140,6 +140,8 @@ def selectivity_report(
     if (codes < 0).any():
         raise ValueError("selectivity_report: codes are negative, so their means are no shares; give latents")
     silent, counts = silent_units(codes), np.bincount(labels, minlength=n_classes)
+    if silent.all():
+        raise ValueError("selectivity_report: every unit is silent, so there is nothing to score")
     used, seed = codes[:, ~silent], int(checked_generator(rng).integers(2**63))
     ranks = rankdata(used, axis=0)
     scores = {"entropy": (used, entropy_selectivity), "index": (used, class_selectivity_index),

@@ -5,6 +5,7 @@ Both are read without the packages that made them: no code of a model runs, noth
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
 def llama(path: str | Path) -> CausalLM:
     """A Llama model from a GGUF file, weights as float32 whatever their type there.
 
+    Args:
+        path: of the file, or of any of its parts, NAME-00001-of-00003.gguf.
     Raises:
         ImportError: the package `gguf` is not installed. ValueError: the file is of another architecture or tokenizer,
             or holds a tensor or a scaling of positions that is not computed here.
     """
-    reader = _opened(path)
-    said = {name: field.contents() for name, field in reader.fields.items()}
+    readers = _opened(Path(path))
+    said = {name: field.contents() for name, field in readers[0].fields.items()}  # all but tensors is in the first
     if said["general.architecture"] != "llama":
         raise ValueError(f"{path} holds a model of architecture {said['general.architecture']}, not llama")
     if scaled := [name for name in said if name.startswith("llama.rope.scaling") and said[name] not in ("none", 1.0)]:
@@ -37,7 +40,7 @@ def llama(path: str | Path) -> CausalLM:
         ("embedding_length", None), ("block_count", None), ("attention.head_count", None),
         ("attention.layer_norm_rms_epsilon", 1e-5), ("rope.freq_base", 1e4)))
     kv_heads, hidden = said.get("llama.attention.head_count_kv", heads), said["llama.feed_forward_length"]
-    weights = _weights(reader)
+    weights = {name: value for reader in readers for name, value in _weights(reader).items()}
     vocabulary, rotary = len(weights["embed.weight"]), Rotary(width // heads, base)
     blocks = [Block((nn.RMSNorm(width, eps), nn.RMSNorm(width, eps)), Attention(width, heads, kv_heads, False, rotary),
                     MLP(width, hidden, True)) for _ in range(depth)]
@@ -50,14 +53,25 @@ def llama(path: str | Path) -> CausalLM:
     return model.eval().requires_grad_(False)
 
 
-def _opened(path: str | Path) -> GGUFReader:
+def _opened(path: Path) -> list[GGUFReader]:
+    """The file, or all its parts in their order."""
     try:
         from gguf import GGUFReader
     except ImportError as error:
         raise ImportError("reading a GGUF file needs the package gguf: pip install -e '.[lm]'") from error
-    if not Path(path).is_file():
+    names = [path.name]
+    if part := re.fullmatch(r"(.*-)\d{5}(-of-(\d{5})\.gguf)", path.name):
+        names = [f"{part[1]}{i + 1:05d}{part[2]}" for i in range(int(part[3]))]
+    elif not path.is_file():
         raise FileNotFoundError(f"there is no GGUF file {path}")
-    return GGUFReader(path)
+    return [GGUFReader(path.parent / name) for name in _all_there(path.parent, names)]
+
+
+def _all_there(folder: Path, names: list[str]) -> list[str]:
+    """`names` unchanged; FileNotFoundError unless the folder has every file."""
+    if lost := [name for name in names if not (folder / name).is_file()]:
+        raise FileNotFoundError(f"{folder} lacks {', '.join(lost)}; fetch the rest of the model")
+    return names
 
 
 _PARTS = {"attn_norm": "norm1", "attn_q": "attn.q", "attn_k": "attn.k", "attn_v": "attn.v", "attn_output": "attn.out",
@@ -106,6 +120,7 @@ def gpt2(source: str | Path, revision: str | None = None) -> CausalLM:
     """GPT-2 from a folder with config.json, model.safetensors and tokenizer.json, or from the hub by name.
 
     Args:
+        source: in the folder model.safetensors.index.json and the files it names may stand for model.safetensors.
         revision: of the hub's repository.
     Raises:
         FileNotFoundError: the folder lacks a file. ValueError: it holds another kind of model.
@@ -117,17 +132,25 @@ def gpt2(source: str | Path, revision: str | None = None) -> CausalLM:
     if not folder.is_dir():
         from huggingface_hub import snapshot_download
 
-        wanted = ["config.json", "model.safetensors", "tokenizer.json"]
+        wanted = ["config.json", "tokenizer.json", "model.safetensors*", "model-*.safetensors"]
         folder = Path(snapshot_download(str(source), revision=revision, allow_patterns=wanted))
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    names = ["model.safetensors"]
+    if not (folder / names[0]).is_file() and (folder / (index := f"{names[0]}.index.json")).is_file():
+        names = sorted(set(_parsed(folder / index)["weight_map"].values()))
+    _all_there(folder, ["config.json", "tokenizer.json", *names])
+    config = _parsed(folder / "config.json")
     if config.get("model_type") != "gpt2" or config.get("activation_function", "gelu_new") != "gelu_new":
         raise ValueError(f"{folder} holds a {config.get('model_type')} with {config.get('activation_function')}, not a "
                          "gpt2 with gelu_new")
     model = gpt2_shaped(config["vocab_size"], config["n_embd"], config["n_layer"], config["n_head"],
                         config["n_positions"], config.get("n_inner"), config["layer_norm_epsilon"])
-    model.load_state_dict(_from_gpt2(load_file(folder / "model.safetensors")))
+    model.load_state_dict(_from_gpt2({k: t for name in names for k, t in load_file(folder / name).items()}))
     model.tokenizer, model.bos = Tokenizer.from_file(str(folder / "tokenizer.json")), config.get("bos_token_id")
     return model.eval().requires_grad_(False)
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8-sig"))
 
 
 def _from_gpt2(there: Mapping[str, Tensor]) -> dict[str, Tensor]:

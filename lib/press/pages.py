@@ -34,6 +34,10 @@ KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 """The kernel every page runs in; `jobs.KERNEL_ENVIRONMENT` makes it this environment's."""
 
 
+_LOST = re.compile(r"^.*(```|~~~|:::) *\{code-cell\}.*$", re.MULTILINE | re.IGNORECASE)
+"""A code cell inside another block, indented, or behind a fence that jupytext does not read."""
+
+
 class PageError(ValueError):
     """A page, or one of its rooms, is missing or unusable; the message says which and what to do."""
 
@@ -264,14 +268,23 @@ def read_page(path: Path) -> Any:
     """A chapter as a notebook with stable cell ids, for the kernel of this environment whatever its header names.
 
     Raises:
-        PageError: a code cell is not Python, or is taken from another file; names the file, the cell and the line.
+        PageError: a code cell is not Python, is taken from another file, has options that are none, or stands where it
+            would be taken for text; names the file, the cell and the line.
     """
     import jupytext  # not needed where every page stands
 
-    notebook = jupytext.reads(_text(path), fmt="md:myst")
+    text = _text(path)
+    try:
+        notebook = jupytext.reads(text, fmt="md:myst")
+    except Exception as error:  # of jupytext, YAML or nbformat
+        said = " ".join(str(error).split())[:200]
+        raise PageError(f"{path.relative_to(ROOT)}: {said}; write options of a cell as in `:tags: [check]`") from None
     notebook.metadata["kernelspec"] = dict(KERNEL)
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"{path.stem.replace('_', '-')[:40]}-{number:03d}"
+        if cell.cell_type == "markdown" and (lost := _LOST.search(cell.source)):
+            raise PageError(f"{path.relative_to(ROOT)}: {lost[0].strip()} would never be run where it stands; begin it with "
+                            "```{code-cell} at the start of a line, inside nothing else")
         if "load" in cell.metadata:
             raise PageError(f"{path.relative_to(ROOT)}: a cell has `:load: {cell.metadata['load']}`; write its code in "
                             "the cell, or import it from lib, so that the page is run again when it changes")

@@ -296,7 +296,7 @@ def _read(path: Path, kind: str, read: Callable[[Path], Any]) -> dict[str, Any]:
 
 
 def _parsed(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    return json.loads(path.read_text(encoding="utf-8-sig"))
 
 
 def _unpickled(path: Path) -> Any:

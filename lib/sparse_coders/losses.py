@@ -106,7 +106,7 @@ def auxk(
         x: scaled input, [B, d_in + context].
         encoder, W_dec: of all latents.
         residual: e, [B, d_out].
-        dead: ids of dead latents, [n_dead]; none gives 0.
+        dead: ids of dead latents, [n_dead]; none gives 0, as does a residual that is the same for every sample.
         k: dead latents used per sample, fewer where fewer are dead.
         absolute: latents are signed and chosen by magnitude.
     Source: Gao et al. 2024, "Scaling and evaluating sparse autoencoders", 2.4.
@@ -118,7 +118,8 @@ def auxk(
     silent = Encoder(W[dead], b[dead], None if centre is None else centre.detach())
     codes = kernels.topk_codes(x, silent, k, absolute=absolute)
     codes = codes if absolute else codes.with_values(codes.values.relu())
-    variance = (e - e.mean(0)).square().sum(1).mean().clamp_min(torch.finfo(e.dtype).tiny)
+    variance, size = (r.square().sum(1).mean() for r in (e - e.mean(0), e))
+    variance = torch.where(variance > (8 * torch.finfo(e.dtype).eps) ** 2 * size, variance, torch.inf)
     return (kernels.decode_codes(codes, W_dec[dead]) - e).square().sum(1).mean() / variance
 
 

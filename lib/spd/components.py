@@ -20,6 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lib.activations.hooks import unwrapped
+
 
 def plain(name: str, module: nn.Module, x: Tensor) -> Tensor:
     """The operation of an undecomposed target: the module itself."""
@@ -78,11 +80,12 @@ def routed(target: nn.Module) -> nn.Module:
     Raises:
         TypeError: its forward has no place for `op`; says how it is given one.
     """
-    if type(target) is nn.Sequential:
-        return Routed(OrderedDict(target.named_children()))
-    takes = inspect.signature(target.forward).parameters.values()
+    inner = unwrapped(target)
+    if type(inner) is nn.Sequential:
+        return Routed(OrderedDict(inner.named_children()))
+    takes = inspect.signature(inner.forward).parameters.values()
     if sum(2 if each.kind is each.VAR_POSITIONAL else each.kind is not each.KEYWORD_ONLY for each in takes) < 2:
-        raise TypeError(f"{type(target).__name__}.forward has no second argument: give it `op=lib.spd.plain`, and "
+        raise TypeError(f"{type(inner).__name__}.forward has no second argument: give it `op=lib.spd.plain`, and "
                         'write op("name", self.layer, x) where it calls a layer to decompose, self.layer(x)')
     return target
 

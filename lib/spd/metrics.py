@@ -166,10 +166,11 @@ class Use(NamedTuple):
 
     Attributes:
         l0: mean number of components of importance above tau; alive: components above it on more than `least` of the
-            positions; leftover: |Δ| / |W|.
+            positions; leftover: |Δ| / |W|, inf where W is 0.
         size: sum_c |v_c| |u_c|, the same however a component's sign and length are shared out; at least the sum of the
             singular values of Ŵ.
-        breadth: inputs a direction reads, mean over components of (sum_i r_i^2)^2 / sum_i r_i^4 with r_i = v_i sd(x_i).
+        breadth: inputs a direction reads, mean over components of (sum_i r_i^2)^2 / sum_i r_i^4 with r_i = v_i sd(x_i);
+            NaN where no input varies.
     """
 
     l0: float

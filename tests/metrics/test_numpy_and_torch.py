@@ -1,4 +1,5 @@
-"""Every metric reads an array of NumPy and a tensor of torch alike, in a graph or not; no function is left out."""
+"""Every metric reads an array of NumPy and a tensor of torch alike, in a graph or not, and copes with what has length
+0; no function is left out."""
 import importlib
 import inspect
 import pkgutil
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 import lib.metrics
+from lib.metrics.nulls import NullCannotMove
 from lib.rng import numpy_generator
 
 PUBLIC = {f"{module.name}.{name}": function for module in pkgutil.iter_modules(lib.metrics.__path__)
@@ -134,3 +136,41 @@ def test_a_tensor_is_read_as_an_array_is(name, given):
 
 def test_no_metric_of_arrays_is_left_out():
     assert ARRAYS.keys() - CALLS.keys() == set() and CALLS.keys() <= ARRAYS.keys()
+
+
+def emptied(part):
+    """What sets a part of every matrix, or all values of every array, to one value."""
+    def spoil(values, value=0.0):
+        values = np.array(values)
+        if values.dtype.kind == "f" and (part == () or values.ndim == 2):
+            values[part] = value
+        return values
+
+    return spoil
+
+
+SPOILT = {"a unit": emptied((slice(None), 0)), "a sample": emptied(0), "everything": emptied(()),
+          "all alike": lambda values: emptied(())(values, 1.0)}
+INFINITE = {("superposition.dimensions_per_feature", "everything")}  # and says so
+UNDEFINED = {  # where a value is NaN, which each says: a unit, pair or map that has none
+    "monosemanticity.monosemanticity", "recovery.detection", "recovery.absorption", "selectivity.entropy_selectivity",
+    "selectivity.class_selectivity_index", "selectivity.peak_share", "selectivity.label_permutation_null",
+    "tokens.top_purity", "tokens.token_entropy", "topography.morans_i", "topography.morans_i_null"}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("what", SPOILT)
+def test_a_length_or_a_spread_of_0_is_refused_in_words_or_does_no_harm(name, what):
+    try:
+        found = plain(CALLS[name](PUBLIC[name], SPOILT[what]))
+    except ValueError as refused:
+        assert type(refused) in (ValueError, NullCannotMove) and "do not fit" not in str(refused)
+        return
+    values = np.hstack([np.ravel(part) for part in leaves(found) if np.asarray(part).dtype.kind == "f"] or [0.0])
+    assert np.isinf(values).any() == ((name, what) in INFINITE)
+    assert not np.isnan(values).any() or name in UNDEFINED
+
+
+def leaves(found):
+    return [leaf for part in found for leaf in leaves(part)] if isinstance(found, list) else [found]

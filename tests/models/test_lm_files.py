@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from lib.data.text import byte_pairs
 from lib.models.causal_lm import gpt2_shaped
@@ -123,6 +123,40 @@ def test_weights_in_fewer_bits_are_read_as_numbers(tmp_path):
     assert found.shape == (20, 32) and 0 < np.abs(found - table).max() < 0.01  # a block of 32 spans .2 in 15 steps
 
 
+def parts(folder, whole, n):
+    """`whole` as gguf-split lays it: all that is said in the first part, and tensors in turn in all of them."""
+    from gguf import GGUFReader, GGUFWriter
+
+    names, own = [folder / f"two-{i + 1:05d}-of-{n:05d}.gguf" for i in range(n)], GGUFReader(whole).tensors
+    for i, path in enumerate(names):
+        writer = GGUFWriter(path, "llama")
+        for field in GGUFReader(whole).fields.values() if i == 0 else ():
+            if not field.name.startswith("GGUF.") and field.name != "general.architecture":
+                writer.add_key_value(field.name, field.contents(), field.types[0],
+                                     field.types[-1] if len(field.types) > 1 else None)
+        for tensor in own[i::n]:
+            writer.add_tensor(tensor.name, tensor.data)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+    return names
+
+
+def test_a_file_in_parts_is_read_by_any_of_them_and_a_missing_part_is_named(tmp_path):
+    whole = llama(written(tmp_path / "two.gguf"))
+    names = parts(tmp_path, tmp_path / "two.gguf", 3)
+    for name in names:
+        found = llama(name)
+        assert torch.equal(found(IDS), whole(IDS)) and found.tokenizer.encode("ab").ids == [16]
+    for name in names:
+        kept = name.read_bytes()
+        name.unlink()
+        with pytest.raises(FileNotFoundError, match=f"lacks {name.name}; fetch the rest of the model"):
+            llama(names[0])
+        name.write_bytes(kept)
+
+
 def test_another_architecture_tokenizer_or_place_is_refused(tmp_path):
     with pytest.raises(ValueError, match="architecture gpt2, not llama"):
         llama(written(tmp_path / "other.gguf", architecture="gpt2"))
@@ -167,6 +201,26 @@ def test_a_made_up_gpt2_gives_the_logits_that_transformers_gave(tmp_path, build)
     assert found.shape == (10, 300) and model.bos == 0 and model.tokenizer.get_vocab_size() == 270
     assert found[9, :6].tolist() == pytest.approx(GPT2[0], abs=2e-5)
     assert found[3, :6].tolist() == pytest.approx(GPT2[1], abs=2e-5)
+
+
+def test_a_folder_of_shards_is_read_and_a_missing_one_is_named(tmp_path, build):
+    whole, folder = gpt2(saved(tmp_path / "tiny")), tmp_path / "tiny"
+    own, names = load_file(folder / "model.safetensors"), [f"model-{i:05d}-of-00003.safetensors" for i in (1, 2, 3)]
+    (folder / "model.safetensors").unlink()
+    places = {key: names[i % 3] for i, key in enumerate(own)}
+    for name in names:
+        save_file({key: own[key] for key in own if places[key] == name}, folder / name)
+    with pytest.raises(FileNotFoundError, match="lacks model.safetensors; fetch the rest"):  # no index, no model
+        gpt2(folder)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    for lost in (names[1], "config.json", "tokenizer.json"):
+        kept = (folder / lost).read_bytes()
+        (folder / lost).unlink()
+        with pytest.raises(FileNotFoundError, match=f"tiny lacks {lost}; fetch the rest of the model"):
+            gpt2(folder)
+        (folder / lost).write_bytes(kept)  # the remedy
+    (folder / "config.json").write_bytes((folder / "config.json").read_text().encode("utf-8-sig"))
+    assert torch.equal(gpt2(folder)(IDS), whole(IDS))
 
 
 def test_a_folder_of_another_model_is_refused(tmp_path, build):

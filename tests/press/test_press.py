@@ -1,8 +1,10 @@
 """The press on a miniature checkout: what runs, what is kept, what is refused."""
 import json
 import os
+import re
 import subprocess
 import sys
+import textwrap
 import time
 from types import SimpleNamespace
 
@@ -10,8 +12,8 @@ import pytest
 from checkout import CLAIM, QUICK, judging
 
 from lib.params import ParameterError
-from lib.press import jobs
-from lib.press.pages import Request, find_page
+from lib.press import jobs, pages
+from lib.press.pages import PageError, Request, find_page
 
 
 def test_run_stores_a_whole_notebook_and_its_results(checkout):
@@ -181,6 +183,48 @@ def test_code_taken_from_another_file_is_refused(checkout, cell):
     refused = checkout.run()
     assert refused.returncode and "Traceback" not in refused.stderr
     assert "book/studies/tiny.md: a cell has `:load: part.py`; write its code in the cell, or import" in refused.stderr
+
+
+CELL = "```{code-cell} ipython3\nx = 1\n```\n"
+READ = {  # cell as an editor may write it -> what it runs and its tags
+    ":tags: [check]\n\nx = 1": ["check"], ":tags: [check]\nx = 1": ["check"], ':tags: ["hide-input", check]\n\nx = 1':
+    ["hide-input", "check"], "---\ntags: [check]\nmystnb:\n  number_source_lines: true\n---\nx = 1": ["check"],
+    "---\ntags:\n- check\n- hide-input\n---\nx = 1": ["check", "hide-input"], ":name: a\n:number-lines:\n\nx = 1": [],
+}
+BEGINS = ["```{code-cell} ipython3", "```{code-cell} python", "```{code-cell}", "~~~{code-cell} ipython3",
+          "`````{code-cell} ipython3"]
+NEVER_RUN = [f"- a\n\n{textwrap.indent(CELL, '  ')}", f"````{{note}}\n{CELL}````\n", CELL.replace("```", ":::"),
+             CELL.replace("{", " {"), CELL.replace("code-c", "code-C")]
+
+
+def page_of(monkeypatch, folder, text):
+    monkeypatch.setattr(pages, "ROOT", folder)
+    header = f"---\njupytext:\n  text_representation:\n    extension: .md\n    format_name: myst\n{HEADER}---\n\n# T\n\n"
+    (folder / "a.md").write_bytes((header + text).encode("utf-8-sig"))
+    return pages.read_page(folder / "a.md").cells
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+@pytest.mark.parametrize("begin", BEGINS)
+@pytest.mark.parametrize("cell", READ)
+def test_a_cell_is_read_however_it_is_written(monkeypatch, tmp_path, cell, begin, ends):
+    text = f"{begin}\n{cell}\n{re.match('[`~]+', begin)[0]}\n\n% a comment\n\n+++ {{}}\n\nText.\n".replace("\n", ends)
+    [code] = [cell for cell in page_of(monkeypatch, tmp_path, text) if cell.cell_type == "code"]
+    assert code.source == "x = 1" and code.metadata.get("tags", []) == READ[cell]
+
+
+@pytest.mark.parametrize("text", NEVER_RUN)
+def test_a_cell_that_would_never_run_is_refused_where_it_stands_and_runs_as_it_is_told(monkeypatch, tmp_path, text):
+    with pytest.raises(PageError, match=r"a.md: .*\{code-.ell\} ipython3 would never be run.*; begin it with ```\{code-") as e:
+        page_of(monkeypatch, tmp_path, text)
+    assert "\n" not in str(e.value)
+    assert [cell.cell_type for cell in page_of(monkeypatch, tmp_path, CELL)] == ["markdown", "code"]
+
+
+@pytest.mark.parametrize("options", [":tags: check\n", "---\ntags: [check\n---\n", ":tags: [1]\n"])
+def test_options_of_a_cell_that_are_none_are_one_line(monkeypatch, tmp_path, options):
+    with pytest.raises(PageError, match=r"^a.md: .*; write options of a cell as in `:tags: \[check\]`$"):
+        page_of(monkeypatch, tmp_path, CELL.replace("x = 1", f"{options}\nx = 1"))
 
 
 def test_a_page_of_another_encoding_is_refused_by_name(checkout):

@@ -21,7 +21,7 @@ def some(*shape, name="x"):
 
 
 BIASES = {"b_enc": (M,), "b_dec": (D,)}
-SHAPES = {"W_enc": (D, M), "W_dec": (M, D), "threshold": (M,), "b_gate": (M,), "b_mag": (M,), "r_mag": (M,), **BIASES}
+SHAPES = {"W_enc": (D, M), "W_skip": (OUT, D), "W_dec": (M, D), "threshold": (M,), "b_gate": (M,), "b_mag": (M,), "r_mag": (M,), **BIASES}
 STANDARD, JUMP = ("W_enc", "W_dec", "b_enc", "b_dec"), ("W_enc", "W_dec", "b_enc", "b_dec", "threshold")
 GATED = ("W_enc", "W_dec", "b_dec", "b_gate", "b_mag", "r_mag")
 TRAINED_ON = {"model_name": "gpt2-small", "hook_name": "blocks.3.hook_resid_pre", "hook_layer": 3, "prepend_bos": True,
@@ -56,20 +56,25 @@ LAYOUTS = {
     "6 gated": (V6 | {"architecture": "gated"}, GATED),
     "6 jumprelu": (V6 | {"architecture": "jumprelu"}, JUMP),
     "6 topk": (V6 | {"architecture": "topk", "k": K}, STANDARD),
+    **{f"6 {name}": (V6 | {"architecture": name, "apply_b_dec_to_input": False, "d_out": OUT},
+                     (*(JUMP if "jump" in name else STANDARD), *(["W_skip"] if "skip" in name else [])))
+       for name in ("transcoder", "skip_transcoder", "jumprelu_transcoder", "jumprelu_skip_transcoder")},
     "6 topk in units of decoder length": (
         V6 | {"architecture": "topk", "k": K, "rescale_acts_by_decoder_norm": True}, STANDARD),
 }
 
 
-def drawn(names):
-    return {name: torch.ones(M) if name == "scaling_factor" else some(*SHAPES[name], name=name) for name in names}
+def drawn(names, out):
+    shapes = SHAPES | {"scaling_factor": (M,), "W_dec": (M, out), "b_dec": (out,)}
+    return {name: torch.ones(M) if name == "scaling_factor" else some(*shapes[name], name=name) for name in names}
 
 
+@pytest.mark.parametrize("written", ["utf-8", "utf-8-sig"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_saelens_layouts(layout, tmp_path):
+def test_saelens_layouts(layout, written, tmp_path):
     config, names = LAYOUTS[layout]
-    tensors = drawn(names)
-    (tmp_path / "cfg.json").write_text(json.dumps(config))
+    tensors = drawn(names, config.get("d_out", D))
+    (tmp_path / "cfg.json").write_bytes(json.dumps(config, indent=1).replace("\n", "\r\n").encode(written))
     save_file(tensors, tmp_path / "sae_weights.safetensors")
     save_file({"sparsity": torch.zeros(M)}, tmp_path / "sparsity.safetensors")  # beside it up to version 5
     x, w = some(40, D).numpy().astype(float), {name: t.numpy().astype(float) for name, t in tensors.items()}
@@ -83,7 +88,7 @@ def test_saelens_layouts(layout, tmp_path):
         f = np.maximum(h, 0) * (h > w.get("threshold", 0))
         if "topk" in layout:
             f = np.where(h >= np.sort(h, 1)[:, -K, None], f, 0)
-    check(load_saelens(tmp_path), x, f, f @ w["W_dec"] + w["b_dec"])
+    check(load_saelens(tmp_path), x, f, f @ w["W_dec"] + w["b_dec"] + (x @ w["W_skip"].T if "W_skip" in w else 0))
 
 
 def check(coder, x, latents, recons):

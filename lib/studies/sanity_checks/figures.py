@@ -71,7 +71,7 @@ def active_over_length(counts: pd.DataFrame, active: int) -> Figure:
     for ax, name in zip(axes.flat, names, strict=True):
         rows = counts[counts.coder == name].head(1500)
         style.dots(ax, rows.length, rows.active, style.BLUE, 0.15, 3)
-        bins = rows.groupby(pd.qcut(rows.length, 8)).agg({"length": "mean", "active": "mean"})
+        bins = rows.groupby(pd.qcut(rows.length, 8, duplicates="drop")).agg({"length": "mean", "active": "mean"})
         ax.plot(bins.length, bins.active, color=style.ORANGE)
         ax.axhline(active, color=style.NULL, linewidth=1)
         ax.set_title(name)

@@ -26,7 +26,7 @@ LENGTH, HELD = 20, 200
 class Recipe(Language):
     """The source's recipe."""
 
-    published_samples: Count = Field(description="sequences (theirs 1000)")
+    published_samples: int = Field(ge=2, description="sequences, standardised (theirs 1000)")
     published_epochs: Count = Field(description="epochs (theirs 100)")
     published_latents: Count = Field(description="latents (theirs 256)")
 
