@@ -12,6 +12,7 @@
     const target = link.pathname === location.pathname ? document.getElementById(decodeURIComponent(link.hash.slice(1))) : null;
     if (!target?.matches("figure, div.math")) return null;
     const copy = target.cloneNode(true);
+    copy.querySelector(".figure-data")?.remove();
     for (const part of [copy, ...copy.querySelectorAll("[id]")]) part.removeAttribute("id");
     for (const sign of copy.querySelectorAll(".headerlink, a")) sign.replaceWith(...sign.childNodes);
     return copy;

@@ -3,6 +3,12 @@
 if (location.protocol === "file:" && typeof DOCUMENTATION_OPTIONS !== "undefined")
   DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
 
+// A figure's link is copied where the browser allows it, and leads there everywhere.
+document.addEventListener("click", async ({ target }) => {
+  const link = target.closest?.("a.copy-link");
+  if (link) await navigator.clipboard?.writeText(link.href).then(() => { link.textContent = "link copied"; }, () => {});
+});
+
 document.addEventListener("DOMContentLoaded", () => {
   // Bibliography entries have a role of their own, which a list may not contain.
   for (const list of document.querySelectorAll(".citation-list[role=list]")) list.removeAttribute("role");

@@ -20,6 +20,8 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import ArrayLike
 
+from lib.figures.drawn import Drawn
+
 BLACK, BLUE, ORANGE, GREEN = "#000000", "#0072B2", "#D55E00", "#009E73"
 LINES = (BLACK, BLUE, ORANGE, GREEN)
 """Line colours, in order of use: each at least 3:1 on white, told apart by colour-blind readers."""
@@ -70,7 +72,7 @@ def apply() -> None:
 def figure(
     width: str = "page", aspect: float = 0.5, rows: int = 1, cols: int = 1, **kw
 ) -> tuple[Figure, Axes | np.ndarray]:
-    """A figure in the book's style with a grid of axes; it shows once, where it is the value of a cell.
+    """A figure in the book's style with a grid of axes; it shows once, where it is the value of a cell, with its numbers.
 
     Args:
         width: "half", "page" or "wide"; aspect: height of the whole figure over its width.
@@ -81,7 +83,8 @@ def figure(
     apply()
     if width not in WIDTHS:
         raise KeyError(f"figure width {width!r} is not one of {', '.join(WIDTHS)}")
-    fig, axes = plt.subplots(rows, cols, figsize=(WIDTHS[width], WIDTHS[width] * aspect), **kw)
+    size = (WIDTHS[width], WIDTHS[width] * aspect)
+    fig, axes = plt.subplots(rows, cols, figsize=size, FigureClass=Drawn, **kw)
     plt.close(fig)  # else the inline backend would show it a second time
     return fig, axes
 

@@ -25,6 +25,7 @@ from lib.press.ledger import VERDICTS
 from lib.press.pages import Page
 from lib.press.plotly_mime import MIME, PlotlyMime, figure_html
 from lib.press.site import Site, SiteError, build, claim_pages, claims_picture, claims_table
+from lib.press.site.figure_data import GLUED, plotly_table
 from lib.press.site.render import swap
 from lib.press.site.source import FRAGMENTS, executions_table, for_page, plain, png_width, recipes, with_roles
 from lib.press.verdicts import Measured
@@ -50,14 +51,23 @@ def code(source: str, data: dict, metadata: dict | None = None, **output_metadat
     return {**cell, "metadata": metadata or {}}
 
 
+DRAWN = "panel,kind,series,x,y,value\n1,line,a,1,2.5,\n"
+HERO = "```{glue:figure} hero\n:name: fig-hero\n\nThe hero.\n```"
+
+
 def notebook(prose: str = "The gain is {glue:text}`gain`.") -> dict:
-    """An execution of STUDY: a PNG with a caption, a plotly figure, a glued number."""
+    """An execution of STUDY: a PNG with a caption, plotly figures with and without one, a glued number and picture."""
     caption = {"mystnb": {"figure": {"name": "fig-one", "caption": "White. *Nothing* to see in $x$."}}}
-    figure = {"data": [{"type": "scatter", "y": [1, 2]}], "layout": {"height": 300, "meta": {"alt": "a line"}}}
+    figure = {"data": [{"type": "scatter", "y": {"dtype": "f8", "bdata": "AAAAAAAA8D8AAAAAAAAAQA=="}}], "layout": {"height": 300, "meta": {"alt": "a line"}}}
     cells = [
-        {"cell_type": "markdown", "id": "m1", "metadata": {}, "source": f"# Tiny\n\n{prose}"},
-        code("picture", {"image/png": png(400, 100), "text/plain": "<Figure>"}, caption),
+        {"cell_type": "markdown", "id": "m1", "metadata": {}, "source": f"# Tiny\n\n{prose}\n\n{HERO}"},
+        code("picture", {"image/png": png(400, 100), "text/plain": "<Figure>", "text/csv": DRAWN}, caption),
         code("figure", {MIME: figure, "text/plain": "Figure()"}),
+        code("named", {MIME: figure, "text/plain": "Figure()"},
+             {"mystnb": {"figure": {"name": "fig-lines", "caption": "Lines."}}}),
+        code("hero", {f"{GLUED}{mime}": value for mime, value in (
+            ("image/png", png(40, 10)), ("text/plain", "<Figure>"), ("text/csv", DRAWN.replace("2.5", "7")))},
+             scrapbook={"name": "hero", "mime_prefix": GLUED}),
         code("glue", {"text/plain": "0.83"}, scrapbook={"name": "gain", "mime_prefix": ""}),
     ]
     book = {"profile": "quick", "seconds": 12.345, "finished": "2026-01-02T03:04:05+00:00",
@@ -96,6 +106,25 @@ def test_page_shows_what_the_execution_left(built: Site):
     assert "0; url=intro.html" in (built.html / "index.html").read_text(encoding="utf-8")
     scripts = ["plotly.min.js", "plotly-init.js", "page.js", "vendor/tex-svg-full.js"]
     assert all((built.html / "_static" / script).is_file() for script in scripts)
+
+
+def test_under_every_figure_stand_its_numbers_and_its_link(built: Site):
+    page, folder = (built.html / "studies/tiny.html").read_text(encoding="utf-8"), built.html / "studies/figures"
+    assert re.findall(r'<figure[^>]*id="([\w-]+)"', page) == ["fig-hero", "fig-one", "fig-lines"]
+    for name in ("fig-hero", "fig-one", "fig-lines"):
+        caption = re.search(rf'id="{name}".*?<figcaption>(.*?)</figcaption>', page, re.DOTALL)[1]
+        assert f'<a href="figures/{name}.csv" download>' in caption and f'class="copy-link" href="#{name}"' in caption
+    assert (folder / "fig-one.csv").read_text() == DRAWN
+    assert (folder / "fig-hero.csv").read_text() == DRAWN.replace("2.5", "7")
+    assert (folder / "fig-lines.csv").read_text() == "panel,series,x,y,value\nx,1,,1.0,\nx,1,,2.0,\n"
+    assert len(list(folder.iterdir())) == 3 and DRAWN not in page
+    style = (built.html / "_static/book.css").read_text(encoding="utf-8")
+    assert all(f".{name}" in style or name == "copy-link" for name in re.findall(r'class="([\w-]+)"', caption[-200:]))
+
+
+def test_a_map_of_plotly_is_a_row_per_cell():
+    map_of = {"type": "heatmap", "z": [[1, 2]], "x": ["a", "b"], "name": "m", "xaxis": "x2"}
+    assert plotly_table({"data": [map_of]}).splitlines()[1:] == ["x2,m,a,0,1", "x2,m,b,0,2"]
 
 
 def test_no_page_loads_anything_from_outside(built: Site):

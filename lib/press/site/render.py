@@ -36,8 +36,10 @@ def build(site: Site) -> bool:
         assemble(site)
         rendered = render(site)
         from lib.press.site.cards import write_cards  # reads the claims: not needed where the site stands
+        from lib.press.site.figure_data import write_figure_data
 
         write_cards(site, rendered)
+        write_figure_data(site, rendered)
         write_text(rendered / ".stamp", stamp)
         swap(rendered, site.html)
     return True

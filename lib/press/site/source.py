@@ -20,6 +20,8 @@ from lib.press.provenance import versions
 RENDERERS = ("jupyter-book", "sphinx", "sphinx-book-theme", "pydata-sphinx-theme", "myst-nb", "plotly")
 PIXEL_RATIO = 2  # figures are stored at twice the size they are shown at
 CODE = re.compile(r"^(```|:::)\{code-cell\}", re.MULTILINE)
+TOLD_BESIDE = ("text/csv", "application/papermill.record/text/csv")
+"""A figure's numbers, which `figure_data` lays beside the page."""
 VERDICT = re.compile(r"\{verdict\}`([^`]*)`")
 INTERVAL = re.compile(r"\{ci\}`(\w+)(:[^`]+)`")
 
@@ -149,6 +151,8 @@ def for_page(notebook: dict[str, Any], page: str = "", words: Words = dict, stan
         if cell["cell_type"] == "code":
             cell["outputs"] = [output for output in cell["outputs"] if not output.get("metadata", {}).get(PASSING)]
         for output in cell.get("outputs", []):
+            for mime in TOLD_BESIDE:
+                output.get("data", {}).pop(mime, None)
             if png := output.get("data", {}).get("image/png"):
                 size = output.setdefault("metadata", {}).setdefault("image/png", {})
                 size.setdefault("width", png_width("".join(png)) // PIXEL_RATIO)

@@ -69,6 +69,7 @@ def births(found: Mapping[str, np.ndarray]) -> Figure:
         style.dots(ax, born[known] * spread, values[known], style.BLUE, 0.3, 4)
         middle = pd.Series(values[known]).groupby(born[known]).median()
         ax.plot(middle.index, middle, color=style.ORANGE)
-        ax.set(xscale="log", yscale="log", xlabel="step of birth", ylabel=says)
+        scale = "log" if (born[known] > 0).any() else "linear"  # all at the first moment, step 0
+        ax.set(xscale=scale, yscale="log", xlabel="step of birth", ylabel=says)
     return fig
 

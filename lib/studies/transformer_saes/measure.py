@@ -83,7 +83,15 @@ def worth(params: Coders, arm: Arm, coder: SparseCoder) -> dict[str, float]:
     kind = arm.site.removesuffix("_skip")
     model, some, site, sources = _spliced_at(params, kind)
     losses = splice(model, some, site, {"coder": coder}, None, sources) | ablated(params, kind)
-    return {"ce_zero": recovered(losses, "coder", "zero"), "ce_mean": recovered(losses, "coder", "mean")}
+    return {f"ce_{name}": _recovered(losses, name) for name in ("zero", "mean")}
+
+
+def _recovered(losses: dict[str, torch.Tensor], ablation: str) -> float:
+    """`recovered`, or NaN where the model is so little trained that it loses nothing by the ablation."""
+    try:
+        return recovered(losses, "coder", ablation)
+    except ValueError:
+        return float("nan")
 
 
 @functools.lru_cache(maxsize=4)
