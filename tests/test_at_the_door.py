@@ -259,7 +259,8 @@ def test_a_batch_without_a_spread_stops_no_coder(rule, batch):
     """Of one sample, or of two alike; all latents but two are dead at once, so that those are revived, too."""
     options = {"k": 2} if "k" in RULES[rule].model_fields and rule != "jumprelu" else {}
     x = X[:9].repeat_interleave(batch, 0) if batch == 1 else X[:1].expand(9, 8)
-    done = fit(SparseCoder(8, 16, rule, **options), x, steps=9, batch_size=batch, dead_after=1, held_out=X[:50], **QUIET)
+    done = fit(SparseCoder(8, 16, rule, **options), x, steps=9, batch_size=batch, dead_after=1, held_out=X[:50],
+               **QUIET)
     assert all(p.isfinite().all() for p in done.coder.parameters())
 
 

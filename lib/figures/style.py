@@ -72,7 +72,7 @@ def apply() -> None:
 def figure(
     width: str = "page", aspect: float = 0.5, rows: int = 1, cols: int = 1, **kw
 ) -> tuple[Figure, Axes | np.ndarray]:
-    """A figure in the book's style with a grid of axes; it shows once, where it is the value of a cell, with its numbers.
+    """A figure in the book's style with a grid of axes; shown once, where it is the value of a cell, with its numbers.
 
     Args:
         width: "half", "page" or "wide"; aspect: height of the whole figure over its width.

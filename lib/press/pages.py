@@ -283,8 +283,8 @@ def read_page(path: Path) -> Any:
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"{path.stem.replace('_', '-')[:40]}-{number:03d}"
         if cell.cell_type == "markdown" and (lost := _LOST.search(cell.source)):
-            raise PageError(f"{path.relative_to(ROOT)}: {lost[0].strip()} would never be run where it stands; begin it with "
-                            "```{code-cell} at the start of a line, inside nothing else")
+            raise PageError(f"{path.relative_to(ROOT)}: {lost[0].strip()} would never be run where it stands; begin it "
+                            "with ```{code-cell} at the start of a line, inside nothing else")
         if "load" in cell.metadata:
             raise PageError(f"{path.relative_to(ROOT)}: a cell has `:load: {cell.metadata['load']}`; write its code in "
                             "the cell, or import it from lib, so that the page is run again when it changes")

@@ -42,7 +42,8 @@ def test_every_line_point_band_bar_and_image_is_there(fig):
     assert rows(fig, panel="2", kind="points") == [("1", "3", "0.1"), ("2", "4", "0.333333")]
     assert {row[1] for row in rows(fig, panel="2", kind="shape")} == {"0", "5", "6"}
     assert rows(fig, panel="2", kind="tick") == [("0", "", "relu"), ("1", "", "topk")]
-    assert rows(fig, panel="3", kind="image")[:4] == [("1", "0.5", "8"), ("3", "0.5", "9"), ("0", "0", "0"), ("1", "0", "1")]
+    cells = [("1", "0.5", "8"), ("3", "0.5", "9"), ("0", "0", "0"), ("1", "0", "1")]
+    assert rows(fig, panel="3", kind="image")[:4] == cells
     assert rows(fig, panel="4") == []  # the colour bar
 
 

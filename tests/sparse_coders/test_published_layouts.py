@@ -21,7 +21,8 @@ def some(*shape, name="x"):
 
 
 BIASES = {"b_enc": (M,), "b_dec": (D,)}
-SHAPES = {"W_enc": (D, M), "W_skip": (OUT, D), "W_dec": (M, D), "threshold": (M,), "b_gate": (M,), "b_mag": (M,), "r_mag": (M,), **BIASES}
+SHAPES = {"W_enc": (D, M), "W_skip": (OUT, D), "W_dec": (M, D),
+          "threshold": (M,), "b_gate": (M,), "b_mag": (M,), "r_mag": (M,), **BIASES}
 STANDARD, JUMP = ("W_enc", "W_dec", "b_enc", "b_dec"), ("W_enc", "W_dec", "b_enc", "b_dec", "threshold")
 GATED = ("W_enc", "W_dec", "b_dec", "b_gate", "b_mag", "r_mag")
 TRAINED_ON = {"model_name": "gpt2-small", "hook_name": "blocks.3.hook_resid_pre", "hook_layer": 3, "prepend_bos": True,

@@ -36,10 +36,13 @@ def build(site: Site) -> bool:
         assemble(site)
         rendered = render(site)
         from lib.press.site.cards import write_cards  # reads the claims: not needed where the site stands
+        from lib.press.site.crate import write_crate
         from lib.press.site.figure_data import write_figure_data
 
         write_cards(site, rendered)
         write_figure_data(site, rendered)
+        if not site.is_draft:
+            write_crate(site, rendered)
         write_text(rendered / ".stamp", stamp)
         swap(rendered, site.html)
     return True
