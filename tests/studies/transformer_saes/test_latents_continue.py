@@ -45,8 +45,8 @@ def counted(most: float = float("inf")) -> Iterator[list[str]]:
         if len(events) == most:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def read(*asked: Any, own: Any = language._read) -> Any:
-        found = own(*asked)
+    def read(*asked: Any, own: Any = language._read, **options: Any) -> Any:
+        found = own(*asked, **options)
         happened("read")
         return found
 
