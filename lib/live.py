@@ -10,6 +10,8 @@ from typing import Any, Self
 
 PASSING = "progress"
 """Metadata of a line that no page shows."""
+SELDOM = 60.0
+"""Seconds between lines where standard error is no terminal; a run that takes less says nothing there."""
 
 
 class Progress:
@@ -19,7 +21,7 @@ class Progress:
     def __init__(self, total: int, label: str, done: int = 0, every: float = 0.5, samples: int = 0):
         self.total, self.label, self.done, self.reused = total, label, done, done
         self.every, self.samples = every, samples
-        self.start = self.shown = time.monotonic()
+        self.start = self.shown = self.told = time.monotonic()
         self.handle: Any = None
 
     @property
@@ -46,6 +48,9 @@ class Progress:
         elif sys.stderr.isatty():
             sys.stderr.write(f"\r\x1b[K{self.text}" + ("\n" if last else ""))
             sys.stderr.flush()
+        elif self.shown - self.told >= SELDOM:  # in a file, as under nohup, lines pile up
+            self.told = self.shown
+            sys.stderr.write(f"{self.text}\n")
 
     def _show_in_notebook(self) -> None:
         from IPython.display import display

@@ -165,6 +165,11 @@ class TopoLoss:
         self._is_permuted = permute is not None
         self._operators: dict[tuple[int, torch.device, torch.dtype], tuple[Tensor, ...]] = {}
 
+    def __repr__(self) -> str:
+        sheets = ", ".join(f"{name} on {h} x {w}" for name, (h, w) in self.shapes.items())
+        permuted = ", permuted" * self._is_permuted
+        return f"TopoLoss({sheets}; factor {self.factor}, {self.kind}, {self.form}{permuted})"
+
     def __call__(self, model: nn.Module) -> Tensor:
         """The loss of `model`, a scalar with its graph."""
         return torch.cat(self._losses(model)).mean()

@@ -185,6 +185,17 @@ def test_every_target_sets_the_environment_up_first(install, target):
     assert install_step < len(steps) - 1 and command.startswith(".venv/bin/python -m")
 
 
+def test_cleaning_keeps_what_took_long_and_needs_nothing_there(install):
+    for name in (".gitignore", "data/x", "runs/x", "sweeps/x", "html/x", "executed/x"):
+        path = install.root / "_build" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert install.make("clean").returncode == 0
+    assert {path.name for path in (install.root / "_build").iterdir()} == {".gitignore", "data", "runs", "sweeps"}
+    shutil.rmtree(install.root / "_build")
+    assert install.make("clean").returncode == 0
+
+
 def test_book_executes_before_it_renders(install):
     steps = install.make("-n", "book").stdout.splitlines()
     assert steps[-2].startswith(".venv/bin/python -m lib.press run --site --profile quick")

@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import sys
 
 import pytest
 import torch
@@ -156,6 +158,19 @@ def test_progress_is_shown_where_it_is_wanted_and_silent_else(keep, monkeypatch)
     walked(23, keep.replace(progress=True))
     assert shown[0].startswith("training: 12 of 23 (11 reused)") and shown[-1].startswith("training: 23 of 23")
     assert shown[-1].endswith("samples/s")
+
+
+def test_a_long_run_whose_output_goes_to_a_file_says_a_line_a_minute(capsys, monkeypatch):
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)  # nbval has it
+    monkeypatch.setattr("lib.live.time.monotonic", iter(range(0, 10**6, 10)).__next__)
+    with Progress(40, "runs") as progress:
+        for _ in range(40):
+            progress.advance()
+    lines = capsys.readouterr().err.splitlines()
+    assert 5 <= len(lines) <= 20 and all(re.fullmatch(r"runs: \d+ of 40, \d+ s(, \d+ s left)?", line) for line in lines)
+    with Progress(4, "a short run") as progress:
+        progress.show()
+    assert capsys.readouterr().err == ""
 
 
 def test_options_of_the_loop_are_checked():

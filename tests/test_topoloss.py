@@ -182,6 +182,11 @@ def test_layers_are_chosen_by_pattern_and_averaged():
     assert model["stem"]["conv"].weight.grad.abs().sum() > 0 and model["stem"]["norm"].weight.grad is None
 
 
+def test_a_loss_says_what_it_presses():
+    made = TopoLoss(nn.Sequential(nn.Linear(4, 16), nn.Linear(16, 8)), "*", factor=2, permute=0)
+    assert repr(made) == "TopoLoss(0 on 4 x 4, 1 on 2 x 4; factor 2, output, low_rank, permuted)"
+
+
 def test_weights_are_read_anew_at_each_call():
     model = small_model()
     topo = TopoLoss(model, "blocks.*.fc", factor=2)

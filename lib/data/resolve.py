@@ -14,6 +14,7 @@ from lib import files
 from lib.data import archives, fetch
 from lib.data.decode import Arrays
 from lib.data.registry import DataCorrupt, Dataset, DatasetUnavailable, Missing, Source, check, megabytes
+from lib.live import Progress
 
 INSTALLABLE = ("pip", "apt")
 """Providers whose packages may be installed already; such a copy is read in place, not cached."""
@@ -138,7 +139,9 @@ def _forbidden(data: Dataset) -> Arrays:
 
 
 def _downloaded(data: Dataset, source: Source) -> Arrays:
-    with tempfile.TemporaryDirectory(prefix="book-data-") as folder:
+    told = f"{data.name}: fetching {megabytes(source.archive_bytes or data.download_bytes)}"
+    with tempfile.TemporaryDirectory(prefix="book-data-") as folder, Progress(1, told) as progress:
+        progress.show()
         if source.provider == "torchvision":
             return store(data, fetch.fetch_torchvision(source, Path(folder)))
         return store(data, archives.read(fetch.fetch_archive(source, Path(folder)), data, source))

@@ -137,7 +137,7 @@ class SparseCoder(nn.Module, Weights):
         Args:
             x: activations, torch or NumPy, floating point, [B, d_in + context].
         Returns:
-            latents, [B, n_latents].
+            latents, [B, n_latents], in the graph of the coder: `.detach()` before `.numpy()`.
         """
         latents = self.rule.latents(self, self._scaled(x)[0])
         return latents if self.rule.is_dense else latents.dense(self.n_latents)

@@ -2,8 +2,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -79,7 +78,7 @@ class FitResult:
     """
 
     coder: SparseCoder
-    history: pd.DataFrame
+    history: pd.DataFrame = field(repr=False)
     metrics: dict[str, float]
 
 

@@ -33,6 +33,14 @@ def leftovers() -> list[str]:
     return sorted(p.name for p in folder.iterdir()) if folder.exists() else []
 
 
+def test_a_download_says_how_much_it_is_before_it_begins(clients, monkeypatch):
+    shown, fetched = [], fetch.fetch_archive
+    monkeypatch.setattr(resolve.Progress, "show", lambda self, last=False: shown.append(self.text))
+    monkeypatch.setattr(fetch, "fetch_archive", lambda *given: shown.append("fetched") or fetched(*given))
+    resolve.resolve(dataset("by_npm"))
+    assert shown[0].startswith("by_npm: fetching 0.0 MB: 0 of 1") and shown[1] == "fetched"
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_fetched_arrays_are_right_and_cached(clients, name):
     first = resolve.resolve(dataset(name))

@@ -43,6 +43,7 @@ def test_six_lines_train_a_coder_on_a_numpy_array(tmp_path):
     coder.save(tmp_path / "coder.safetensors")
     assert torch.equal(load(tmp_path / "coder.safetensors")(x[:5]), coder(x[:5]))
     assert result.coder is coder and result.metrics["fvu"] < 0.15 and result.metrics["l0"] <= 3
+    assert "fvu" in repr(result) and "history" not in repr(result)
     found = (DIRECTIONS @ coder.W_dec.detach().T).amax(1)
     chance = (DIRECTIONS @ SparseCoder(12, 48, k=3, seed=5).W_dec.detach().T).amax(1)
     assert found.mean() > 0.93 > chance.mean() + 0.1
