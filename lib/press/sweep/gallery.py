@@ -76,7 +76,7 @@ def _elsewhere(frame: pd.DataFrame) -> str:
 def drawn(frame: pd.DataFrame, figure: Mapping[str, str]) -> Figure:
     """A dot per point whose block varies x, and a line through their means for each value of `by`."""
     x, y, by = figure["x"], figure["y"], figure.get("by", "")
-    rows = frame[frame["run.varied"].str.contains(rf"(?:^| ){x}=")]
+    rows = frame.loc[frame["run.varied"].str.contains(rf"(?:^| ){x}="), list(dict.fromkeys([x, y, by or x]))]
     fig, ax = style.figure(aspect=0.5)
     places = _places(rows[x])
     groups, ends = list(rows.assign(_place=places).groupby(by)) if by else [("", rows.assign(_place=places))], []
