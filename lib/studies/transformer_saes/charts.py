@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from lib.figures import style
 
@@ -71,5 +72,7 @@ def births(found: Mapping[str, np.ndarray]) -> Figure:
         ax.plot(middle.index, middle, color=style.ORANGE)
         scale = "log" if (born[known] > 0).any() else "linear"  # all at the first moment, step 0
         ax.set(xscale=scale, yscale="log", xlabel="step of birth", ylabel=says)
+        ax.set_xticks(middle.index, [f"{step:g}" for step in middle.index], minor=False)
+        ax.xaxis.set_minor_locator(NullLocator())
     return fig
 
