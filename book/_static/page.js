@@ -14,8 +14,15 @@ document.addEventListener("DOMContentLoaded", () => {
   for (const list of document.querySelectorAll(".citation-list[role=list]")) list.removeAttribute("role");
 
   // Regions that scroll sideways on a narrow screen can be reached and scrolled with the keyboard.
-  const wide = ".pst-scrollable-table-container, div.cell_output .text_html, div.math, .bd-article pre, table.claim-runs";
+  const wide = ".pst-scrollable-table-container, div.cell_output .text_html, div.math, .bd-article pre, table.claim-runs, .wide-figure";
   const mark = () => {
+    // On a phone a figure of several panels keeps a legible size and scrolls in its own frame.
+    for (const img of document.querySelectorAll(".bd-article figure img")) {
+      if (img.naturalWidth <= 1000 || img.closest(".wide-figure")) continue;
+      let frame = img.closest("a");
+      if (!frame) img.replaceWith(frame = document.createElement("div")), frame.append(img);
+      frame.classList.add("wide-figure");
+    }
     for (const box of document.querySelectorAll(wide)) {
       if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
       else box.removeAttribute("tabindex");
