@@ -502,6 +502,8 @@ def counting(recipe):
 ELSEWHERE = {  # tried where the rest of the case stands
     ("data/imagenet100.py", "lacks {_some(missing)}; fetch the rest of the split"):
         "tests/data/test_imagenet100.py::test_every_published_name_is_read_and_a_missing_shard_is_named",
+    ("models/lm_files.py", "fetch the rest of the model"):
+        "tests/models/test_lm_files.py::test_a_folder_of_shards_is_read_and_a_missing_one_is_named",
     ("data/imagenet100.py", "numbers its classes without naming them"):
         "tests/data/test_imagenet100.py::test_labels_may_be_wordnet_ids",
     ("data/imagenet100.py", "keep one copy, named as published"):

@@ -106,6 +106,21 @@ def test_hidden_code_opens(visit: Visit, site: Path):
     assert hidden.locator("pre").first.is_visible()
 
 
+def test_a_figures_link_is_copied_and_its_numbers_are_there(visit: Visit, site: Path):
+    page = visit.open(first_page_with(site, 'class="copy-link"'))
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    told = page.locator("figure .figure-data").all()
+    assert len(told) == page.locator("figure[id]").count()
+    for line in told:
+        numbers = page.evaluate("(a) => a.pathname", line.locator("a").first.element_handle()).removeprefix("/")
+        assert len((site / numbers).read_text(encoding="utf-8").splitlines()) > 1
+    link = page.locator("a.copy-link").first
+    link.click()
+    link.filter(has_text="link copied").wait_for()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied == page.url and page.locator(f"figure#{copied.partition('#')[2]}").count() == 1
+
+
 def test_theme_button_changes_the_page(visit: Visit):
     page = visit.open("intro.html")
     grounds = {}
