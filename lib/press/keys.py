@@ -5,13 +5,16 @@ Docstrings and comments do nothing, so they are in no key.
 from __future__ import annotations
 
 import ast
-from functools import cache
+import os
+from functools import cache, lru_cache
 from pathlib import Path
 
 from lib.files import PACKAGE, digest, file_digest
 
 PRESS = "press"
 """The folder of the package that runs studies; no run's key covers it."""
+BESIDE = (".toml", ".yml", ".json")
+"""How data files end that belong to the module of their name."""
 
 
 def source_closure(code: str, without: str | None = None) -> list[Path]:
@@ -29,27 +32,33 @@ def source_closure(code: str, without: str | None = None) -> list[Path]:
         for path in _module_files(todo.pop()):
             if path not in found and path.relative_to(PACKAGE).parts[0] != without:
                 found.add(path)
-                todo += _imports_of_file(path, path.stat().st_mtime_ns)
-                found |= {p for p in map(path.with_suffix, (".toml", ".yml", ".json")) if p.is_file()}
+                todo += _imports_of_file(path, _stamp(path))
+                found |= {p for p in map(path.with_suffix, BESIDE) if p.is_file()}
     return sorted(found)
 
 
 def closure_digest(code: str, without: str | None = None) -> str:
-    """SHA-256 over the names of `source_closure(code, without)` and what each file does; known until one changes."""
-    files, found = _known.get((PACKAGE, code, without), ({}, ""))
-    if not files or any(_stamp(path) != then for path, then in files.items()):
-        files = {path: _stamp(path) for path in source_closure(code, without)}
-        found = digest([(p.relative_to(PACKAGE).as_posix(), _meaning(p, then)) for p, then in files.items()])
-        _known[PACKAGE, code, without] = files, found
-    return found
+    """SHA-256 over the names of `source_closure(code, without)` and what each file does.
+
+    Known until a file of the package comes, goes or changes, whichever it is: one that comes may take another's place.
+    """
+    stamps = frozenset((path, *_stamp(path)) for folder, _, names in os.walk(PACKAGE)
+                       for name in names if name.endswith((".py", *BESIDE)) for path in [os.path.join(folder, name)])
+    return _closure_digest(code, without, stamps)
 
 
-_known: dict[tuple[Path, str, str | None], tuple[dict[Path, tuple[int, int]], str]] = {}
+@lru_cache(64)
+def _closure_digest(code: str, without: str | None, _then: frozenset[tuple[str, int, int]]) -> str:
+    return digest([(p.relative_to(PACKAGE).as_posix(), _meaning(p, _stamp(p))) for p in source_closure(code, without)])
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    stat = path.stat() if path.is_file() else None
-    return (stat.st_mtime_ns, stat.st_size) if stat else (0, 0)
+def _stamp(path: str | Path) -> tuple[int, int]:
+    """What tells one state of a file from another; taken before it is read."""
+    try:
+        stat = os.stat(path)
+    except FileNotFoundError:
+        return 0, 0
+    return stat.st_mtime_ns, stat.st_size
 
 
 @cache
@@ -72,7 +81,7 @@ def _is_text(statement: ast.stmt) -> bool:
 
 
 @cache
-def _imports_of_file(path: Path, _mtime: int) -> tuple[str, ...]:
+def _imports_of_file(path: Path, _then: tuple[int, int]) -> tuple[str, ...]:
     if path.suffix != ".py":
         return ()
     inside = path.relative_to(PACKAGE.parent).with_suffix("").parts

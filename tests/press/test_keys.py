@@ -1,4 +1,6 @@
 """lib.press.keys: what code reaches, and digests that prose does not change."""
+import os
+
 import pytest
 
 from lib.files import PACKAGE
@@ -69,13 +71,30 @@ def test_a_folder_left_out_is_not_followed(package):
 def test_only_what_a_file_does_counts(package, text, is_same):
     (package / "alone.py").write_text("def f(x):\n    return x\nA = 1\n")
     before = closure_digest("import lib.alone")
-    keys._meaning.cache_clear()
     (package / "alone.py").write_text(text)
     assert (closure_digest("import lib.alone") == before) is is_same
 
 
 def test_data_beside_code_counts_to_the_byte(package):
     before = closure_digest("import lib.sub.late")
-    keys._meaning.cache_clear()
     (package / "sub/late.toml").write_text("# a comment\n")
     assert closure_digest("import lib.sub.late") != before
+
+
+@pytest.mark.parametrize("appears", ["alone/helper.py", "alone.toml", "sub/leaf/__init__.py"])
+def test_a_file_that_appears_counts_at_once_and_no_longer_when_it_goes(package, appears):
+    code = "from lib.alone import helper\nimport lib.sub.leaf"
+    before, path = closure_digest(code), package / appears
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("")
+    assert closure_digest(code) != before
+    path.unlink()
+    assert closure_digest(code) == before
+
+
+def test_imports_are_read_again_from_a_file_of_another_size_and_the_same_time(package):
+    then, path = (package / "alone.py").stat(), package / "alone.py"
+    before = closure(package, "import lib.alone")
+    path.write_text("import lib.lazy\n")
+    os.utime(path, ns=(then.st_atime_ns, then.st_mtime_ns))
+    assert closure(package, "import lib.alone") == before | {"lazy.py"}
