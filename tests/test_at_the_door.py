@@ -342,6 +342,31 @@ def test_activations_of_a_wrapped_model_are_seen_and_replaced_also_after_it_was_
     assert not after.any() and torch.equal(wrapped(x), before)
 
 
+def test_compiling_is_on_again_once_all_blocks_have_ended_in_whatever_order():
+    from torch._dynamo.testing import CompileCounter
+
+    counted, model = CompileCounter(), nn.Sequential(linear(8, 16))
+    compiled = torch.compile(model, backend=counted)
+    first, second = capture(model, "0"), capture(model, "0")
+    first.__enter__()
+    found = second.__enter__()
+    first.__exit__(None, None, None)
+    compiled(X[:5])
+    assert counted.frame_count == 0 and len(found) == 1
+    second.__exit__(None, None, None)
+    compiled(X[:5])
+    assert counted.frame_count == 1
+
+
+@pytest.mark.parametrize("name", ["module.0", "_orig_mod.module.0"])
+def test_a_name_that_counts_the_wrapper_is_told_without_it(name):
+    wrapped = nn.DataParallel(nn.Sequential(linear(8, 16)))
+    with pytest.raises(ValueError, match=f"no module matches '{name}'; .* inside the wrapper: write '0'"):
+        capture(wrapped, name).__enter__()
+    with capture(wrapped, "0"):
+        pass
+
+
 @pytest.mark.parametrize("wrap", [nn.DataParallel, lambda model: torch.compile(model, backend="eager"), twice])
 def test_a_wrapped_network_is_decomposed(wrap):
     config = SPDConfig(4, steps=4, batch_size=16, warmup_steps=2)

@@ -8,12 +8,14 @@ A pattern is a dotted module name whose parts may be globs: `*` stands for one p
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import partial
+from threading import Lock
 from typing import Any, Literal
 
 import torch
@@ -30,6 +32,9 @@ def match_modules(model: nn.Module, *patterns: str) -> dict[str, nn.Module]:
     for pattern in patterns:
         matching = {name for name in modules if _matches(name.split("."), pattern.split("."))}
         if not matching:
+            inner = re.sub(r"^((module|_orig_mod)\.)+", "", pattern)
+            if model is not unwrapped(model) and any(_matches(name.split("."), inner.split(".")) for name in modules):
+                raise ValueError(f"no module matches {pattern!r}; names are those inside the wrapper: write {inner!r}")
             near = get_close_matches(pattern, modules, n=5, cutoff=0.3)
             names = [*near, *(name for name in modules if name not in near)]
             more = f" and {len(names) - 30} more" if len(names) > 30 else ""
@@ -120,9 +125,26 @@ def _matches(name: list[str], pattern: list[str]) -> bool:
 
 
 def _uncompiled(stack: ExitStack) -> None:
-    """Let compiled models run uncompiled for as long as the stack lives: what was compiled before a hook ignores it."""
-    if "torch._dynamo" in sys.modules:  # else nothing is compiled, and importing it takes seconds
-        stack.enter_context(torch.compiler.set_stance("force_eager"))
+    """Let compiled models run uncompiled for as long as any such stack lives: compiled code ignores a later hook."""
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and importing it takes seconds
+        return
+    with _lock:
+        if not _open:
+            _eager.enter_context(torch.compiler.set_stance("force_eager"))
+        _open.add(stack)
+    stack.callback(_close, stack)
+
+
+def _close(stack: ExitStack) -> None:
+    with _lock:
+        _open.discard(stack)
+        if not _open:
+            _eager.close()
+
+
+_open: set[ExitStack] = set()
+"""Blocks for which compiling is off, in `_eager`; they may end in any order."""
+_eager, _lock = ExitStack(), Lock()
 
 
 def _hook(stack: ExitStack, name: str, module: nn.Module, edit: Edit, where: Where) -> None:
