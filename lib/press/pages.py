@@ -34,8 +34,9 @@ KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 """The kernel every page runs in; `jobs.KERNEL_ENVIRONMENT` makes it this environment's."""
 
 
-_LOST = re.compile(r"^.*(```|~~~|:::) *\{code-cell\}.*$", re.MULTILINE | re.IGNORECASE)
-"""A code cell inside another block, indented, or behind a fence that jupytext does not read."""
+_CELL = re.compile(r"^.*(```|~~~|:::) *\{code-cell\}.*$", re.MULTILINE | re.IGNORECASE)
+_SHOWN = re.compile(r"<!--.*?(?:-->|\Z)|(?<!`)(`{1,2}|`{4,})(?!`).+?(?<!`)\1(?!`)", re.DOTALL)
+"""A comment, or code in a line of text; of three backticks it would be a cell that does not begin a line."""
 
 
 class PageError(ValueError):
@@ -116,8 +117,13 @@ def find_page(name: str) -> Page:
 
 
 def _is_notebook(path: Path) -> bool:
-    header = re.match(r"---\n(.*?)\n---\n", _text(path), re.DOTALL)
-    return bool(header and "jupytext:" in header[1])
+    return "jupytext:" in _header(_text(path))
+
+
+def _header(text: str) -> str:
+    """The lines that a page begins with, from --- to ---; empty where it has none."""
+    found = re.match(r"---\n.*?\n---\n", text, re.DOTALL)
+    return found[0] if found else ""
 
 
 def _text(path: Path) -> str:
@@ -278,12 +284,14 @@ def read_page(path: Path) -> Any:
         notebook = jupytext.reads(text, fmt="md:myst")
     except Exception as error:  # of jupytext, YAML or nbformat
         said = " ".join(str(error).split())[:200]
-        raise PageError(f"{path.relative_to(ROOT)}: {said}; write options of a cell as in `:tags: [check]`") from None
+        told = (f"its header: {said}; copy the lines between --- from another page" if _header_fails(text) else
+                f"{said}; write options of a cell as in `:tags: [check]`")
+        raise PageError(f"{path.relative_to(ROOT)}: {told}") from None
     notebook.metadata["kernelspec"] = dict(KERNEL)
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"{path.stem.replace('_', '-')[:40]}-{number:03d}"
-        if cell.cell_type == "markdown" and (lost := _LOST.search(cell.source)):
-            raise PageError(f"{path.relative_to(ROOT)}: {lost[0].strip()} would never be run where it stands; begin it "
+        if cell.cell_type == "markdown" and (lost := _lost(cell.source)):
+            raise PageError(f"{path.relative_to(ROOT)}: {lost} would never be run where it stands; begin it "
                             "with ```{code-cell} at the start of a line, inside nothing else")
         if "load" in cell.metadata:
             raise PageError(f"{path.relative_to(ROOT)}: a cell has `:load: {cell.metadata['load']}`; write its code in "
@@ -293,6 +301,34 @@ def read_page(path: Path) -> Any:
     except PageError as error:
         raise PageError(f"{path.relative_to(ROOT)}: {error}") from None
     return notebook
+
+
+def _header_fails(text: str) -> bool:
+    import jupytext
+
+    try:
+        jupytext.reads(_header(text), fmt="md:myst")
+    except Exception:
+        return True
+    return False
+
+
+def _lost(text: str) -> str:
+    """How the first cell in Markdown begins that is inside another block, indented, or behind a fence that is none.
+
+    What only shows a cell is passed over: literal blocks, code in a line of text, comments.
+    """
+    from jupytext.myst import get_parser
+
+    for token in get_parser().parse(text):
+        name = token.info.strip().lower() if token.type == "fence" else ""
+        if name.startswith("{code-cell}"):
+            return token.markup + token.info
+        if token.type not in ("fence", "myst_line_comment") and (found := _CELL.search(_SHOWN.sub("", token.content))):
+            return found[0].strip()
+        if re.match(r"\{(?!code|sourcecode)", name) and (inside := _lost(token.content)):
+            return inside
+    return ""
 
 
 def without_magics(code: list[str]) -> str:

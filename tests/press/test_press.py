@@ -194,7 +194,12 @@ READ = {  # cell as an editor may write it -> what it runs and its tags
 BEGINS = ["```{code-cell} ipython3", "```{code-cell} python", "```{code-cell}", "~~~{code-cell} ipython3",
           "`````{code-cell} ipython3"]
 NEVER_RUN = [f"- a\n\n{textwrap.indent(CELL, '  ')}", f"````{{note}}\n{CELL}````\n", CELL.replace("```", ":::"),
-             CELL.replace("{", " {"), CELL.replace("code-c", "code-C")]
+             CELL.replace("{", " {"), CELL.replace("code-c", "code-C"), f"Text {CELL}", f"<div>\n{CELL}</div>\n",
+             f"````{{note}}\n```\na\n```\n{CELL}````\n", textwrap.indent(CELL, "    "),
+             f"`a` and ``b``:\n{CELL.replace('```', ':::')}"]
+ONLY_SHOWN = [f"````md\n{CELL}````\n", f"~~~~\n{CELL}~~~~\n", f"<!--\n\n{CELL}-->\n", f"Write `` {CELL[:24]} ``.\n",
+              f"````{{code-block}} md\n{CELL}````\n", f"`````{{note}}\n````md\n{CELL}````\n`````\n", f"% {CELL[:23]}\n",
+              "So `:::{code-cell}`.\n", f"- a\n\n  ````md\n{textwrap.indent(CELL, '  ')}  ````\n"]
 
 
 def page_of(monkeypatch, folder, text):
@@ -219,6 +224,19 @@ def test_a_cell_that_would_never_run_is_refused_where_it_stands_and_runs_as_it_i
         page_of(monkeypatch, tmp_path, text)
     assert "\n" not in str(e.value)
     assert [cell.cell_type for cell in page_of(monkeypatch, tmp_path, CELL)] == ["markdown", "code"]
+
+
+@pytest.mark.parametrize("text", ONLY_SHOWN)
+def test_a_cell_that_a_page_only_shows_is_text(monkeypatch, tmp_path, text):
+    cells = page_of(monkeypatch, tmp_path, f"{text}\n{CELL}")
+    assert [(cell.cell_type, cell.source.count("{code-cell}")) for cell in cells] == [("markdown", 1), ("code", 0)]
+
+
+@pytest.mark.parametrize("header", ["a: b: c\n", "a: [b\n", "\tjupytext: {}\n", "jupytext: 3\n"])
+def test_a_header_that_is_no_yaml_is_blamed_itself(monkeypatch, tmp_path, header):
+    monkeypatch.setitem(globals(), "HEADER", header)
+    with pytest.raises(PageError, match=r"^a.md: its header: .*; copy the lines between --- from another page$"):
+        page_of(monkeypatch, tmp_path, CELL)
 
 
 @pytest.mark.parametrize("options", [":tags: check\n", "---\ntags: [check\n---\n", ":tags: [1]\n"])
