@@ -33,33 +33,48 @@ def page(folder: Path) -> str:
         study, name = path.parent.name, path.stem.removeprefix(SWEEP)
         told = [line.removeprefix("# ") for line in path.read_text(encoding="utf-8").splitlines()[:3]]
         parts += [f"## {study}: {name}", "", f"{told[0]}\n{told[2]}", ""]
-        place = results.table_path(study, name)
-        source, frame = ("table", pd.read_parquet(place)) if place.is_file() else ("kept", results.kept(study, name))
-        parts += [f"Not run here. {told[1]}", ""] * (source == "kept")
-        if frame is not None:
+        figure = params.read_yaml(path)["figure"]
+        tables = _tables(study, name, figure["y"])
+        parts += [f"Not run here. {told[1]}", ""] * ("table" not in tables)
+        for source, frame in tables.items():
             parts += [f"{_told(frame, source)} In a notebook: "
                       f'`from lib.press.sweep.results import {source}; {source}("{study}", "{name}")`.', ""]
-            parts += _shown(frame, params.read_yaml(path)["figure"], folder / f"{study}-{name}.png")
+        for frame in list(tables.values())[-1:]:
+            parts += _shown(frame, figure, folder / f"{study}-{name}.png")
     return "\n".join(parts)
+
+
+def _tables(study: str, name: str, y: str) -> dict[str, pd.DataFrame]:
+    """The table of what was run here, where it was, and the kept one where no point has y here; the last is shown."""
+    place = results.table_path(study, name)
+    tables = {"table": pd.read_parquet(place)} if place.is_file() else {}
+    if not any(len(_with(y, frame)) for frame in tables.values()) and (kept := results.kept(study, name)) is not None:
+        tables["kept"] = kept
+    return tables
+
+
+def _with(y: str, frame: pd.DataFrame) -> pd.DataFrame:
+    made = frame[frame["run.state"].isin(SHOWN)]
+    return made.dropna(subset=[y]) if y in made else made[:0]
 
 
 def _told(frame: pd.DataFrame, source: str) -> str:
     counts = frame["run.state"].value_counts()
     told = ", ".join(f"{counts.get(state, 0)} {state}" for state in plan.STATES)
-    told = f"{told} of {len(frame)} points{_elsewhere(frame)}"
+    told = f"{told} of {len(frame)} points{_elsewhere(frame)}."
     if source == "table":
-        return f"{told}."
-    when, minutes = frame["run.finished"].max()[:10], frame["run.seconds"].sum() / 60
-    return f"Kept with the book on {when}, {minutes:.0f} minutes on {frame['run.processor'].iloc[0]}: {told}."
+        return f"Run here: {told}"
+    days = " to ".join(sorted({frame["run.finished"].min()[:10], frame["run.finished"].max()[:10]}))
+    minutes, where = frame["run.seconds"].sum() / 60, ", ".join(frame["run.processor"].dropna().unique())
+    return f"Kept with the book, executed {days}, {minutes:.0f} minutes in all on {where}: {told}"
 
 
 def _shown(frame: pd.DataFrame, figure: Mapping[str, str], place: Path) -> list[str]:
-    made = frame[frame["run.state"].isin(SHOWN)]
-    if figure["y"] not in made or made[figure["y"]].isna().all():
+    there = _with(figure["y"], frame)
+    if there.empty:
         return [f"No point has {figure['y']} yet.", ""]
-    there = made.dropna(subset=[figure["y"]])
     write_atomically(place, lambda path: drawn(there, figure).savefig(path, format="png", dpi=style.PIXELS_PER_INCH))
-    says, lacking = figure["says"].strip(), len(made) - len(there)
+    says, lacking = figure["says"].strip(), int(frame["run.state"].isin(SHOWN).sum()) - len(there)
     lack = f" No such number at {lacking} of the points." if lacking else ""
     return [f"```{{figure}} {place.parent.name}/{place.name}", ":width: 760px", f":alt: {says}", "",
             f"{says}{lack}", "```", "", "```{raw} html", figure_html(explorer(there, figure["y"])), "```", ""]

@@ -89,16 +89,28 @@ def test_a_table_kept_in_the_tree_is_shown_where_none_was_run_and_says_what_is_s
     with pytest.raises(PageError, match=f"9 of 9 points do not stand; make sweep STUDY={study} SWEEP=shape"):
         results.keep(sweep)
     for at, of in enumerate(sweep.points):
-        made = {"measures": {"right_well": 1 / (at + 3), "word": "None"}, "finished": f"2026-07-2{at}T", "host": "vm9",
-                "seconds": 60.0, "processor": "one", "facts": {**sweep.facts, "environment": {"torch": "2"}}}
+        measures = {"right_well": (at + 3) ** 0.7 * 1e-7, "word": "None", "never": None, "once": 0.1 if at else None}
+        made = {"measures": measures, "finished": f"2026-07-2{at}T", "seconds": 60.0, "host": "vm9",
+                "processor": "one" if at < 5 else "another", "facts": {**sweep.facts, "environment": {"torch": "2"}}}
         write_json(sweep.home / "points" / of.id / "done.json", made)
     assert results.keep(sweep) == path and "vm9" not in path.read_text()
-    pd.testing.assert_frame_equal(results.kept(study, "shape").dropna(axis=1),
-                                  results.collect(sweep).drop(columns="run.host").dropna(axis=1))
+    there, made = results.kept(study, "shape"), results.collect(sweep).drop(columns="run.host")
+    empty = [name for name in made if made[name].isna().all()]
+    assert "never" in empty and {"once", "right_well"}.isdisjoint(empty)
+    assert list(there) == list(made) and there[empty].isna().all(axis=None)
+    pd.testing.assert_frame_equal(there.drop(columns=empty), made.drop(columns=empty), check_exact=True)
     told = gallery.page(tmp_path / "pictures")
     assert told.count("Not run here.") == len(plan.files()) and told.count("Kept") == 1
-    assert "Kept with the book on 2026-07-28, 9 minutes on one: 9 done, 0 stale, 0 failed, 0 missing of 9" in told
+    assert "book, executed 2026-07-20 to 2026-07-28, 9 minutes in all on one, another: 9 done, 0 stale, 0" in told
     assert 'kept("superposition_phases", "shape")' in told and "pictures/superposition_phases-shape.png" in told
+    here = tmp_path / "none/sweeps/superposition_phases/tables/shape.parquet"
+    here.parent.mkdir(parents=True)
+    for column, both in (("right_well", False), ("another", True)):  # points with the figure's number here, and without
+        frame().rename(columns={"right_well": column}).to_parquet(here)
+        told = gallery.page(tmp_path / "pictures")
+        assert "Run here: 3 done, 1 stale" in told and ("Kept with the book" in told) is both
+        assert "No point has" not in told and told.count("Not run here.") == len(plan.files()) - 1
+    here.unlink()
     path.write_text(path.read_text().replace(sweep.points[0].id, "of other values"))
     assert "8 done, 1 stale" in gallery.page(tmp_path / "pictures")
     path.write_text("run.id,run.state\n")
