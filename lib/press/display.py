@@ -3,11 +3,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 LINE_EVERY = 20.0
 """Seconds between plain progress lines when standard output is not a terminal."""
+BAR = 24
+"""Columns of a bar."""
 
 
 def clock(seconds: float) -> str:
@@ -57,22 +59,35 @@ class display:
 
     def table(self) -> Any:
         """What is shown on a terminal."""
-        table, seconds = rows({job.name: job for job in self.jobs}), left(self.jobs, self.slots)
-        if seconds:
-            table.add_row("about", f"{clock(seconds)} left")
-        return table
+        from rich.console import Group
+
+        seconds = left(self.jobs, self.slots)
+        return Group(rows({job.name: job for job in self.jobs}), *[f"about {clock(seconds)} left"] * bool(seconds))
 
 
-def rows(jobs: Mapping[str, Any]) -> Any:
-    """A table for a terminal: of each job its name, state, cells and time."""
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
-    from rich.text import Text  # a label such as [quick] is not markup
+class rows:
+    """A table for a terminal: of each job its name, state, cells and time, and a bar where there is room beside names.
 
-    table = Table.grid(padding=(0, 2))
-    for name, job in jobs.items():
-        done = job.cells if job.state == "done" else max(0, job.cell - 1)
-        bar = ProgressBar(total=max(1, job.cells), completed=done, width=24)
-        label = Text(name, no_wrap=True, overflow="ellipsis")
-        table.add_row(label, job.state, bar, f"{done}/{job.cells} cells", clock(job.elapsed))
-    return table
+    Names that are too long lose their beginning, which they are likely to share.
+    """
+
+    def __init__(self, jobs: Mapping[str, Any]):
+        self.jobs = jobs
+
+    def __rich_console__(self, _: Any, options: Any) -> Iterator[Any]:
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text  # a label such as [quick] is not markup
+
+        told = []
+        for name, job in self.jobs.items():
+            done = job.cells if job.state == "done" else max(0, job.cell - 1)
+            told.append((name, job.state, done, job.cells, f"{done}/{job.cells} cells", clock(job.elapsed)))
+        widths = [max((len(str(row[at])) for row in told), default=0) for at in (0, 1, 4, 5)]
+        room = options.max_width - sum(widths[1:]) - 2 * 3
+        has_bar, table = room >= widths[0] + BAR + 2, Table.grid(padding=(0, 2))
+        for name, state, done, cells, count, time_ in told:
+            cut = name if len(name) <= room else f"…{name[len(name) - max(room, 1) + 1:]}"
+            bar = [ProgressBar(total=max(1, cells), completed=done, width=BAR)] * has_bar
+            table.add_row(Text(cut, no_wrap=True), state, *bar, count, time_)
+        yield table

@@ -102,7 +102,7 @@ class Board(display):
 
     def __init__(self, todo: list[plan.Point], states: dict[str, str], width: int, seconds: list[float]) -> None:
         super().__init__([], width)
-        self.todo, self.states, self.seconds = {of.id: of.text for of in todo}, dict(states), list(seconds)
+        self.todo, self.states, self.seconds = {of.id: of for of in todo}, dict(states), list(seconds)
         self.total, self.started = len(todo), time.monotonic()
 
     def show(self, of: plan.Point | None = None, outcome: point.Outcome | None = None, final: bool = False) -> None:
@@ -114,23 +114,36 @@ class Board(display):
         self.states[of.id] = {"kept": "done", "stopped": "missing"}.get(outcome.state, outcome.state)
         self.seconds += [outcome.seconds] * (outcome.state == "done")
         told = f"  {outcome.told}" if outcome.told else ""
-        print(f"[{self.total - len(self.todo)}/{self.total}] {clock(time.monotonic() - self.started)} {of.id} "
-              f"{outcome.state} in {clock(outcome.seconds)}  {of.text}{told}", flush=True)
+        line = (f"[{self.total - len(self.todo)}/{self.total}] {clock(time.monotonic() - self.started)} {of.id} "
+                f"{outcome.state} in {clock(outcome.seconds)}  {of.text}{told}")
+        if self.live:  # whose console breaks what is printed past it into lines of its own
+            self.live.console.print(line, soft_wrap=True, markup=False, highlight=False)
+        else:
+            print(line, flush=True)
 
     def table(self) -> Any:
         from rich.console import Group
         from rich.text import Text
 
         todo, running = dict(self.todo), dict(point.RUNNING)
-        begun = list(running or todo)[:self.slots]  # a cluster does not tell which ones it has begun
+        begun = list(running or todo)[:self.slots]  # a cluster does not tell which ones it has begun, if any
         counts = Counter({**self.states, **dict.fromkeys(begun, "running")}.values())
         waiting = Job(None, {}, expected=statistics.median(self.seconds or [0.0]))
         for job in running.values():
             job.expected = waiting.expected
         seconds = left([*running.values(), *[waiting] * (len(todo) - len(running))], self.slots)
-        told = ", ".join(f"{counts[name]} {name}" for name in ("done", "running", *plan.STATES[1:]))
+        most = "up to " if begun and not running else ""
+        told = ", ".join([f"{counts['done']} done", f"{most}{counts['running']} running",
+                          *(f"{counts[name]} {name}" for name in plan.STATES[1:])])
         told += f"; about {clock(seconds)} left" if seconds else ""
-        return Group(Text(told), rows({todo.get(id, id): job for id, job in running.items()}))
+        texts = _told_apart([todo[id] for id in running if id in todo])
+        return Group(Text(told), rows({texts.get(id, id): job for id, job in running.items()}))
+
+
+def _told_apart(points: list[plan.Point]) -> dict[str, str]:
+    """The varied values of each point by its id, without those that all of them share."""
+    shared = {name for name in points[0].varied if len({of.part(name) for of in points}) == 1} if points[1:] else set()
+    return {of.id: " ".join(of.part(name) for name in of.varied if name not in shared) or of.id for of in points}
 
 
 def _engine(sweep: plan.Sweep, asked: argparse.Namespace) -> Engine:

@@ -101,7 +101,11 @@ class Point(NamedTuple):
     @property
     def text(self) -> str:
         """Its varied values for a line on a terminal."""
-        return " ".join(f"{name}={json.dumps(value, separators=',:')}" for name, value in self.varied.items())
+        return " ".join(map(self.part, self.varied))
+
+    def part(self, name: str) -> str:
+        """One of them; empty where its block sets no such value."""
+        return f"{name}={json.dumps(self.varied[name], separators=',:')}" if name in self.varied else ""
 
 
 @dataclass(frozen=True)

@@ -178,7 +178,30 @@ def test_a_terminal_is_told_how_many_stand_how_and_for_how_long(monkeypatch):
     assert row.startswith("seeds=2  running") and "2/8 cells  0:20" in row
     point.RUNNING.clear()  # as a cluster, which does not tell: as many run as it has room for
     assert [line.rstrip() for line in told() if line] == [
-        "1 done, 2 running, 1 stale, 0 failed, 1 missing; about 0:45 left"]
+        "1 done, up to 2 running, 1 stale, 0 failed, 1 missing; about 0:45 left"]
+
+
+def test_on_a_narrow_terminal_points_are_told_apart_and_lines_of_ended_ones_are_left_whole(monkeypatch):
+    names = ("rule", "n_latents", "k", "samples_of_the_training_set")
+    values = [("batch_topk", 4096, k, 100_000 + k) for k in (16, 32, 64)]
+    points = [plan.Point(f"p{k}", dict(zip(names, each, strict=True)), {}, {}) for k, each in enumerate(values)]
+    job = SimpleNamespace(state="running", cell=13, cells=28, elapsed=620.0)
+    board = Board(points, {of.id: "missing" for of in points}, 2, [])
+    monkeypatch.setattr(point, "RUNNING", {of.id: job for of in points[1:]})
+
+    def told(width):
+        console = Console(file=io.StringIO(), width=width)
+        console.print(board.table())
+        return [line.split("  ")[0] for line in console.file.getvalue().splitlines()[-2:]], console.file.getvalue()
+
+    whole = [f"k={k} samples_of_the_training_set={100_000 + k}" for k in (32, 64)]
+    assert told(100)[0] == whole and "━" in told(100)[1]
+    assert told(80)[0] == whole and "━" not in told(80)[1]
+    assert told(60)[0] == [f"…{text[-30:]}" for text in whole]
+    out = io.StringIO()
+    board.live = SimpleNamespace(console=Console(file=out, width=40))
+    board.show(points[0], point.Outcome("p0", "failed", 1.0, "[why] " + 60 * "x"))
+    assert out.getvalue().splitlines() == [f"[1/3] 0:00 p0 failed in 0:01  {points[0].text}  [why] {60 * 'x'}"]
 
 
 def test_two_drivers_share_the_points(tmp_path, monkeypatch):
