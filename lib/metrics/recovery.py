@@ -188,11 +188,11 @@ def linear_probe(x: ArrayLike, active: ArrayLike, x_test: ArrayLike, penalty: fl
         raise ValueError(
             f"linear_probe: x {x.shape}, active {active.shape} and x_test {x_test.shape} do not fit together"
         )
+    if (np.ptp(x, 0) <= 8 * np.finfo(x.dtype).eps * np.abs(x).max()).all():
+        raise ValueError("linear_probe: x is the same for every sample, so it tells nothing")
     centred = x - x.mean(0)
     covariance = centred.T @ centred  # [d, d]
     ridge = penalty * np.trace(covariance) / len(covariance)
-    if not covariance.any():
-        raise ValueError("linear_probe: x is the same for every sample, so it tells nothing")
     factor = cho_factor(covariance + ridge * np.eye(len(covariance)))
     decisions = np.empty((len(x_test), active.shape[1]))
     for c in _columns(*active.shape):

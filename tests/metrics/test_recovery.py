@@ -205,6 +205,8 @@ def test_a_weak_latent_is_silent_but_not_absorbed():
     (lambda: detection(np.zeros((2, 3)), np.zeros((3, 2))), r"one shape, got \(2, 3\) and \(3, 2\)"),
     (lambda: detection(np.full((2, 3), np.nan), np.zeros((2, 3))), "6 scores are not numbers"),
     (lambda: linear_probe(EYE, np.ones((2, 2)), EYE), r"x \(3, 3\), active \(2, 2\) and x_test \(3, 3\) do not fit"),
+    *((lambda value=value: linear_probe(np.full((1000, 3), value), np.eye(1000, 2), EYE), "x is the same for every")
+      for value in (0.0, 0.1, 3.7)),
     (lambda: absorption(EYE, EYE, [-1, -1, -1]), "no feature has a parent"),
     (lambda: absorption(EYE, EYE, [-1, 0]), "do not fit together"),
 ])
