@@ -175,14 +175,14 @@ def _write(path: Path, identity: Any, batches: Batches, dtype: str) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)  # one writer at a time; the lock of a killed one is gone
         if path.exists():  # written while we waited; opening it will tell whether it is ours
             return
-        before = _left(partial, identity, dtype, batches) if (partial / _ABOUT).is_file() else None
+        before = _left(partial, identity, dtype, batches)
         if before is None:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
         try:
             _write_rows(partial, {"format": _FORMAT, "dtype": dtype, "identity": identity}, batches(), before)
             os.rename(partial, path)
-        except Exception:  # a kill or an interrupt leaves what is written
+        except StoreError:  # the rows are at fault; a kill, a full disk or a failing model leaves what is noted
             shutil.rmtree(partial, ignore_errors=True)
             raise
 
@@ -190,18 +190,24 @@ def _write(path: Path, identity: Any, batches: Batches, dtype: str) -> None:
 def _left(partial: Path, identity: Any, dtype: str, batches: Batches) -> tuple[int, Statistics, Any] | None:
     """Chunks, their statistics and the digest of their bytes that a killed writer left; None to begin anew.
 
-    The last chunk is made again and must be the same.
+    The last chunk is made again and must be the same; what is damaged is begun anew.
     """
-    about = json.loads((partial / _ABOUT).read_text(encoding="utf-8"))
-    _refuse_other(partial, (about["identity"], about["dtype"]), (identity, dtype))
-    with open(partial / _ROWS, "r+b") as file:
-        file.truncate(about["rows"] * about["width"] * np.dtype(dtype).itemsize)
-        sha256 = hashlib.file_digest(file, "sha256")
-    store = ActivationStore(partial, about)
-    last = next((_rows(chunk) for chunk in islice(batches(), about["chunks"] - 1, None)), torch.empty(0, 0))
+    try:
+        about = json.loads((partial / _ABOUT).read_text(encoding="utf-8"))
+        there, before = ({**about["identity"]}, about["dtype"]), range(about["chunks"])
+        with open(partial / _ROWS, "r+b") as file:
+            file.truncate(about["rows"] * about["width"] * np.dtype(about["dtype"]).itemsize)
+            sha256 = hashlib.file_digest(file, "sha256")
+        store = ActivationStore(partial, about)
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+    _refuse_other(partial, there, (identity, dtype))
+    if not before or sha256.hexdigest() != store.sha256:
+        return None
+    last = next((_rows(chunk) for chunk in islice(batches(), before[-1], None)), torch.empty(0, 0))
     again = last.to("cpu", _DTYPES[dtype]).float()
-    same = sha256.hexdigest() == store.sha256 and torch.equal(store.batch(range(len(store))[-len(last):]), again)
-    return (about["chunks"], store.statistics, sha256) if same else None
+    same = torch.equal(store.batch(range(len(store))[-len(last):]), again)
+    return (len(before), store.statistics, sha256) if same else None
 
 
 def _write_rows(

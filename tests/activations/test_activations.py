@@ -283,14 +283,41 @@ def test_a_second_writer_waits_and_takes_the_first_ones_store(tmp_path):
     assert store.batch([4999])[0].tolist() == [4.0] * 8
 
 
-def test_a_failing_source_leaves_nothing(tmp_path):
-    def chunks():
-        yield rows()
-        raise RuntimeError("the model broke")
+def failing(path):
+    """A writer whose third chunk cannot be made; how often each was asked for."""
+    asked = []
 
-    with pytest.raises(RuntimeError, match="the model broke"):
-        build(tmp_path / "s", WHO, chunks)
-    assert [p.name for p in tmp_path.iterdir()] == [".s.lock"]
+    def chunk(i):
+        asked.append(i)
+        if i == 2 and asked.count(2) == 1:
+            raise OSError("the disk is full")
+        return rows() * i
+
+    def chunks():
+        return (partial(chunk, i) for i in range(4))
+
+    with pytest.raises(OSError, match="the disk is full"):
+        build(path, WHO, chunks)
+    return asked, chunks
+
+
+def test_what_is_noted_outlives_a_failing_source(tmp_path, monkeypatch):
+    monkeypatch.setattr("lib.activations.store.KEEP_EVERY", 0.0)
+    asked, chunks = failing(tmp_path / "s")
+    assert not (tmp_path / "s").exists() and len(build(tmp_path / "s", WHO, chunks)) == 400
+    assert asked == [0, 1, 2, 1, 2, 3] and not (tmp_path / ".s.partial").exists()
+
+
+@pytest.mark.parametrize("damage", [
+    lambda folder: (folder / "store.json").write_text("{"),
+    lambda folder: (folder / "store.json").write_text((folder / "store.json").read_text().replace("chunks", "parts")),
+    lambda folder: (folder / "activations.bin").unlink(),
+    lambda folder: (folder / "activations.bin").write_bytes(b"short")])
+def test_a_damaged_beginning_is_begun_anew(damage, tmp_path, monkeypatch):
+    monkeypatch.setattr("lib.activations.store.KEEP_EVERY", 0.0)
+    asked, chunks = failing(tmp_path / "s")
+    damage(tmp_path / ".s.partial")
+    assert len(build(tmp_path / "s", WHO, chunks)) == 400 and asked == [0, 1, 2, 0, 1, 2, 3]
 
 
 def test_a_store_appears_by_one_rename(tmp_path, monkeypatch):
