@@ -5,7 +5,7 @@ ended and is given more steps, goes on as if it had never stopped, bit for bit o
 """
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -111,6 +111,22 @@ def run(
             if line:
                 line.advance()
     return rows
+
+
+def loss_digest(extra_loss: Any, models: Sequence[Any], steps: int) -> str:
+    """A digest that tells an extra loss, (model, step) -> scalar, from others, for the `identity` of a training.
+
+    Its own `identity` where it has one; else its values for the models at some steps. None: that of no loss.
+    """
+    if (own := getattr(extra_loss, "identity", None)) is not None:
+        return own
+    asked = [] if extra_loss is None else [(model, step) for model in models for step in _probes(steps)]
+    return checkpoints.content_digest([float(torch.as_tensor(extra_loss(*each)).detach()) for each in asked])
+
+
+def _probes(steps: int) -> list[int]:
+    """Steps that tell schedules apart: the first 32 and 32 evenly spaced, the last among them."""
+    return sorted({*range(min(32, steps)), *(round(i * (steps - 1) / 31) for i in range(32))})
 
 
 def _agreeing(path: Path, identity: dict[str, Any], training: Training) -> dict[str, Any]:

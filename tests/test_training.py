@@ -16,12 +16,13 @@ import torch.nn.functional as F
 from torch import nn
 from training_parts import EVERY, RECIPE, STEPS, images, parts, vit
 
+from lib.loop import _probes
 from lib.models.image_models import image_model
 from lib.rng import generator
 from lib.training import Recipe, evaluate, image_tensor, logits, prepare, train, weighted
 from lib.training.augmentation import augment, epoch_key
 from lib.training.batches import ImageBatches
-from lib.training.steps import ModelTraining, _probes, adamw
+from lib.training.steps import ModelTraining, adamw
 
 SCRIPT = Path(__file__).with_name("training_parts.py")
 QUIET = {"progress": False, "device": "cpu"}

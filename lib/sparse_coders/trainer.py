@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lib import checkpoints
-from lib.loop import Row, Training, run
+from lib.loop import Row, Training, loss_digest, run
 from lib.sparse_coders.coder import SparseCoder
 from lib.sparse_coders.inputs import SampleBatches
 from lib.sparse_coders.losses import Terms, check_bf16
@@ -34,7 +34,8 @@ def fit(
         held_out: samples kept from training for evaluation (default a twentieth, at most 8,192), or the samples
             themselves: x, or (x, y) for a transcoder.
         extra_loss: (coder, step) -> a scalar to add to each coder's loss, with its weight, a function of the two alone;
-            such as `lib.activations.language.end_to_end` gives.
+            such as `lib.activations.language.end_to_end` gives. A checkpoint knows it by its `identity`, a text, if it
+            has that, else by its values at the start.
         options: of `FitOptions`: steps, batch_size, lr, seed, checkpoint and the rest.
     Returns:
         A FitResult, or a list of them if a list was given.
@@ -98,9 +99,7 @@ class Fitting(Training):
         weights = checkpoints.content_digest([dict(coder.state_dict()) for coder in coders])
         data = {"data": self.batches.digest(), "held-out samples": len(self.batches.held[0])}
         own |= data | {"initial weights": weights, "device": self.device.type}
-        if self.extra_loss is not None:  # a function, told by what it is at the start
-            own["extra loss"] = [float(self.extra_loss(coder, step)) for coder in coders for step in (0, steps // 2)]
-        return own
+        return own | ({} if self.extra_loss is None else {"extra loss": loss_digest(self.extra_loss, coders, steps)})
 
     def spread(self, steps: int) -> list[str]:
         here, there = (self.options.replace(steps=n).moment(1, None, None) for n in (self.options.steps, steps))

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.checkpoints import content_digest
-from lib.loop import Row, Training
+from lib.loop import Row, Training, loss_digest
 from lib.rng import stream_seed
 from lib.training.batches import ImageBatches
 from lib.training.evaluation import autocast, in_mode, scores
@@ -122,14 +122,12 @@ class ModelTraining(Training):
         return table.astype({"step": int, "epoch": int}) if self.extra_loss is not None else table[list(COLUMNS[:5])]
 
     def identity(self, steps: int) -> dict[str, Any]:
-        extra, weights = [], content_digest(dict(self.module.state_dict()))
-        if self.extra_loss is not None:
-            with in_mode(self.module, training=False):  # so that it can tell, and moves no running statistics
-                extra = [float(self.extra_loss(self.module, step).detach()) for step in _probes(steps)]
+        weights = content_digest(dict(self.module.state_dict()))
+        with in_mode(self.module, training=False):  # so that it can tell, and moves no running statistics
+            extra = loss_digest(self.extra_loss, [self.module], steps)
         return self.recipe.model_dump(exclude={"epochs"}) | {
             "seed": int(self.seed), "data": self.batches.digest(), "architecture": content_digest(str(self.module)),
-            "initial weights": weights, "extra loss": content_digest(extra),
-            "device": self.device.type,
+            "initial weights": weights, "extra loss": extra, "device": self.device.type,
         }
 
     def spread(self, steps: int) -> list[str]:
@@ -162,11 +160,6 @@ def adamw(module: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
             groups[p.ndim > 1 and name not in spared].append(p)
     parts = [{"params": params, "weight_decay": recipe.weight_decay * decayed} for decayed, params in groups.items()]
     return torch.optim.AdamW([part for part in parts if part["params"]], lr=recipe.lr, fused=True)
-
-
-def _probes(steps: int) -> list[int]:
-    """Steps that tell schedules apart: the first 32 and 32 evenly spaced, the last among them."""
-    return sorted({*range(min(32, steps)), *(round(i * (steps - 1) / 31) for i in range(32))})
 
 
 def seed_noise(seed: int, device: torch.device) -> None:

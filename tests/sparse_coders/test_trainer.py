@@ -468,6 +468,16 @@ def test_a_checkpoint_of_another_run_is_refused(coder, data, options, problem, t
     assert str(path) in str(caught.value) and "use another file or delete it" in str(caught.value)
 
 
+def test_a_checkpoint_of_a_loss_that_differs_at_one_step_is_refused(tmp_path):
+    def fitted(at):
+        fit(SparseCoder(12, 48, k=3), X, extra_loss=lambda coder, step: coder.W_dec.sum() * (step == at),
+            checkpoint=tmp_path / "c.pt", **QUICK)
+
+    fitted(None)
+    with pytest.raises(ValueError, match="differs in extra loss"):
+        fitted(5)
+
+
 @pytest.mark.parametrize("content", [b"", b"abc", b"no checkpoint", b"\x80\x02.", None])
 def test_a_broken_checkpoint_is_refused(content, tmp_path):
     path = tmp_path / "c.pt"
