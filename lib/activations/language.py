@@ -1,7 +1,7 @@
 """A language model's activations, token by token: harvested for sparse coders, and spliced back into the model.
 
     site = token_site(model, "blocks.1", tokens)             # lib.data.text.windows(...).ids as a tensor
-    store = harvest("acts", model, tokens, [site], {"model": "mine"})
+    store = harvest("acts", model, tokens, [site])
     losses = splice(model, held, site, {"coder": coder}, store.statistics.mean)
     recovered(losses, "coder", "mean")                       # 1: as good as the model's own activations
     fit(coder, store, extra_loss=end_to_end(model, tokens, site, 10.0))    # trained for what the model says, too
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from lib.activations.hooks import Where, capture, match_modules, patch
 from lib.activations.store import ActivationStore, build
+from lib.checkpoints import content_digest
 from lib.schedules import EpochOrder
 
 Recode = Callable[[Tensor], Tensor]
@@ -70,28 +71,40 @@ def rows(
     Yields:
         For `batch` windows the rows [m, width], and which tokens they are of, bool [b, T].
     """
+    _read(model, tokens[:1], sites)  # whole, once: a site called again after the last one is seen by nothing else
     for part in tokens.split(batch):
-        acts, ordinary, _ = _read(model, part, sites, whole=False)
-        yield torch.cat(acts, 1), ordinary
+        yield _rows(model, part, sites)
+
+
+def identity_of(model: nn.Module, tokens: Tensor, sites: Sequence[TokenSite]) -> dict[str, Any]:
+    """What tells a model's activations from others: digests of its shape and weights and of the tokens; the sites."""
+    weights = content_digest([str(model), dict(model.state_dict())])
+    return {"weights": weights, "tokens": content_digest(tokens), "sites": [list(site) for site in sites]}
 
 
 def harvest(
-    path: Path | str, model: nn.Module, tokens: Tensor, sites: Sequence[TokenSite], identity: Mapping[str, Any],
-    dtype: str = "float32", batch: int = 16,
+    path: Path | str, model: nn.Module, tokens: Tensor, sites: Sequence[TokenSite],
+    identity: Mapping[str, Any] | None = None, dtype: str = "float32", batch: int = 16,
 ) -> ActivationStore:
     """The store at `path` of what `rows` yields, written first if it is not there, whole or not at all.
 
     A harvest that was killed goes on where it was, at most `lib.activations.store.KEEP_EVERY` seconds before its end.
 
     Args:
-        identity: what tells this model and these tokens from others; the sites are added.
+        identity: more to remember than `identity_of`, which is added: another model, tokens or sites are refused.
     """
-    own = {**identity, "sites": [list(site) for site in sites]}
+    def chunks() -> Iterator[Callable[[], Tensor]]:
+        _read(model, tokens[:1], sites)  # as in `rows`
+        return (lambda part=part: _rows(model, part, sites)[0] for part in tokens.split(batch))
 
-    def part(windows: Tensor) -> Tensor:
-        return next(rows(model, windows, sites, batch))[0]
+    return build(path, {**(identity or {}), **identity_of(model, tokens, sites)}, chunks, dtype)
 
-    return build(path, own, lambda: (partial(part, windows) for windows in tokens.split(batch)), dtype)
+
+@torch.no_grad()
+def _rows(model: nn.Module, tokens: Tensor, sites: Sequence[TokenSite]) -> tuple[Tensor, Tensor]:
+    """What `rows` yields, of windows."""
+    acts, ordinary, _ = _read(model, tokens, sites, whole=False)
+    return torch.cat(acts, 1), ordinary
 
 
 @torch.no_grad()
@@ -135,14 +148,19 @@ def end_to_end(
     itself. `fit` adds it to a reconstruction in units where E|x|^2 = d, so that a weight near d makes them alike.
 
     Args:
-        model: its parameters must want no gradient; tokens, site, sources: as `splice` has them.
+        model: its parameters must want no gradient, and it must not be in training mode; tokens, site, sources: as
+            `splice` has them.
         batch: windows of a step, drawn by seed and step.
+    Returns:
+        With `identity`, a digest of all of these, by which a checkpoint of `fit` knows it.
     Source: Braun et al. 2024, "Identifying functionally important features with end-to-end sparse dictionary learning",
         arXiv:2405.12241; there without the loss of the reconstruction, or with that of later layers.
     """
     _refuse_input(site)
     if any(p.requires_grad for p in model.parameters()):
         raise ValueError("the model's own parameters would be given gradients: model.requires_grad_(False)")
+    if model.training:
+        raise ValueError("the model is in training mode, so that dropout would draw anew at every pass: model.eval()")
     if kind not in ("kl", "ce"):
         raise ValueError(f'kind must be "kl" or "ce", got {kind!r}')
     if batch > len(tokens):
@@ -158,6 +176,8 @@ def end_to_end(
         said, wanted = (each.flatten(0, 1).float().log_softmax(-1) for each in (logits, clean))
         return weight * F.kl_div(said, wanted, reduction="batchmean", log_target=True)
 
+    told = identity_of(model, tokens, [site, *sources])
+    extra_loss.identity = content_digest([told, weight, kind, batch, seed])
     return extra_loss
 
 
@@ -211,7 +231,10 @@ def _read(
     """
     found: list[dict[str, Tensor]] = []
 
-    def look(acts: Tensor, _: str) -> Tensor:
+    def look(acts: Tensor, name: str, called: set[str]) -> Tensor:
+        if name in called:
+            raise ValueError(f"the model calls its module {name} more than once in a pass, which is no one site")
+        called.add(name)
         if not whole and all(found):
             raise _Enough
         return acts
@@ -220,7 +243,7 @@ def _read(
     with ExitStack() as stack, suppress(_Enough):
         for site in sites:
             found.append(stack.enter_context(capture(model, site.name, where=site.where, copy=True)))
-            stack.enter_context(patch(model, {site.name: look}, site.where))
+            stack.enter_context(patch(model, {site.name: partial(look, called=set())}, site.where))
         logits = model(tokens)
     acts = [each[site.name] for each, site in zip(found, sites, strict=True)]
     ordinary = torch.stack([site.fits(each) for site, each in zip(sites, acts, strict=True)]).all(0)

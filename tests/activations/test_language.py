@@ -3,7 +3,8 @@ import pytest
 import torch
 from torch import nn
 
-from lib.activations.language import TokenSite, end_to_end, harvest, recovered, rows, splice, token_site
+from lib.activations.language import TokenSite, end_to_end, harvest, identity_of, recovered, rows, splice, token_site
+from lib.activations.store import StoreError
 from lib.models.causal_lm import causal_lm
 from lib.rng import generator
 from lib.sparse_coders import SparseCoder, fit
@@ -52,19 +53,39 @@ def test_a_model_is_read_no_further_than_its_last_site(model):
         model.get_submodule(name).register_forward_hook(lambda *_, name=name: ran.append(name))
     both = [SITE._replace(name="blocks.1.attn", where="input"), SITE]
     found, _ = next(rows(model, TOKENS, both))
-    assert ran == ["blocks.0.mlp"] and found.shape == (35, 24)
+    assert ran[-1] == "blocks.0.mlp" and found.shape == (35, 24)
+    assert ran.count("unembed") == 1  # one window is read whole
     assert torch.equal(found[:, 12:], acts_of(model)[:, 1:].flatten(0, 1)) and ran[-1] == "unembed"
 
 
 def test_sites_side_by_side_are_of_the_same_tokens(model, tmp_path):
     read = token_site(model, "blocks.0.mlp", TOKENS, where="input", beyond=1.0)  # half of the tokens
     assert read.where == "input"
-    store = harvest(tmp_path / "acts", model, TOKENS, [read, SITE], {"model": "toy"}, batch=2)
+    store = harvest(tmp_path / "acts", model, TOKENS, [read, SITE], batch=2)
     both = store.batch(range(len(store)))
     assert both.shape[1] == 24 and len(store) < 5 * 7
     assert torch.allclose(model.blocks[0].mlp(both[:, :12]), both[:, 12:], atol=1e-5)
-    again = harvest(tmp_path / "acts", model, TOKENS, [read, SITE], {"model": "toy"})
+    again = harvest(tmp_path / "acts", model, TOKENS, [read, SITE])
     assert again.sha256 == store.sha256
+
+
+def test_other_weights_or_tokens_are_another_harvest(model, tmp_path):
+    store = harvest(tmp_path / "acts", model, TOKENS, [SITE])
+    with pytest.raises(StoreError, match="they differ in tokens"):
+        harvest(tmp_path / "acts", model, TOKENS.flip(0), [SITE])
+    with torch.no_grad():
+        model.blocks[0].mlp.up.weight[0, 0] += 1
+    with pytest.raises(StoreError, match="they differ in weights"):
+        harvest(tmp_path / "acts", model, TOKENS, [SITE])
+    assert store.identity["tokens"] == identity_of(model, TOKENS, [SITE])["tokens"]
+
+
+def test_a_module_that_is_called_twice_is_no_site(model, tmp_path):
+    model.blocks[1].mlp = model.blocks[0].mlp
+    for ask in (lambda: next(rows(model, TOKENS, [SITE])), lambda: harvest(tmp_path / "acts", model, TOKENS, [SITE]),
+                lambda: splice(model, TOKENS, SITE, {}, torch.zeros(12))):
+        with pytest.raises(ValueError, match="calls its module blocks.0.mlp more than once in a pass"):
+            ask()
 
 
 def test_splicing_the_same_changes_nothing_and_ablations_are_what_they_say(model):
@@ -161,9 +182,34 @@ def test_what_no_end_can_be_asked_of_is_refused(model):
         end_to_end(model, TOKENS, SITE, 1.0, "mse")
     with pytest.raises(ValueError, match="there are 5 windows, 6 are asked for at a step: give a smaller batch"):
         end_to_end(model, TOKENS, SITE, 1.0, batch=6)
-    model.unembed.requires_grad_(True)
+    with pytest.raises(ValueError, match=r"in training mode, so that dropout would draw anew .*: model.eval\(\)"):
+        end_to_end(model.train(), TOKENS, SITE, 1.0)
+    model.eval().unembed.requires_grad_(True)
     with pytest.raises(ValueError, match=r"would be given gradients: model.requires_grad_\(False\)"):
         end_to_end(model, TOKENS, SITE, 1.0)
+
+
+def test_a_checkpoint_knows_the_windows_of_its_loss_end_to_end(model, tmp_path):
+    store = harvest(tmp_path / "acts", model, TOKENS, [SITE])
+    options = {"steps": 6, "batch_size": 8, "held_out": 4, "checkpoint": tmp_path / "coder.pt", "progress": False}
+
+    def trained(tokens, weight=1.0):
+        loss = end_to_end(model, tokens, SITE, weight, batch=1)
+        return fit(SparseCoder(12, 6, k=2), store, extra_loss=loss, **options)
+
+    first = end_to_end(model, TOKENS, SITE, 1.0, batch=1)
+    half = [first(lambda x: x / 2, step) for step in range(6)]
+    trained(TOKENS)
+    trained(TOKENS)
+    for change in range(5):
+        tokens = TOKENS.clone()
+        tokens[change, 3] += 1
+        other = end_to_end(model, tokens, SITE, 1.0, batch=1)
+        assert sum(float(other(lambda x: x / 2, step)) != float(half[step]) for step in range(6)) <= 2
+        with pytest.raises(ValueError, match="differs in extra loss"):
+            trained(tokens)
+    with pytest.raises(ValueError, match="differs in extra loss"):
+        trained(TOKENS, 2.0)
 
 
 def test_a_coder_trained_end_to_end_costs_the_model_less_at_equal_l0(tmp_path):
@@ -172,7 +218,7 @@ def test_a_coder_trained_end_to_end_costs_the_model_less_at_equal_l0(tmp_path):
     train_language(model, counting.numpy(), Recipe(steps=60, batch=20, lr=2e-2), 0, device="cpu", progress=False)
     model.eval().requires_grad_(False)
     site = token_site(model, "blocks.0", counting)
-    store = harvest(tmp_path / "acts", model, counting, [site], {"model": "counts"})
+    store = harvest(tmp_path / "acts", model, counting, [site])
     options = {"steps": 150, "batch_size": 64, "lr": 1e-2, "progress": False}
     coders = {name: SparseCoder(16, 12, k=1) for name in ("alone", "end to end")}
     fit(coders["alone"], store, **options)

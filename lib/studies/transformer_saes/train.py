@@ -13,9 +13,8 @@ from pydantic import Field
 from torch import Tensor
 
 from lib import files
-from lib.activations.language import TokenSite, harvest, rows, token_site
+from lib.activations.language import TokenSite, harvest, identity_of, rows, token_site
 from lib.activations.store import ActivationStore
-from lib.checkpoints import content_digest
 from lib.params import Count, Positive
 from lib.press.runs import reuse
 from lib.rng import stream_seed
@@ -160,9 +159,8 @@ def acts(params: Coders, random: bool, site: str) -> Acts:
     train, held = (torch.as_tensor(tokens[part][evenly(len(tokens[part]), n, f"{part}_windows")]).long().to(device)
                    for part, n in (("train", params.train_windows), ("held", params.held_windows)))
     sites = tuple(token_site(model, name, train, where) for name, where in modules(params, site))
-    identity = {"model": content_digest(dict(model.state_dict())), "tokens": content_digest(train)}
-    path = files.BUILD / "activations" / files.digest(identity, [list(s) for s in sites])[:32]
-    store = harvest(path, model, train, sites, identity)
+    path = files.BUILD / "activations" / files.digest(identity_of(model, train, sites))[:32]
+    store = harvest(path, model, train, sites)
     parts = list(rows(model, held, sites))
     return Acts(store, torch.cat([x for x, _ in parts]), torch.cat([mask for _, mask in parts]), held, sites)
 
