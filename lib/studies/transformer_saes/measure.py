@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lib.activations.language import TokenSite, recovered, splice
 from lib.metrics import sparsity
-from lib.metrics.polysemanticity import polysemanticity_index, polysemanticity_null
+from lib.metrics.polysemanticity import polysemanticity_index
 from lib.metrics.selectivity import class_auroc
 from lib.metrics.tokens import firing_rates, permuted_tokens_null, token_entropy, top_purity
 from lib.models.causal_lm import CausalLM
@@ -77,21 +77,18 @@ def judged(params: Coders, arm: list, seed: int) -> dict[str, Any]:
 
 
 def worth(params: Coders, arm: Arm, coder: SparseCoder) -> dict[str, float]:
-    """What a coder keeps of the model's loss, spliced in at its site; `ce_zero` and `ce_mean`."""
+    """What a coder keeps of the model's loss, spliced in at its site; `ce_zero` and `ce_mean`.
+
+    nan where the model loses nothing by the ablation: for all coders of a site or for none, whatever their seed.
+    """
     if arm.source == "random" or arm.site.startswith("joined"):
         return {"ce_zero": float("nan"), "ce_mean": float("nan")}
     kind = arm.site.removesuffix("_skip")
     model, some, site, sources = _spliced_at(params, kind)
     losses = splice(model, some, site, {"coder": coder}, None, sources) | ablated(params, kind)
-    return {f"ce_{name}": _recovered(losses, name) for name in ("zero", "mean")}
-
-
-def _recovered(losses: dict[str, torch.Tensor], ablation: str) -> float:
-    """`recovered`, or NaN where the model is so little trained that it loses nothing by the ablation."""
-    try:
-        return recovered(losses, "coder", ablation)
-    except ValueError:
-        return float("nan")
+    costs = {name: float(losses[name].double().mean() - losses["clean"].double().mean()) for name in ("zero", "mean")}
+    return {f"ce_{name}": recovered(losses, "coder", name) if cost > 0 else float("nan")
+            for name, cost in costs.items()}
 
 
 @functools.lru_cache(maxsize=4)
@@ -187,22 +184,25 @@ def polysemanticity(params: Coders, arm: list, seed: int, n: int) -> dict[str, f
     """Whether a latent's strongest firings fall into clusters, and whether those are tokens, or halves of the years.
 
     Args:
-        n: latents, spread by rate over those that fire often enough, else over the most frequent.
+        n: latents at most, spread by rate over those that fire `TOP` times.
     Returns:
-        Means over them of geometry (how well activations cluster), and of the index by each label; null: of the index
-        by tokens, firings permuted, the mean of two.
+        n: how many there were. Means over them, nan where there are none, of geometry (how well activations cluster)
+        and, by tokens and by years, of the index and of its null: firings permuted.
     """
     own, rng = Arm(*arm), numpy_generator(params.seed, SLUG, "polysemanticity", seed)
     x, read = train.samples(params, own)[2], reading(params, own.source == "random", train_site(own))
     latents = encoded(trained(params, arm, seed), x)
     firings = (latents != 0).sum(0)
-    often = np.argsort(firings, kind="stable")[-max(n, int((firings >= TOP).sum())) :]
-    some = latents[:, often[np.linspace(0, len(often) - 1, n).astype(int)]]
+    often = np.argsort(firings, kind="stable")[int((firings < TOP).sum()) :]
+    some = latents[:, often[np.linspace(0, len(often) - 1, min(n, len(often))).astype(int)]]
+    told: dict[str, float] = dict.fromkeys(("geometry", "tokens", "tokens_null", "years", "years_null"), float("nan"))
     labels, few = {"tokens": read["tokens"], "years": read["late"][read["window"]]}, {"top": TOP, "n": 3, "rng": rng}
-    found = {name: polysemanticity_index(some, x.cpu(), own, **few) for name, own in labels.items()}
-    null = polysemanticity_null(some, x.cpu(), labels["tokens"], 2, **few)
-    return {"geometry": float(found["tokens"].geometry.mean()), "null": float(null.mean())} | {
-        name: float(index.index.mean()) for name, index in found.items()}
+    for name, own in labels.items() if len(often) else ():
+        index = polysemanticity_index(some, x.cpu(), own, **few)
+        null = polysemanticity_index(rng.permuted(some, axis=0), x.cpu(), own, **few)
+        told |= {"geometry": float(index.geometry.mean()), name: float(index.index.mean()),
+                 f"{name}_null": float(null.index.mean())}
+    return told | {"n": some.shape[1]}
 
 
 def _relabelled(read: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:

@@ -158,7 +158,30 @@ def test_a_coder_is_judged_by_what_the_docstring_says():
         "purity": (6,), "entropy": (6,), "auroc": (6,), "rho": (6,), "length_cv": ()}
     assert null["purity"].max() < found["purity"] and null["entropy"].min() > found["entropy"]
     index = measure.polysemanticity(own, arm, 0, 4)
-    assert set(index) == {"geometry", "tokens", "years", "null"} and all(0 <= value <= 1 for value in index.values())
+    shares = {"geometry", "tokens", "tokens_null", "years", "years_null"}
+    assert set(index) == shares | {"n"} and all(0 <= index[name] <= 1 for name in shares) and index["n"] == 4
+
+
+def test_latents_that_fire_too_rarely_have_no_index(monkeypatch):
+    own, arm = small(), list(Arm("topk"))
+    latents = measure.encoded(measure.trained(own, arm, 0), train.samples(own, Arm(*arm))[2])
+    often = int(((latents != 0).sum(0) >= measure.TOP).sum())
+    found = measure.polysemanticity(own, arm, 0, latents.shape[1])
+    assert 0 < found["n"] == often < latents.shape[1]
+    monkeypatch.setattr(measure, "TOP", len(latents))
+    found = measure.polysemanticity(own, arm, 0, 4)
+    assert found.pop("n") == 0 and np.isnan(list(found.values())).all()
+
+
+def test_a_site_that_costs_nothing_has_nothing_recovered_and_no_other_error_is_hidden(monkeypatch):
+    own, coder = small(), measure.trained(small(), list(Arm("topk")), 0)
+    flat = {name: torch.zeros(2, 3) for name in ("coder", "clean", "zero")} | {"mean": torch.ones(2, 3)}
+    monkeypatch.setattr(measure, "splice", lambda *_, **__: flat)
+    monkeypatch.setattr(measure, "ablated", lambda *_: flat)
+    assert measure.worth(own, Arm("topk"), coder) == pytest.approx({"ce_zero": np.nan, "ce_mean": 1.0}, nan_ok=True)
+    monkeypatch.setattr(measure, "recovered", lambda *_: int("no number"))
+    with pytest.raises(ValueError, match="no number"):
+        measure.worth(own, Arm("topk"), coder)
 
 
 def test_a_latent_is_followed_to_its_end():
