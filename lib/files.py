@@ -9,7 +9,6 @@ import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 PACKAGE = Path(__file__).resolve().parent
 CHECKOUT = PACKAGE.parent
@@ -29,17 +28,22 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
-def pinned(value: Any) -> Any:
-    """A text that names a folder with a digest of its files behind it, `folder#<16 digits>`, as they are now.
+def pinned(value: str) -> str:
+    """A text that names a folder, seen from `ROOT`, with a digest of its files behind it, `folder#<16 digits>`.
 
-    Anything else as it is, so that all values of a parameter file can be pinned; files of folders inside do not count.
+    However it is written, `m`, `m/` or `./m`; any other text as it is. Files of folders inside do not count.
     """
-    folder = unpinned(value) if isinstance(value, str) else ""
-    if not folder or not Path(folder).is_dir():
+    if not names_folder(value):
         return value
-    found = sorted((path, path.stat()) for path in Path(folder).iterdir() if path.is_file())
+    root, folder = ROOT.resolve(), (ROOT / unpinned(value)).resolve()
+    found = sorted((path, path.stat()) for path in folder.iterdir() if path.is_file())
     told = [(path.name, _digest_while(path.resolve(), stat.st_size, stat.st_mtime_ns)) for path, stat in found]
-    return f"{folder}#{digest(told)[:16]}"
+    return f"{folder.relative_to(root) if folder.is_relative_to(root) else folder}#{digest(told)[:16]}"
+
+
+def names_folder(value: object) -> bool:
+    """Whether a value is a text that names a folder, seen from `ROOT`."""
+    return isinstance(value, str) and bool(unpinned(value)) and (ROOT / unpinned(value)).is_dir()
 
 
 def unpinned(value: str) -> str:

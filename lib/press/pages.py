@@ -192,8 +192,10 @@ class Request:
 
     @property
     def facts_of_values(self) -> str:
-        """The one of its facts that its parameters are, and the content of folders that they name."""
-        return digest({name: files.pinned(value) for name, value in self.raw_values.items()})
+        """The one of its facts that its parameters are; of what may name a folder, the value that Params make of it."""
+        folders = [name for name, value in self.raw_values.items() if files.names_folder(value)]
+        checked = self.checked_values() if folders else {}
+        return digest({**self.raw_values, **{name: checked[name] for name in folders}})
 
     def checked_values(self) -> dict[str, Any]:
         """The parameters the kernel gets: checked by the study's Params and in plain form.

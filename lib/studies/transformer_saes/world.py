@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 from lib.data.registry import dataset
 from lib.data.resolve import as_file
 from lib.data.text import Speech, byte_pairs, speeches, split, windows
-from lib.files import pinned, unpinned
+from lib.files import ROOT, names_folder, pinned, unpinned
 from lib.models.causal_lm import CausalLM, causal_lm
 from lib.models.lm_files import gpt2, llama
 from lib.params import Count, Params
@@ -41,7 +42,13 @@ class Text(Common):
     @classmethod
     def _with_content(cls, model: str) -> str:
         """A folder's name with a digest of its files, so that every run of another content is another run."""
-        return model if model in (OWN, SMOLLM2) else pinned(model)
+        if model in (OWN, SMOLLM2):
+            return model
+        on_hub = re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", model) and not names_folder(model.partition("/")[0])
+        if not names_folder(model) and not on_hub:
+            raise ValueError(f"there is no folder {unpinned(model)}, seen from {ROOT}; give the folder that holds "
+                             "config.json, or a name on the hub, such as gpt2")
+        return pinned(model)
 
 
 class Size(Text):
@@ -72,7 +79,7 @@ def untrained(params: Size) -> CausalLM:
         if pinned(params.model) != params.model:
             raise ValueError(f"{unpinned(params.model)} has changed since the parameters were read: run the parameters "
                              "cell again, and those after it")
-        return gpt2(unpinned(params.model))
+        return gpt2(ROOT / unpinned(params.model) if names_folder(params.model) else params.model)
     tokenizer = byte_pairs([speech.text for speech in read_speeches(params)[0]], params.vocabulary)
     return causal_lm(params.vocabulary, params.width, params.depth, params.heads, params.context,
                      stream_seed(params.seed, SLUG, "model"), tokenizer)

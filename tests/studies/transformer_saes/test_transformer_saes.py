@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 
 from lib.files import ROOT
 from lib.models.causal_lm import causal_lm
-from lib.params import load
+from lib.params import ParameterError, load
+from lib.press.pages import Page, Request
 from lib.press.runs import planned, reuse
 from lib.rng import generator, numpy_generator
 from lib.sparse_coders.multi_input import join_sites
@@ -266,6 +267,32 @@ def test_a_model_may_come_from_a_folder(monkeypatch):
     world.untrained.cache_clear()
     assert world.untrained(params(model="a/folder").view(world.Size)).name == "a/folder"
     world.untrained.cache_clear()
+
+
+def test_a_models_folder_is_one_however_it_is_written_and_no_other_value_is_a_folder(tmp_path, monkeypatch):
+    def facts(device="cpu", **changes):
+        return Request(Page("transformer_saes"), "smoke", {"device": device} | changes).facts_of_values
+
+    plain = facts()
+    monkeypatch.setattr("lib.files.ROOT", tmp_path)
+    for name in ("cpu", "smoke", "own", "m"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path / "m")
+    assert facts() == plain
+    written = ("m", "m/", "./m", str(tmp_path / "m"))
+    assert len({params(model=name).model for name in written}) == len({facts(model=name) for name in written}) == 1
+    before = facts(model="m")
+    (tmp_path / "m" / "config.json").write_text("{ }")
+    assert before != facts(model="m") != plain
+
+
+@pytest.mark.parametrize("name", [
+    "./tiny", "/tiny", "../tiny", "a/b/tiny", "tests/tiny", "tiny/", "tiny#0123456789abcdef"])
+def test_a_folder_that_is_not_there_is_refused_at_the_door(name):
+    with pytest.raises(ParameterError, match=r"model: there is no folder .*tiny.*, seen from .*; give the folder that"):
+        params(model=name)
+    assert params(model="openai-community/gpt2").model == "openai-community/gpt2"
 
 
 def test_another_content_of_a_models_folder_is_another_run_and_another_harvest(tmp_path):
