@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 from matplotlib.colors import hsv_to_rgb, rgb_to_hsv, to_rgb
 from matplotlib.figure import Figure
@@ -36,6 +37,10 @@ def zoo(sparsity: Sequence[float], W: Mapping[str, np.ndarray], interference: Ma
     scale = style.scalar_mappable(style.SEQUENTIAL, 0, 1)
     fig.colorbar(scale, ax=list(axes[:2].flat), label="interference (bars)", ticks=[0, 1], pad=0.01)
     fig.colorbar(image, ax=list(axes[2:].flat), label="$W_i · W_j$ (squares)", ticks=[-1, 0, 1], pad=0.01)
+    fig.numbers = pd.DataFrame([
+        (kind, sparsity[s], i, j, np.linalg.norm(weights[:, i]), interference[kind][s][i], product)
+        for kind in W for s, weights in enumerate(W[kind]) for (i, j), product in np.ndenumerate(weights.T @ weights)
+    ], columns=("panel", "sparsity", "i", "j", "|W_i|", "interference of i", "W_i · W_j"))
     return fig
 
 
@@ -97,6 +102,11 @@ def phase_diagrams(diagrams: Mapping[str, Mapping[str, np.ndarray]], phases: Seq
         ax.set(xticks=[-2, -1, 0], xticklabels=["0.01", "0.1", "1"], yticks=[-1, 0, 1], yticklabels=["0.1", "1", "10"])
         ax.set(xlabel="density p = 1 - S", title=name)
     axes[0, 0].set_ylabel("importance of the extra feature")
+    fig.numbers = pd.DataFrame([
+        (name, p, importance, phases[d["phase"][i, j]], phases[d["theory"][i, j]], d["agreeing"][i, j])
+        for name, d in diagrams.items()
+        for i, p in enumerate(d["density"]) for j, importance in enumerate(d["importance"])
+    ], columns=("panel", "density", "importance", "phase", "phase in theory", "share of restarts"))
     return fig
 
 
@@ -118,7 +128,8 @@ def staircase(
     for name, level in POLYTOPES.items():
         side = "top" if name in ("triangle", "square antiprism") else "bottom"
         middle.text(x[-1] * 1.15, level, name, color=style.NULL, fontsize=8.5, ha="right", va=side)
-    middle.plot(np.outer(x, jitter), features, ".", color=style.BLUE, markersize=2, alpha=0.7)
+    for column, factor in zip(features.T, jitter, strict=True):
+        style.dots(middle, x, column, alpha=0.7, size=2, apart=x * (factor - 1))
     lines = [(bottom, values, colour) for values, colour in zip(curves.values(), colours, strict=False)]
     for ax, values, color in [(top, dstar, style.BLUE), *lines]:
         ax.plot(x, values, "o", color=color, markersize=3)

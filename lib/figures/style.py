@@ -90,10 +90,10 @@ def figure(
 
 
 def _note(ax: Axes, text: str, color: str, **place: object) -> Annotation:
-    """Small text at `place`, with a white rim so that lines crossing it leave it readable."""
+    """Small text at `place`, rimmed white to be readable over lines; its label lets it name what has its colour."""
     rim = [withStroke(linewidth=2.5, foreground=PAPER)]
     return ax.annotate(text, textcoords="offset points", color=color, fontsize=8.5, annotation_clip=False,
-                       path_effects=rim, **place)
+                       path_effects=rim, label=text, **place)
 
 
 def symmetric_limits(values: ArrayLike) -> dict[str, float]:
@@ -120,12 +120,19 @@ def corner_key(ax: Axes, x: float, y: float, step: float, colours: Mapping[str, 
     """Words in their colours, the first at (x, y) of the panel and `step` apart, in place of a legend."""
     for line, (text, color) in enumerate(colours.items()):
         ax.text(x, y - step * line, text, color=color, fontsize=8.5, ha="right" if x > 0.5 else "left", va="top",
-                transform=ax.transAxes)
+                transform=ax.transAxes, label=text)
 
 
-def dots(ax: Axes, x: ArrayLike, y: ArrayLike, color: str = BLUE, alpha: float = 0.35, size: float = 3.5) -> None:
-    """One pale dot per seed, run or sample; where many lie, they darken."""
-    ax.plot(x, y, "o", color=color, alpha=alpha, markersize=size, markeredgewidth=0)
+def dots(ax: Axes, x: ArrayLike, y: ArrayLike, color: str = BLUE, alpha: float = 0.35, size: float = 3.5,
+         apart: ArrayLike | None = None) -> None:
+    """One pale dot per seed, run or sample; where many lie, they darken.
+
+    apart: how far each is moved along x so that equal ones are seen; the numbers beside the picture keep x.
+    """
+    moved = x if apart is None else np.asarray(x) + apart
+    for line in ax.plot(moved, y, "o", color=color, alpha=alpha, markersize=size, markeredgewidth=0):
+        if apart is not None:
+            line.unmoved = np.broadcast_to(x, np.shape(line.get_xdata()))
 
 
 def plain_ticks(axis: Axis, within: float = np.inf) -> None:

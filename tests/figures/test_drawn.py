@@ -6,14 +6,30 @@ import numpy as np
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.pylabtools import select_figure_formats
+from matplotlib.collections import LineCollection
 
 from lib.figures import style
+from lib.figures.contact_sheet import contact_sheet
 from lib.figures.drawn import COLUMNS, table
+from lib.figures.stored_features import phase_diagrams
+
+
+def told(fig, **wanted):
+    found = csv.DictReader(io.StringIO(table(fig)))
+    return [row for row in found if all(row[k] == v for k, v in wanted.items())]
 
 
 def rows(fig, **wanted):
-    found = csv.DictReader(io.StringIO(table(fig)))
-    return [(row["x"], row["y"], row["value"]) for row in found if all(row[k] == v for k, v in wanted.items())]
+    return [(row["x"], row["y"], row["value"]) for row in told(fig, **wanted)]
+
+
+def shown(fig):
+    """What a notebook keeps of it: a picture, and its numbers where it tells them."""
+    shell = InteractiveShell()
+    select_figure_formats(shell, {"png"})
+    kept, _ = shell.display_formatter.format(fig)
+    assert "image/png" in kept
+    return kept.get("text/csv")
 
 
 @pytest.fixture
@@ -39,7 +55,7 @@ def test_every_line_point_band_bar_and_image_is_there(fig):
     assert rows(fig, **first, series="loss") == [("1", "3", ""), ("2", "", "")]
     assert ("", "7", "") in rows(fig, **first, kind="line")  # it spans the panel
     assert {row[1] for row in rows(fig, **first, kind="shape")} == {"0.1", "0.2"}
-    assert rows(fig, panel="2", kind="points") == [("1", "3", "0.1"), ("2", "4", "0.333333")]
+    assert rows(fig, panel="2", kind="points") == [("1", "3", "0.1"), ("2", "4", "0.333333333")]
     assert {row[1] for row in rows(fig, panel="2", kind="shape")} == {"0", "5", "6"}
     assert rows(fig, panel="2", kind="tick") == [("0", "", "relu"), ("1", "", "topk")]
     cells = [("1", "0.5", "8"), ("3", "0.5", "9"), ("0", "0", "0"), ("1", "0", "1")]
@@ -47,8 +63,70 @@ def test_every_line_point_band_bar_and_image_is_there(fig):
     assert rows(fig, panel="4") == []  # the colour bar
 
 
-def test_a_notebook_keeps_picture_and_numbers(fig):
-    shell = InteractiveShell()
-    select_figure_formats(shell, {"png"})
-    shown, _ = shell.display_formatter.format(fig)
-    assert {"image/png", "text/csv"} <= shown.keys() and shown["text/csv"] == table(fig)
+def test_columns_and_series_say_what_they_are():
+    fig, axes = style.figure(cols=2, sharey=True)
+    axes[0].set(xlabel="step,\nlogged", ylabel="loss")
+    for y, colour in ((1, style.BLUE), (2, style.BLUE), (5, style.ORANGE)):
+        axes[0].plot([0, 1], [y, y], color=colour)
+    for y, text, colour in ((2.1, "second", style.BLUE), (1, "first", style.BLUE), (5, "other", style.ORANGE)):
+        style.direct_label(axes[0], 1, y, text, colour)
+    axes[1].bar([0, 1], [2, 3], label="bars")
+    axes[1].hist([1, 2], bins=2, label="counts")
+    axes[1].errorbar([0], [1], [[0.5], [0.5]], fmt="o", label="interval")
+    style.null_band(axes[1], 0, 1, label="chance")
+    assert {row["x_label"] for row in told(fig, panel="1")} == {"step, logged"}
+    assert {row["y_label"] for row in told(fig)} == {"loss"}
+    assert {row["series"]: row["y"] for row in told(fig, panel="1")} == {"first": "1", "second": "2", "other": "5"}
+    assert {row["series"] for row in told(fig, panel="2")} == {"bars", "counts", "interval", "chance"}
+    assert {row["part"] for row in told(fig, series="bars")} == {"1", "2"}
+
+
+def test_places_are_those_drawn():
+    fig, (a, b, c) = style.figure(cols=3)
+    a.imshow([[1, 2], [3, 4]], extent=(0, 4, 10, 30), origin="lower")
+    b.set(xscale="log", yscale="log")
+    b.pcolormesh([1, 100, 10_000], [1, 4], [[8, 9]])
+    b.set_xticks([10, 1000], ["10", "all"])
+    c.set_xticks([-2, 0], ["0.01", "1"])
+    c.add_collection(LineCollection([[(0, 0), (1, 1)], [(5, 5), (6, 1234567), (6, 1234568)]]))
+    style.dots(c, [3, 3], [1, 2], apart=[-0.1, 0.1])
+    assert rows(fig, panel="1", kind="image") == [
+        ("1", "15", "1"), ("3", "15", "2"), ("1", "25", "3"), ("3", "25", "4")]
+    assert rows(fig, panel="2", kind="image") == [("10", "2", "8"), ("1000", "2", "9")]
+    assert rows(fig, panel="2", kind="tick") == [("1000", "", "all")]
+    assert rows(fig, panel="3", kind="tick") == [("-2", "", "0.01"), ("0", "", "1")]
+    assert [(row["part"], row["y"]) for row in told(fig, panel="3", kind="shape")] == [
+        ("1", "0"), ("1", "1"), ("2", "5"), ("2", "1234567"), ("2", "1234568")]
+    assert rows(fig, panel="3", kind="line") == [("3", "1", ""), ("3", "2", "")]
+    assert [*c.lines[0].get_xdata()] == [2.9, 3.1]
+
+
+@pytest.mark.parametrize("draw", [
+    lambda ax: ax.imshow(np.zeros((2, 2, 3))),
+    lambda ax: ax.scatter([1, 2], [3, 4], c=["red", "blue"]),
+    lambda ax: ax.scatter([1, 2], [3, 4], s=[5, 9]),
+    lambda ax: ax.bar([1, 2], [3, 4], color=["red", "blue"]),
+    lambda ax: ax.pcolormesh([0, 1], [0, 1], [[1, 2], [3, 4]], shading="gouraud"),
+    lambda ax: ax.hexbin([0, 1, 1], [0, 1, 2]),
+    lambda ax: ax.imshow(np.zeros((150, 150))),
+])
+def test_a_figure_that_cannot_tell_all_tells_nothing(draw):
+    fig, ax = style.figure()
+    ax.plot([1], [2])
+    assert shown(fig) == table(fig)
+    draw(ax)
+    assert shown(fig) is None
+
+
+def test_a_maker_hands_over_what_colours_stand_for():
+    phase = np.array([[0, 1], [1, 1]])
+    diagram = {"density": [0.1, 1], "importance": [1, 3], "phase": phase, "theory": phase.T, "agreeing": phase / 3}
+    text = shown(phase_diagrams({"one": {k: np.array(v) for k, v in diagram.items()}}, ("kept", "ignored", "both")))
+    head, *found = text.splitlines()
+    assert head == "panel,density,importance,phase,phase in theory,share of restarts"
+    assert found[1] == "one,0.1,3,ignored,ignored,0.333333333" and len(found) == 4
+
+
+def test_a_grey_contact_sheet_puts_no_pixels_into_the_notebook():
+    assert shown(contact_sheet(np.zeros((20, 28, 28)), np.zeros(20, int), ["one"], columns=20)) is not None
+    assert shown(contact_sheet(np.zeros((40, 28, 28)), np.zeros(40, int), ["one"], columns=40)) is None

@@ -14,7 +14,9 @@ def texts(fig):
 def test_zoo_draws_bars_and_gram_per_kind_and_sparsity():
     W = {kind: RNG.normal(size=(3, 2, 4)) for kind in ("linear", "ReLU")}
     met = {kind: np.abs(weights).sum(1) for kind, weights in W.items()}
-    panels = figures.zoo((0, 0.5, 0.9), W, met).axes[:12]
+    fig = figures.zoo((0, 0.5, 0.9), W, met)
+    panels, told = fig.axes[:12], fig.numbers.set_index(["panel", "sparsity", "i", "j"]).loc["ReLU", 0.9, 3, 1]
+    assert [*told] == [np.linalg.norm(W["ReLU"][2, :, 3]), met["ReLU"][2, 3], (W["ReLU"][2].T @ W["ReLU"][2])[3, 1]]
     assert [len(ax.patches) for ax in panels] == [4] * 3 + [0] * 3 + [4] * 3 + [0] * 3
     assert np.allclose(panels[3].images[0].get_array(), W["linear"][0].T @ W["linear"][0])
     assert panels[6].get_ylabel().startswith("ReLU") and panels[1].get_title(loc="left") == "S = 0.5"
@@ -40,7 +42,7 @@ def test_staircase_labels_every_polytope_and_attack():
     fig = figures.staircase(x, RNG.random((3, 2)), RNG.random((3, 2, 5)), {"attack 1": RNG.random((3, 2))})
     assert set(figures.POLYTOPES) <= set(texts(fig)) and "attack 1" in texts(fig)
     top, middle, bottom = fig.axes
-    dots = np.concatenate([line.get_ydata() for line in middle.lines if line.get_marker() == "."])
+    dots = np.concatenate([line.get_ydata() for line in middle.lines if line.get_marker() == "o"])
     assert dots.size == 3 * 2 * 5 and len(bottom.lines) == 2 * (2 + 1)
 
 

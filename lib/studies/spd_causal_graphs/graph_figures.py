@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import networkx as nx
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -87,6 +88,9 @@ def bipartite(
         ax.text(x, 1.02, title, ha="right" if x == 0 else "left", va="bottom", fontsize=9.5)
     for x, text, color, ha in ((0.5, "raises", POSITIVE, "right"), (0.53, "lowers", NEGATIVE, "left")):
         ax.text(x, 1.02, text, color=color, ha=ha, va="bottom", fontsize=9.5)
+    fig.numbers = pd.DataFrame([
+        (" ".join(labels[a].split()), " ".join(labels[b].split()), edge["effect"], edge["significant"])
+        for a, b, edge in graph.edges(data=True)], columns=("input", "output", "effect", "significant"))
     return fig
 
 

@@ -55,6 +55,7 @@ def test_static_graph_draws_every_edge_in_the_colour_of_its_sign_and_every_image
     images, labels = {n: np.eye(4) for n in graph}, {n: f"c{n[1]}" for n in graph}
     fig = causal_graph.bipartite(graph, images, labels, ("layer 1", "layer 2"))
     ax = fig.axes[0]
+    assert sorted(fig.numbers["effect"]) == sorted(effect for *_, effect in graph.edges(data="effect"))
     colours = sorted(to_hex(p.get_edgecolor()) for p in ax.patches)
     assert colours == sorted(c.lower() for c in (style.BLUE, style.ORANGE, style.BLUE))
     assert len(ax.images) == 5 and {"c3", "c1", "raises", "lowers", "layer 1"} <= set(texts(fig))
