@@ -67,7 +67,7 @@ def peak_causes(
         left.errorbar(x, share.estimate, bar, fmt="o", color=colour, capsize=3)
         runs = arms[label].query("sparsity == @sparsity")
         jitter = np.linspace(-0.16, 0.16, len(runs)) + (0.1 if x else -0.1)
-        style.dots(right, runs.n_missed + jitter, runs.heldout_loss, colour, 0.6, 4.5)
+        style.dots(right, runs.n_missed, runs.heldout_loss, colour, 0.6, 4.5, apart=jitter)
         style.direct_label(right, *_corner(runs, x), label, colour, "right")
     left.axhline(chance, color=style.NULL)
     style.direct_label(left, len(shares) - 0.5, chance, "chance", style.NULL, "above").set_ha("right")

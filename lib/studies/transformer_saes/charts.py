@@ -66,8 +66,8 @@ def births(found: Mapping[str, np.ndarray]) -> Figure:
     for ax, name, says in zip(axes, ("rates", "shares"), ("firing rate", "share of variance"), strict=True):
         values = np.asarray(found[name])
         known = ~np.isnan(born) & (values > 0)
-        spread = np.exp(jitter.normal(0, 0.06, known.sum()))
-        style.dots(ax, born[known] * spread, values[known], style.BLUE, 0.3, 4)
+        apart = born[known] * (np.exp(jitter.normal(0, 0.06, known.sum())) - 1)
+        style.dots(ax, born[known], values[known], style.BLUE, 0.3, 4, apart)
         middle = pd.Series(values[known]).groupby(born[known]).median()
         ax.plot(middle.index, middle, color=style.ORANGE)
         scale = "log" if (born[known] > 0).any() else "linear"  # all at the first moment, step 0
