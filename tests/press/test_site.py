@@ -15,19 +15,35 @@ import zlib
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 from book_of_claims import CLAIMS, CODERS, PHASES, TOPOLOSS, BookOfClaims, claim, measured, part, seeds
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.pylabtools import select_figure_formats
 
-from lib.files import ROOT, write_json
+from lib.files import ROOT, write_json, write_text
 from lib.live import Progress
+from lib.metrics.statistics import Interval
 from lib.press import claims
 from lib.press.ledger import VERDICTS
 from lib.press.pages import Page
 from lib.press.plotly_mime import MIME, PlotlyMime, figure_html
 from lib.press.site import Site, SiteError, build, claim_pages, claims_picture, claims_table, crate
+from lib.press.site.figure_data import tables
 from lib.press.site.render import swap
-from lib.press.site.source import FRAGMENTS, executions_table, for_page, plain, png_width, recipes, with_roles
+from lib.press.site.source import (
+    CITED,
+    FRAGMENTS,
+    assemble,
+    executions_table,
+    for_page,
+    plain,
+    png_width,
+    recipes,
+    with_roles,
+)
 from lib.press.verdicts import Measured
+from lib.studies.superposition_phases.figures import peak_causes
 
 TOC = "format: jb-book\nroot: intro\nparts: [{caption: Studies, chapters: [{file: studies/tiny}, {file: status}]}]\n"
 INTRO = "# Tiny book\n\nSee {doc}`studies/tiny`, $x^2$ and {cite:t}`someone`.\n\n```{bibliography}\n```\n"
@@ -52,7 +68,7 @@ def code(source: str, data: dict, metadata: dict | None = None, **output_metadat
 
 GLUED = "application/papermill.record/"
 DRAWN = "panel,kind,series,x,y,value\n1,line,a,1,2.5,\n"
-HERO = "```{glue:figure} hero\n:name: fig-hero\n\nThe hero.\n```"
+HERO = "```{glue:figure} hero\n:alt: A hero.\n:name: fig-hero\n\nThe hero.\n```"
 
 
 def notebook(prose: str = "The gain is {glue:text}`gain`.") -> dict:
@@ -112,6 +128,7 @@ def test_under_every_figure_stand_its_numbers_and_its_link(built: Site):
     for name in ("fig-hero", "fig-one"):
         caption = re.search(rf'id="{name}".*?<figcaption>(.*?)</figcaption>', page, re.DOTALL)[1]
         assert f'<a href="figures/{name}.csv" download>' in caption and f'class="copy-link" href="#{name}"' in caption
+    assert 'id="interactive-1" class="plotly-figure"' in page and 'class="copy-link" href="#interactive-1"' in page
     assert (folder / "fig-one.csv").read_text() == DRAWN
     assert (folder / "fig-hero.csv").read_text() == DRAWN.replace("2.5", "7")
     assert len(list(folder.iterdir())) == 2 and DRAWN not in page
@@ -119,11 +136,65 @@ def test_under_every_figure_stand_its_numbers_and_its_link(built: Site):
     assert all(f".{name}" in style or name == "copy-link" for name in re.findall(r'class="([\w-]+)"', caption[-200:]))
 
 
+def test_a_glued_figure_takes_no_name_but_its_own():
+    glued = code("both", {"image/png": "", "text/csv": "glued"}, {"mystnb": {"figure": {"name": "fig-own"}}},
+                 scrapbook={"name": "hero"})
+    glued["outputs"].append({"data": {"image/png": "", "text/csv": "own"}})
+    prose = {"cell_type": "markdown", "metadata": {}, "source": HERO + "\n\n" + HERO.replace("fig-hero", "fig-again")}
+    assert [*tables({"cells": [glued]})] == [("fig-own", "own")]
+    assert [*tables({"cells": [glued, prose]})] == [("fig-hero", "glued"), ("fig-again", "glued"), ("fig-own", "own")]
+
+
+def test_two_figures_of_one_name_are_refused(tmp_path: Path):
+    site, twice = make_book(tmp_path), notebook()
+    twice["cells"][1]["outputs"] *= 2
+    write_json(site.build / "executed/quick/tiny.ipynb", twice)
+    with pytest.raises(SiteError, match="studies/tiny: a second figure named fig-one; name one of them anew in book/"):
+        build(site)
+
+
+def test_a_chapter_that_lands_meanwhile_puts_no_new_numbers_under_an_old_picture(tmp_path: Path, monkeypatch):
+    site, execution = make_book(tmp_path), tmp_path / "_build/executed/quick/tiny.ipynb"
+
+    def landing(site: Site) -> Path:
+        execution.write_text(execution.read_text().replace("2.5", "9.5").replace("2026-01", "2027-01"))
+        for page in site.pages():
+            write_text(tmp_path / f"new/{page}.html", '<figure id="fig-one"><figcaption>One.</figcaption></figure>')
+        return tmp_path / "new"
+
+    monkeypatch.setattr("lib.press.site.render.render", landing)
+    assert build(site)
+    assert (site.html / "studies/figures/fig-one.csv").read_text() == DRAWN
+    told = json.loads((site.html / crate.NAME).read_text())["@graph"][1]
+    assert told["datePublished"].startswith("2026-01")
+
+
+def test_a_figure_of_a_study_lands_beside_its_page_with_its_numbers(tmp_path: Path):
+    runs = pd.DataFrame({"sparsity": 0.8, "seed": range(3), "n_missed": [0, 1, 1], "heldout_loss": [0.02, 0.03, 0.05]})
+    fig = peak_causes({"as published": Interval(0.2, 0.1, 0.3)}, {"as published": runs}, 0.8)
+    shell = InteractiveShell()
+    select_figure_formats(shell, {"png"})
+    shown, _ = shell.display_formatter.format(fig)
+    site, executed = make_book(tmp_path), notebook()
+    executed["cells"][1]["outputs"][0]["data"] = shown
+    write_json(site.build / "executed/quick/tiny.ipynb", executed)
+    assemble(site)
+    rows = list(csv.DictReader((site.beside / "studies/figures/fig-one.csv").open()))
+    dots = [row for row in rows if row["kind"] == "line" and row["y_label"] == "held-out loss at S = 0.8"]
+    assert [(row["x"], row["y"]) for row in dots] == [("0", "0.02"), ("1", "0.03"), ("1", "0.05")]
+    assert {row["series"] for row in dots} == {"as published"}
+    assert "text/csv" not in (site.source / "studies/tiny.ipynb").read_text()
+
+
 def test_the_site_is_a_research_object_of_all_its_pages_and_data(built: Site):
     said = json.loads((built.html / crate.NAME).read_text(encoding="utf-8"))
     entities = {entity["@id"]: entity for entity in said["@graph"]}
     root = entities["./"]
     assert len(entities) == len(said["@graph"]) and entities[crate.NAME]["about"] == {"@id": "./"}
+    assert said["@context"].startswith("https://w3id.org/ro/crate/1.1")
+    assert said["@context"] == entities[crate.NAME]["conformsTo"]["@id"] + "/context"
+    assert all(entity["@type"] and ("name" in entity or entity["@id"] == crate.NAME) for entity in said["@graph"])
+    assert all("/" in entity["encodingFormat"] for entity in said["@graph"] if entity["@type"] == "File")
     parts = {part["@id"] for part in root["hasPart"]}
     assert {"intro.html", "studies/tiny.html", "studies/figures/fig-one.csv", "CITATION.cff", "LICENSE"} <= parts
     assert parts == {name for name, entity in entities.items() if entity["@type"] == "File"}

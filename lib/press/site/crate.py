@@ -1,39 +1,27 @@
-"""The rendered site as a research object: RO-Crate 1.1 metadata of its pages, its data, and what they were made from.
+"""The rendered site as a research object: RO-Crate 1.1 metadata of its pages, data, parameters and records.
 
 Source: https://w3id.org/ro/crate/1.1.
 """
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from lib.files import BUILD, ROOT, write_json
-from lib.press.site.source import Site
+from lib.files import ROOT, write_json
+from lib.press.site.source import CITED, Site
 
 NAME = "ro-crate-metadata.json"
 TYPES = {".html": "text/html", ".csv": "text/csv", ".json": "application/json", ".yaml": "application/yaml",
          ".cff": "application/yaml", "": "text/plain"}
-BESIDE = ("CITATION.cff", "LICENSE")
-"""Files of the checkout that the crate carries too, beside parameters and records."""
 
 
 def write_crate(site: Site, html: Path) -> None:
-    """Copy parameters, records, citation and licence into the site, and write its `NAME`, which lists them too."""
-    finished = []
-    for page, notebook in site.notebooks().items():
-        finished.append(json.loads(notebook.read_text(encoding="utf-8"))["metadata"]["book"]["finished"])
-        request = site.request(page)
-        for source, place in ((request.page.params_file(request.profile), f"params/{request.page.name}"),
-                              (site.build / request.results.relative_to(BUILD), f"results/{request.label}")):
-            if source.is_file():
-                (html / place).mkdir(parents=True, exist_ok=True)
-                shutil.copy(source, html / place)
-    for name in BESIDE:
-        shutil.copy(ROOT / name, html)
+    """Write `NAME` into the rendered site, which lists what lies there."""
+    notebooks = [site.source / f"{page}.ipynb" for page in site.notebooks()]
+    finished = [json.loads(path.read_text(encoding="utf-8"))["metadata"]["book"]["finished"] for path in notebooks]
     files = sorted(path for path in html.rglob("*") if path.is_file() and _is_told(path.relative_to(html)))
     names = [path.relative_to(html).as_posix() for path in files]
     write_json(html / NAME, metadata(names, site.profile, max(finished)))
@@ -61,4 +49,4 @@ def _is_told(path: Path) -> bool:
     """Pages and data, and not what only makes pages look and search as they do."""
     if path.parts[0] in ("_sources", "_images", "_static") and path.parts[:2] != ("_static", "claims"):
         return False
-    return path.name in BESIDE or path.suffix in (".html", ".csv", ".json", ".yaml")
+    return path.name in CITED or path.suffix in (".html", ".csv", ".json", ".yaml")

@@ -40,7 +40,8 @@ def build(site: Site) -> bool:
         from lib.press.site.figure_data import write_figure_data
 
         write_cards(site, rendered)
-        write_figure_data(site, rendered)
+        shutil.copytree(site.beside, rendered, dirs_exist_ok=True)
+        write_figure_data(site.pages(), rendered)
         if not site.is_draft:
             write_crate(site, rendered)
         write_text(rendered / ".stamp", stamp)

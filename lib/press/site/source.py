@@ -16,12 +16,13 @@ from lib.live import PASSING
 from lib.press.keys import closure_digest
 from lib.press.pages import Page, Request
 from lib.press.provenance import versions
+from lib.press.site.figure_data import TOLD_BESIDE, tables
 
 RENDERERS = ("jupyter-book", "sphinx", "sphinx-book-theme", "pydata-sphinx-theme", "myst-nb", "plotly")
 PIXEL_RATIO = 2  # figures are stored at twice the size they are shown at
 CODE = re.compile(r"^(```|:::)\{code-cell\}", re.MULTILINE)
-TOLD_BESIDE = ("text/csv", "application/papermill.record/text/csv")
-"""A figure's numbers, which `figure_data` lays beside the page."""
+CITED = ("CITATION.cff", "LICENSE")
+"""Files of the checkout that the site carries too."""
 VERDICT = re.compile(r"\{verdict\}`([^`]*)`")
 INTERVAL = re.compile(r"\{ci\}`(\w+)(:[^`]+)`")
 
@@ -50,6 +51,11 @@ class Site:
     @property
     def source(self) -> Path:
         return self.build / "src"
+
+    @property
+    def beside(self) -> Path:
+        """What `assemble` lays out for beside the rendered pages, by its place there."""
+        return self.source / "_beside"
 
     def pages(self) -> list[str]:
         """Pages of `_toc.yml` in reading order, as paths without suffix."""
@@ -105,7 +111,7 @@ class Site:
             [(page, self.standing(page), p.is_file() and file_digest(p)) for page, p in self.notebooks().items()],
             [(p.relative_to(self.build).as_posix(), file_digest(p)) for p in results],
             [(p.relative_to(ROOT).as_posix(), file_digest(p))
-             for p in [*ROOT.glob("README.md"), *sorted((ROOT / "params").glob("*/*.yaml"))]],
+             for p in [*ROOT.glob("README.md"), *sorted(ROOT.glob("params/*/*.yaml"))]],
             closure_digest("import lib.press.site.__main__, lib.press.plotly_mime"),
             self.profile, self.is_draft, versions(RENDERERS),
         )
@@ -115,18 +121,22 @@ def assemble(site: Site) -> None:
     """Lay out `_build/src`: the book folder, with each page that has code replaced by its executed notebook.
 
     Raises:
-        SiteError: a fragment cannot be generated; names it and passes on the reason.
+        SiteError: a fragment cannot be generated (names it and passes on the reason), or two figures have one name.
     """
     shutil.rmtree(site.source, ignore_errors=True)
     shutil.copytree(site.book, site.source, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    site.beside.mkdir()
+    for name in CITED:
+        shutil.copy(ROOT / name, site.beside)
     words, notebooks = cache(lambda: _words(site)), site.notebooks()
     for page, notebook in notebooks.items():
         if not notebook.is_file():
             write_text(site.source / f"{page}.md", with_roles(awaited(site.text(page)), page, words))
             continue
         (site.source / f"{page}.md").unlink()
-        executed = for_page(json.loads(notebook.read_text(encoding="utf-8")), page, words, site.standing(page))
-        write_text(site.source / f"{page}.ipynb", json.dumps(executed))
+        executed = json.loads(notebook.read_text(encoding="utf-8"))
+        _lay_beside(site, page, executed)
+        write_text(site.source / f"{page}.ipynb", json.dumps(for_page(executed, page, words, site.standing(page))))
     for page in set(site.pages()) - set(notebooks):
         write_text(site.source / f"{page}.md", with_roles(site.text(page), page, words))
     for name in site.fragments():
@@ -134,6 +144,21 @@ def assemble(site: Site) -> None:
             FRAGMENTS[name](site, site.source / "_generated" / name)
         except (ValueError, RuntimeError) as error:  # what is wrong and what to do
             raise SiteError(f"_generated/{name}: {error}") from error
+
+
+def _lay_beside(site: Site, page: str, executed: dict[str, Any]) -> None:
+    """Lay out what goes with a page: its figures' numbers, its parameters and its records."""
+    for name, numbers in tables(executed):
+        path = site.beside / Path(page).parent / "figures" / f"{name}.csv"
+        if path.exists():
+            raise SiteError(f"{page}: a second figure named {name}; name one of them anew in book/{page}.md")
+        write_text(path, numbers)
+    request = site.request(page)
+    for source, place in ((request.page.params_file(request.profile), f"params/{request.page.name}"),
+                          (site.build / request.results.relative_to(BUILD), f"results/{request.label}")):
+        if source.is_file():
+            (site.beside / place).mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, site.beside / place)
 
 
 def for_page(notebook: dict[str, Any], page: str = "", words: Words = dict, standing: str = "") -> dict[str, Any]:
@@ -260,7 +285,7 @@ def recipes(readme: str) -> str:
 def _sweeps(site: Site, path: Path) -> None:
     from lib.press.sweep import gallery
 
-    write_text(path, gallery.page(path.parent / "sweeps"))
+    write_text(path, gallery.page(path.parent / "sweeps", site.beside / "figures"))
 
 
 FRAGMENTS: dict[str, Callable[[Site, Path], object]] = {

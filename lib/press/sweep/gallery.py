@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 
 from lib import params
 from lib.figures import style
-from lib.files import write_atomically
+from lib.figures.drawn import table
+from lib.files import write_atomically, write_text
 from lib.press import provenance
 from lib.press.pages import SWEEP
 from lib.press.plotly_mime import figure_html
@@ -22,8 +23,8 @@ from lib.press.sweep import plan, results
 SHOWN = ("done", "stale")
 
 
-def page(folder: Path) -> str:
-    """Markdown with every sweep of the tree; figures are written to `folder`, which lies beside it.
+def page(folder: Path, numbers: Path) -> str:
+    """Markdown with every sweep of the tree; figures are written to `folder` beside it, what they draw to `numbers`.
 
     Raises:
         ParameterError: a sweep file cannot be read.
@@ -39,8 +40,7 @@ def page(folder: Path) -> str:
         for source, frame in tables.items():
             parts += [f"{_told(frame, source)} In a notebook: "
                       f'`from lib.press.sweep.results import {source}; {source}("{study}", "{name}")`.', ""]
-        for frame in list(tables.values())[-1:]:
-            parts += _shown(frame, figure, folder / f"{study}-{name}.png")
+            parts += _shown(frame, params.read_yaml(path)["figure"], folder / f"{study}-{name}.png", numbers)
     return "\n".join(parts)
 
 
@@ -69,14 +69,17 @@ def _told(frame: pd.DataFrame, source: str) -> str:
     return f"Kept with the book, executed {days}, {minutes:.0f} minutes in all on {where}: {told}"
 
 
-def _shown(frame: pd.DataFrame, figure: Mapping[str, str], place: Path) -> list[str]:
-    there = _with(figure["y"], frame)
-    if there.empty:
+def _shown(frame: pd.DataFrame, figure: Mapping[str, str], place: Path, numbers: Path) -> list[str]:
+    made = frame[frame["run.state"].isin(SHOWN)]
+    if figure["y"] not in made or made[figure["y"]].isna().all():
         return [f"No point has {figure['y']} yet.", ""]
-    write_atomically(place, lambda path: drawn(there, figure).savefig(path, format="png", dpi=style.PIXELS_PER_INCH))
-    says, lacking = figure["says"].strip(), int(frame["run.state"].isin(SHOWN).sum()) - len(there)
+    there = made.dropna(subset=[figure["y"]])
+    fig, label = drawn(there, figure), f"fig-sweep-{place.stem}".replace("_", "-")
+    write_atomically(place, lambda path: fig.savefig(path, format="png", dpi=style.PIXELS_PER_INCH))
+    write_text(numbers / f"{label}.csv", table(fig))
+    says, lacking = figure["says"].strip(), len(made) - len(there)
     lack = f" No such number at {lacking} of the points." if lacking else ""
-    return [f"```{{figure}} {place.parent.name}/{place.name}", ":width: 760px", f":alt: {says}", "",
+    return [f"```{{figure}} {place.parent.name}/{place.name}", f":name: {label}", ":width: 760px", f":alt: {says}", "",
             f"{says}{lack}", "```", "", "```{raw} html", figure_html(explorer(there, figure["y"])), "```", ""]
 
 
