@@ -236,6 +236,16 @@ def test_unchanged_book_is_left_alone_quickly_and_without_heavy_imports(built: S
     assert time.perf_counter() - start < 5
 
 
+def test_stamp_follows_the_citation_and_the_licence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    site, stamps = make_book(tmp_path), []
+    for name in ("", *CITED):
+        for each in CITED:
+            (tmp_path / each).write_text("other" if each == name else "same")
+        monkeypatch.setattr("lib.press.site.source.ROOT", tmp_path)
+        stamps.append(site.stamp())
+    assert len(set(stamps)) == 3
+
+
 @pytest.mark.parametrize("change", ["page", "execution", "results", "profile"])
 def test_stamp_follows_every_input(tmp_path: Path, change: str):
     site = make_book(tmp_path)
