@@ -6,7 +6,9 @@ if (location.protocol === "file:" && typeof DOCUMENTATION_OPTIONS !== "undefined
 // A figure's link is copied where the browser allows it, and leads there everywhere.
 document.addEventListener("click", async ({ target }) => {
   const link = target.closest?.("a.copy-link");
-  if (link) await navigator.clipboard?.writeText(link.href).then(() => { link.textContent = "link copied"; }, () => {});
+  const say = (words) => { link.textContent = words; };
+  const copied = () => { say("link copied"); setTimeout(say, 2000, "copy link"); };
+  if (link) await navigator.clipboard?.writeText(link.href).then(copied, () => {});
 });
 
 document.addEventListener("DOMContentLoaded", () => {

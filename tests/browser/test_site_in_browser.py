@@ -185,6 +185,16 @@ def test_the_picture_of_claims_leads_to_a_claims_page_whose_numbers_are_those_of
     assert page.locator("table.claim-runs").count() == 1 and visit.errors == []
 
 
+def test_a_figures_link_is_copied_and_offered_again(visit: Visit, site: Path):
+    page = visit.open(first_page_with(site, 'class="copy-link"'))
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    link, says = page.locator("a.copy-link").first, "([link, words]) => link.textContent === words"
+    link.click()
+    page.wait_for_function(says, arg=[link.element_handle(), "link copied"])
+    assert page.evaluate("navigator.clipboard.readText()") == link.evaluate("link => link.href")
+    page.wait_for_function(says, arg=[link.element_handle(), "copy link"], timeout=4000)
+
+
 def test_the_picture_of_claims_is_a_list_on_a_phone(visit: Visit):
     page = visit.page
     page.set_viewport_size({"width": 380, "height": 740})
