@@ -500,6 +500,8 @@ def counting(recipe):
 
 
 ELSEWHERE = {  # tried where the rest of the case stands
+    ("activations/hooks.py", "those inside the wrapper: write {inner}"):
+        "tests/test_at_the_door.py::test_a_name_that_counts_the_wrapper_is_told_without_it",
     ("data/imagenet100.py", "lacks {_some(missing)}; fetch the rest of the split"):
         "tests/data/test_imagenet100.py::test_every_published_name_is_read_and_a_missing_shard_is_named",
     ("models/lm_files.py", "fetch the rest of the model"):
