@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist, squareform
-from sklearn.metrics import adjusted_mutual_info_score
+from sklearn.metrics import adjusted_mutual_info_score, silhouette_score
 
 from lib.metrics.nulls import null_distribution
 from lib.rng import checked_generator
@@ -53,19 +53,9 @@ def best_clusters(points: ArrayLike, counts: Sequence[int] = COUNTS) -> Clusters
         raise ValueError("all points are equal: they have no clusters")
     tree, square = linkage(points, "ward"), squareform(distances)
     found = [np.unique(fcluster(tree, k, "maxclust"), return_inverse=True)[1] for k in counts]
-    tried = [Clusters(own, int(own.max()) + 1, _silhouette(square, own))
+    tried = [Clusters(own, int(own.max()) + 1, float(silhouette_score(square, own, metric="precomputed")))
              for own in found if own.max() > 0]  # several merges at one height leave fewer
     return max(tried, key=lambda clusters: clusters.silhouette)
-
-
-def _silhouette(distances: np.ndarray, labels: np.ndarray) -> float:
-    """Mean silhouette of points with distances [n, n]; 0 for a point that is a cluster of its own."""
-    member = np.eye(labels.max() + 1)[labels]  # [n, clusters]
-    sizes, to = member.sum(0), distances @ member
-    own, n = (to * member).sum(1), sizes[labels]
-    a, b = own / np.maximum(n - 1, 1), np.where(member > 0, np.inf, to / sizes).min(1)
-    largest = np.maximum(a, b)
-    return float(np.divide(b - a, largest, out=np.zeros_like(a), where=(n > 1) & (largest > 0)).mean())
 
 
 def one_cloud(points: ArrayLike, rng: np.random.Generator) -> np.ndarray:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import csc_array, issparse
-from scipy.special import gammaln
+from scipy.stats import entropy, hypergeom
 
 from lib.metrics.nulls import null_distribution
 from lib.tensors import as_array, finite
@@ -47,9 +47,16 @@ def token_entropy(latents: ArrayLike, tokens: ArrayLike, firings: int | None = T
     Returns:
         [n_latents]; nan for a latent that fires more rarely.
     """
-    log_factorials = gammaln(np.arange(1.0, len(_ids(tokens)) + 2))
-    found = _firings(latents, tokens, firings or 1)
-    return np.array([_entropy(np.bincount(ids), firings, log_factorials) for _, ids in found])
+    counts = [np.bincount(ids) for _, ids in _firings(latents, tokens, firings or 1)]
+    total = np.array([own.sum() for own in counts])
+    if firings is None:
+        return np.array([entropy(own) if own.any() else np.nan for own in counts])
+    latent, size = np.repeat(np.arange(len(counts)), [len(own) for own in counts]), np.concatenate(counts)
+    (latent, size), times = np.unique(np.stack((latent, size))[:, size > 0], axis=1, return_counts=True)
+    k = np.arange(1, firings + 1)
+    chance = hypergeom.pmf(k, total[latent, None], size[:, None], firings)  # of k of them on one such token
+    each = times * (chance @ (-k / firings * np.log(k / firings)))
+    return np.where(total < firings, np.nan, np.bincount(latent, each, len(counts)))
 
 
 def permuted_tokens_null(
@@ -64,26 +71,6 @@ def permuted_tokens_null(
     if np.isnan(measure(kept, tokens)).all():
         raise ValueError("permuted_tokens_null: no latent fires often enough to be measured; give more tokens")
     return null_distribution(lambda ids: np.nanmean(measure(kept, ids)), lambda r: r.permutation(_ids(tokens)), n, rng)
-
-
-def _entropy(counts: np.ndarray, firings: int | None, log_factorials: np.ndarray) -> float:
-    total, counts = counts.sum(), counts[counts > 0]
-    if total < (firings or 1):
-        return np.nan
-    if firings is None:
-        return float(-(counts / total * np.log(counts / total)).sum())
-    size, times = np.unique(counts, return_counts=True)
-    k, size = np.arange(1, firings + 1), size[:, None]
-
-    def ways(n: np.ndarray, r: np.ndarray) -> np.ndarray:
-        """Logs of n over r."""
-        return log_factorials[n] - log_factorials[r] - log_factorials[n - r]
-
-    possible = (k <= size) & (firings - k <= total - size)
-    own, rest = np.where(possible, k, 0), np.where(possible, firings - k, 0)
-    chance = ways(size, own) + ways(total - size, rest) - ways(total, firings)
-    chance = possible * np.exp(chance)  # [sizes, firings], of k of them on one such token
-    return float(times @ (chance @ (-k / firings * np.log(k / firings))))
 
 
 def _firings(latents: ArrayLike, tokens: ArrayLike, least: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
