@@ -285,7 +285,10 @@ def recipes(readme: str) -> str:
 def _sweeps(site: Site, path: Path) -> None:
     from lib.press.sweep import gallery
 
-    write_text(path, gallery.page(path.parent / "sweeps", site.beside / "figures"))
+    folder = path.parent / "sweeps"
+    write_text(path, gallery.page(folder))
+    for told in folder.glob("*.csv"):
+        write_text(site.beside / "figures" / told.name, told.read_text(encoding="utf-8"))
 
 
 FRAGMENTS: dict[str, Callable[[Site, Path], object]] = {

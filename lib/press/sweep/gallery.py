@@ -23,8 +23,8 @@ from lib.press.sweep import plan, results
 SHOWN = ("done", "stale")
 
 
-def page(folder: Path, numbers: Path) -> str:
-    """Markdown with every sweep of the tree; figures are written to `folder` beside it, what they draw to `numbers`.
+def page(folder: Path) -> str:
+    """Markdown with every sweep of the tree; figures and their numbers are written to `folder`, which lies beside it.
 
     Raises:
         ParameterError: a sweep file cannot be read.
@@ -40,7 +40,7 @@ def page(folder: Path, numbers: Path) -> str:
         for source, frame in tables.items():
             parts += [f"{_told(frame, source)} In a notebook: "
                       f'`from lib.press.sweep.results import {source}; {source}("{study}", "{name}")`.', ""]
-            parts += _shown(frame, params.read_yaml(path)["figure"], folder / f"{study}-{name}.png", numbers)
+            parts += _shown(frame, params.read_yaml(path)["figure"], folder / f"{study}-{name}.png")
     return "\n".join(parts)
 
 
@@ -69,18 +69,19 @@ def _told(frame: pd.DataFrame, source: str) -> str:
     return f"Kept with the book, executed {days}, {minutes:.0f} minutes in all on {where}: {told}"
 
 
-def _shown(frame: pd.DataFrame, figure: Mapping[str, str], place: Path, numbers: Path) -> list[str]:
+def _shown(frame: pd.DataFrame, figure: Mapping[str, str], place: Path) -> list[str]:
     made = frame[frame["run.state"].isin(SHOWN)]
     if figure["y"] not in made or made[figure["y"]].isna().all():
         return [f"No point has {figure['y']} yet.", ""]
     there = made.dropna(subset=[figure["y"]])
     fig, label = drawn(there, figure), f"fig-sweep-{place.stem}".replace("_", "-")
     write_atomically(place, lambda path: fig.savefig(path, format="png", dpi=style.PIXELS_PER_INCH))
-    write_text(numbers / f"{label}.csv", table(fig))
+    write_text(place.with_name(f"{label}.csv"), table(fig))
     says, lacking = figure["says"].strip(), len(made) - len(there)
     lack = f" No such number at {lacking} of the points." if lacking else ""
-    return [f"```{{figure}} {place.parent.name}/{place.name}", f":name: {label}", ":width: 760px", f":alt: {says}", "",
-            f"{says}{lack}", "```", "", "```{raw} html", figure_html(explorer(there, figure["y"])), "```", ""]
+    return [f"```{{figure}} /_generated/{place.parent.name}/{place.name}", f":name: {label}", ":width: 760px",
+            f":alt: {says}", "", f"{says}{lack}", "```", "",
+            "```{raw} html", figure_html(explorer(there, figure["y"])), "```", ""]
 
 
 def _elsewhere(frame: pd.DataFrame) -> str:

@@ -1,5 +1,6 @@
 """The page of sweeps: every sweep, its figure and its points; and the measures of an executed chapter."""
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from lib.files import write_json
 from lib.press import provenance
 from lib.press.pages import PageError
+from lib.press.site.source import FRAGMENTS, Site
 from lib.press.sweep import gallery, plan, results
 from lib.press.sweep.measures import QUOTED, measured
 
@@ -62,25 +64,36 @@ def test_the_explorer_has_an_axis_per_varied_parameter_and_number():
 def test_the_page_shows_what_was_run_and_how_to_run_the_rest(tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "BUILD", tmp_path)
     monkeypatch.setattr(results, "kept_path", lambda *_: tmp_path / "none.csv")
-    told = gallery.page(tmp_path / "sweeps", tmp_path / "figures")
+    told = gallery.page(tmp_path / "sweeps")
     assert told.count("Not run here. Command: make sweep STUDY=") == len(plan.files()) and "Kept" not in told
     place = tmp_path / "sweeps/superposition_phases/tables/shape.parquet"
     place.parent.mkdir(parents=True)
     made = frame().assign(**{"run.torch": "2.11.0"})
     made.loc[2, "right_well"] = None
     made.to_parquet(place)
-    told = gallery.page(tmp_path / "pictures", tmp_path / "figures")
+    told = gallery.page(tmp_path / "pictures")
     assert told.count("Not run here.") == len(plan.files()) - 1
     assert "3 done, 1 stale, 0 failed, 1 missing of 5 points (4 with torch 2.11.0)" in told
     assert "pictures/superposition_phases-shape.png" in told and 'table("superposition_phases", "shape")' in told
     assert " No such number at 1 of the points." in told
     assert "NaN" not in told, "no JSON"
     assert (tmp_path / "pictures/superposition_phases-shape.png").read_bytes()[:4] == b"\x89PNG"
-    assert ":name: fig-sweep-superposition-phases-shape" in told
-    assert "right_well" in (tmp_path / "figures/fig-sweep-superposition-phases-shape.csv").read_text()
     assert results.table("superposition_phases", "shape").equals(pd.read_parquet(place))
     with pytest.raises(PageError, match="alpha has no table yet; make sweep STUDY=topoloss_hypotheses SWEEP=alpha"):
         results.table("topoloss_hypotheses", "alpha")
+
+
+def test_a_sweeps_picture_and_numbers_lie_where_its_page_looks(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "BUILD", tmp_path)
+    site, place = Site(tmp_path / "book", "quick", tmp_path), results.table_path("superposition_phases", "shape")
+    place.parent.mkdir(parents=True)
+    frame().to_parquet(place)
+    FRAGMENTS["sweeps.md"](site, site.source / "_generated/sweeps.md")
+    told = (site.source / "_generated/sweeps.md").read_text()
+    found = dict(re.findall(r"\{figure\} /(\S+)\n:name: (\S+)", told))
+    assert "fig-sweep-superposition-phases-shape" in found.values()
+    for picture, name in found.items():
+        assert (site.source / picture).is_file() and (site.beside / f"figures/{name}.csv").is_file()
 
 
 def test_a_table_kept_in_the_tree_is_shown_where_none_was_run_and_says_what_is_stale(tmp_path, monkeypatch):
@@ -98,7 +111,7 @@ def test_a_table_kept_in_the_tree_is_shown_where_none_was_run_and_says_what_is_s
     assert results.keep(sweep) == path and "vm9" not in path.read_text()
     pd.testing.assert_frame_equal(results.kept(study, "shape").dropna(axis=1),
                                   results.collect(sweep).drop(columns="run.host").dropna(axis=1))
-    told = gallery.page(tmp_path / "pictures", tmp_path / "figures")
+    told = gallery.page(tmp_path / "pictures")
     assert told.count("Not run here.") == len(plan.files()) and told.count("Kept") == 1
     assert "book, executed 2026-07-20 to 2026-07-28, 9 minutes in all on one, another: 9 done, 0 stale, 0" in told
     assert 'kept("superposition_phases", "shape")' in told and "pictures/superposition_phases-shape.png" in told
@@ -111,7 +124,7 @@ def test_a_table_kept_in_the_tree_is_shown_where_none_was_run_and_says_what_is_s
         assert "No point has" not in told and told.count("Not run here.") == len(plan.files()) - 1
     here.unlink()
     path.write_text(path.read_text().replace(sweep.points[0].id, "of other values"))
-    assert "8 done, 1 stale" in gallery.page(tmp_path / "pictures", tmp_path / "figures")
+    assert "8 done, 1 stale" in gallery.page(tmp_path / "pictures")
     path.write_text("run.id,run.state\n")
     with pytest.raises(PageError, match="kept.csv: no table of a sweep .*; restore it: git checkout -- "):
         results.kept(study, "shape")
