@@ -191,7 +191,7 @@ def predictions(
     norms = sorted(clipping["clip"].unique(), reverse=True)
     for place, norm in enumerate(norms):
         rows = clipping[clipping["clip"] == norm]
-        style.dots(left, place + np.linspace(-0.25, 0.25, len(rows)), rows.sae_mse, style.BLUE, 0.5, 3.2)
+        style.dots(left, place, rows.sae_mse, style.BLUE, 0.5, 3.2, apart=np.linspace(-0.25, 0.25, len(rows)))
     left.set_xticks(range(len(norms)), ["none" if norm == np.inf else f"{norm:g}" for norm in norms])
     limits = {"yscale": "log", "xlim": (-0.5, len(norms) - 0.5)}
     left.set(xlabel="largest gradient norm", ylabel="autoencoder's error, z-scored input", **limits)

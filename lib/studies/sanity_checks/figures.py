@@ -27,7 +27,7 @@ def recovered(
     fig, ax = style.figure(aspect=0.5)
     for place, (rule, data) in enumerate(cells):
         values, colour = table[(table.rule == rule) & (table.data == data)].recovery, COLOURS[NAMES[rule]]
-        style.dots(ax, place + np.linspace(-0.15, 0.15, len(values)), values, colour, 0.6, 6)
+        style.dots(ax, place, values, colour, 0.6, 6, apart=np.linspace(-0.15, 0.15, len(values)))
         ax.plot([place - 0.28, place + 0.28], [values.mean()] * 2, color=colour)
         if (rule, data) in printed:
             ax.plot([place - 0.4, place + 0.4], [printed[rule, data]] * 2, **style.PUBLISHED)
