@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.sparse import csr_array
+from scipy.stats import hypergeom
 
 from lib.metrics import tokens as measure
 from lib.metrics.nulls import NullCannotMove
@@ -72,3 +73,11 @@ def test_permuted_tokens_read_what_common_tokens_give_and_a_latent_of_one_token_
 def test_what_has_no_tokens_is_refused(latents, tokens, message):
     with pytest.raises(ValueError, match=message):
         measure.top_purity(latents, tokens)
+
+
+def test_the_chances_of_drawing_are_those_of_scipy():
+    draw = rng("chances")
+    total = draw.integers(0, 400, (60, 1))
+    size, k = (draw.random((60, 1)) * (total + 1)).astype(int), np.arange(1, 21)
+    expected = np.nan_to_num(hypergeom.pmf(k, total, size, 20))  # nan where more are drawn than there are
+    np.testing.assert_allclose(measure._hypergeometric(k, total, size, 20), expected, atol=1e-12)
