@@ -112,7 +112,7 @@ def stored(path, identity=1, rows=ROWS, dtype="float16"):
 
 def ended(batch):
     """A loss of so many of two windows."""
-    model, site = causal_lm(9, 8, 1, 2, 8).eval().requires_grad_(False), TokenSite("blocks.0", "output", 1e9)
+    model, site = causal_lm(9, 8, 1, 2, 8).requires_grad_(False).eval(), TokenSite("blocks.0", "output", 1e9)
     return end_to_end(model, torch.zeros(2, 8, dtype=torch.int64), site, 1.0, batch=batch)
 
 

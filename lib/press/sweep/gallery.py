@@ -40,7 +40,8 @@ def page(folder: Path) -> str:
         for source, frame in tables.items():
             parts += [f"{_told(frame, source)} In a notebook: "
                       f'`from lib.press.sweep.results import {source}; {source}("{study}", "{name}")`.', ""]
-            parts += _shown(frame, params.read_yaml(path)["figure"], folder / f"{study}-{name}.png")
+        for frame in list(tables.values())[-1:]:
+            parts += _shown(frame, figure, folder / f"{study}-{name}.png")
     return "\n".join(parts)
 
 
@@ -70,14 +71,13 @@ def _told(frame: pd.DataFrame, source: str) -> str:
 
 
 def _shown(frame: pd.DataFrame, figure: Mapping[str, str], place: Path) -> list[str]:
-    made = frame[frame["run.state"].isin(SHOWN)]
-    if figure["y"] not in made or made[figure["y"]].isna().all():
+    there = _with(figure["y"], frame)
+    if there.empty:
         return [f"No point has {figure['y']} yet.", ""]
-    there = made.dropna(subset=[figure["y"]])
     fig, label = drawn(there, figure), f"fig-sweep-{place.stem}".replace("_", "-")
     write_atomically(place, lambda path: fig.savefig(path, format="png", dpi=style.PIXELS_PER_INCH))
     write_text(place.with_name(f"{label}.csv"), table(fig))
-    says, lacking = figure["says"].strip(), len(made) - len(there)
+    says, lacking = figure["says"].strip(), int(frame["run.state"].isin(SHOWN).sum()) - len(there)
     lack = f" No such number at {lacking} of the points." if lacking else ""
     return [f"```{{figure}} /_generated/{place.parent.name}/{place.name}", f":name: {label}", ":width: 760px",
             f":alt: {says}", "", f"{says}{lack}", "```", "",
