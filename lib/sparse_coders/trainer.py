@@ -64,7 +64,8 @@ class Fitting(Training):
     remedy = "lower lr, or look for NaN in the data"
 
     def __init__(
-        self, coders: list[SparseCoder], batches: SampleBatches, options: FitOptions, extra_loss: ExtraLoss | None
+        self, coders: list[SparseCoder], batches: SampleBatches, options: FitOptions,
+        extra_loss: ExtraLoss | None = None,
     ):
         self.batches, self.options, self.samples = batches, options, batches.batch_size
         self.extra_loss = extra_loss
