@@ -11,6 +11,7 @@ import yaml
 
 from lib.files import ROOT
 from lib.press import scaffold
+from lib.press.site.source import CITED
 
 CONTENTS = (ROOT / "book/_toc.yml").read_text()
 
@@ -67,6 +68,8 @@ def test_new_chapter_renders_without_a_warning(checkout):
     shutil.copytree(ROOT / "book/_static", checkout / "book/_static")
     for file in ("_config.yml", "references.bib"):
         shutil.copy(ROOT / "book" / file, checkout / "book" / file)
+    for file in CITED:
+        shutil.copy(ROOT / file, checkout)
     (checkout / "book/glossary.md").write_text(GLOSSARY)
     (checkout / "book/_toc.yml").write_text(LITTLE_BOOK)
     done = python(checkout, "lib.press", "run", "penguins", "--profile", "smoke")

@@ -111,7 +111,7 @@ class Site:
             [(page, self.standing(page), p.is_file() and file_digest(p)) for page, p in self.notebooks().items()],
             [(p.relative_to(self.build).as_posix(), file_digest(p)) for p in results],
             [(p.relative_to(ROOT).as_posix(), file_digest(p))
-             for p in [*ROOT.glob("README.md"), *map(ROOT.joinpath, CITED), *sorted(ROOT.glob("params/*/*.yaml"))]],
+             for name in ("README.md", *CITED, "params/*/*.yaml") for p in sorted(ROOT.glob(name))],
             closure_digest("import lib.press.site.__main__, lib.press.plotly_mime"),
             self.profile, self.is_draft, versions(RENDERERS),
         )

@@ -93,14 +93,14 @@ def same(a: Any, b: Any) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("place", "again"), [
-    ("language model", LM_STEPS // 8), ("harvest", 2), ("coder", STEPS // 4 + HELD), ("search", STEPS // 4 + HELD)])
+    ("language model", LM_STEPS // 8), ("harvest", 4), ("coder", STEPS // 4 + HELD), ("search", STEPS // 4 + HELD)])
 def test_a_killed_study_repeats_few_events_and_ends_as_undisturbed(place, again, made, whole, tmp_path):
     if "events" not in whole:
         whole["results"], whole["events"] = made(whole["folder"])
     events = whole["events"]
     reads, first_read = events.count("read"), events.index("read")
     assert events[:LM_STEPS] == ["step"] * LM_STEPS and first_read == LM_STEPS
-    killed_at = {"language model": LM_STEPS - 4, "harvest": LM_STEPS + 4, "coder": LM_STEPS + reads + STEPS - 3,
+    killed_at = {"language model": LM_STEPS - 4, "harvest": LM_STEPS + 7, "coder": LM_STEPS + reads + STEPS - 3,
                  "search": LM_STEPS + reads + 2 * STEPS - 3}[place]
     environment = os.environ | {"BOOK_BUILD": str(tmp_path), "PYTHONPATH": str(CHECKOUT),
                                 "OMP_NUM_THREADS": str(torch.get_num_threads())}
