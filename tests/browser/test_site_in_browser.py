@@ -51,7 +51,7 @@ def test_page_fits_a_phone(opened: Visit):
     assert page.evaluate(wide) == []
     legible = """[...document.querySelectorAll('.bd-article figure img')]
         .every(e => e.naturalWidth <= 1000 || e.clientWidth >= 500)"""
-    page.wait_for_function(legible, timeout=5000)  # of a smaller figure nobody could read the words
+    page.wait_for_function(legible)  # of a smaller figure nobody could read the words
 
 
 def test_entry_opens_the_first_page(visit: Visit):
