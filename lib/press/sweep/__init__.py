@@ -1,7 +1,7 @@
 """Parameter sweeps: many points of one study, from a laptop to a cluster, each executed once and kept.
 
     make sweep STUDY=superposition_phases SWEEP=shape                 run what is missing
-    python -m lib.press.sweep run|status|collect|keep FILE                 the same, with options (`--help`)
+    python -m lib.press.sweep run|status|collect|keep FILE            the same, with options (`--help`)
     results.table("superposition_phases", "shape")                    the DataFrame, in a notebook
 
 A point is its study with all its parameters; points of two sweeps that are the same are executed once. It lies in
