@@ -1,7 +1,8 @@
 """One run of everything the transformer_saes chapter shows: parameters and protocol, plain data out.
 
-An arm is an encoder rule on the activations of a site of one language model. The seed draws a coder's start and the
-order of its training; the model and its texts are the same for all. Comparisons and conclusions belong to the chapter.
+An arm is an encoder rule on the activations of a site of a language model. The seed draws a coder's start and the order
+of its training, and, with `model_per_seed`, the language model's as well; texts are the same for all. Comparisons and
+conclusions belong to the chapter.
 """
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from pydantic import Field, model_validator
 from lib import files
 from lib.dashboard.page import dashboard
 from lib.press.runs import collect
+from lib.rng import stream_seed
 from lib.sparse_coders.rule import RULES
 from lib.studies.transformer_saes.follow import (
     as_the_source_says,
@@ -31,8 +33,8 @@ from lib.studies.transformer_saes.train_lm import Language, language_model, mode
 from lib.studies.transformer_saes.world import OWN, SLUG, read_speeches
 
 __all__ = ["ACTIVATIONS", "Params", "as_the_source_says", "attributed", "births", "chance", "cluster_agreement",
-           "comparison", "controls", "held_out_loss", "interrupted", "language_model", "main", "others",
-           "polysemanticity", "sites", "split"]
+           "comparison", "controls", "held_out_loss", "interrupted", "language_model", "main", "on",
+           "once_more", "others", "polysemanticity", "sites", "split"]
 RAW, UNIT = "x", "x/|x|"
 MAIN = {(rule, data): Arm(rule, data == UNIT) for rule, data in (
     ("topk", RAW), ("relu", RAW), ("jumprelu", RAW), ("jumprelu", UNIT), ("batch_topk", RAW), ("batch_topk", UNIT))}
@@ -54,7 +56,8 @@ class Params(Coders, Recipe):
     """Every knob of the study; the values per profile stand in params/transformer_saes."""
 
     profile: str = Field(pattern="^[a-z][a-z0-9_]*$", description="which parameter file these values come from")
-    seeds: int = Field(ge=1, le=100, description="coders of each arm, on one model")
+    seeds: int = Field(ge=1, le=100, description="coders of each arm")
+    model_per_seed: bool = Field(description="whether each has a language model of its own, or all read one")
     few_seeds: int = Field(ge=1, le=100, description="the same where no claim is judged, at most seeds")
     other_rules: tuple[str, ...] = Field(min_length=1, description="rules beside those of the main contrast")
     null_draws: int = Field(ge=2, description="draws of every null")
@@ -71,12 +74,20 @@ class Params(Coders, Recipe):
             "n_latents of 16 or more, to be clustered": self.n_latents >= 16,
             "moments up to steps": self.moments <= self.steps,
             "few_seeds up to seeds": self.few_seeds <= self.seeds,
+            f'model "{OWN}", for model_per_seed': self.model == OWN or not self.model_per_seed,
             "heads that divide width": self.width % self.heads == 0,
             f"other_rules among {', '.join(sorted(held))}": set(self.other_rules) <= held,
         }
         if lacking := [need for need, holds in needs.items() if not holds]:
             raise ValueError(f"the study needs {'; '.join(lacking)}")
         return self
+
+
+def on(params: Params, seed: int) -> Params:
+    """The parameters under which the language model of that seed and its coders are drawn."""
+    if not params.model_per_seed or seed == 0:
+        return params
+    return params.model_copy(update={"seed": stream_seed(params.seed, SLUG, "language model", seed)})
 
 
 def main(params: Params) -> pd.DataFrame:
@@ -88,9 +99,14 @@ def main(params: Params) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def once_more(params: Params) -> pd.DataFrame:
+    """As `main`, its first three arms: the next seed's coders on the same models, what a seed alone changes."""
+    return _table(params, dict(list(MAIN.items())[:3]), params.seeds, ["rule", "data"], turn=1)
+
+
 def others(params: Params) -> pd.DataFrame:
-    """Further rules, two seeds at most: columns rule, seed and those of `judged`."""
-    return _table(params, {(rule,): Arm(rule) for rule in params.other_rules}, min(2, params.few_seeds), ["rule"])
+    """Further rules on the first model, two seeds at most: columns rule, seed and those of `judged`."""
+    return _table(_first(params), {(rule,): Arm(rule) for rule in params.other_rules}, min(2, params.few_seeds), ["rule"])
 
 
 def controls(params: Params) -> pd.DataFrame:
@@ -99,8 +115,8 @@ def controls(params: Params) -> pd.DataFrame:
 
 
 def sites(params: Params) -> pd.DataFrame:
-    """TopK coders elsewhere in the model, two seeds at most: columns site, seed and those of `judged`."""
-    return _table(params, {(name,): arm for name, arm in SITES.items()}, min(2, params.few_seeds), ["site"])
+    """TopK coders elsewhere in the first model, two seeds at most: columns site, seed and those of `judged`."""
+    return _table(_first(params), {(name,): arm for name, arm in SITES.items()}, min(2, params.few_seeds), ["site"])
 
 
 def latent_page(params: Params) -> Path:
@@ -112,9 +128,19 @@ def latent_page(params: Params) -> Path:
                      files.BUILD / "dashboards" / f"{SLUG}.html", title="Latents of a TopK coder on speeches")
 
 
-def _table(params: Params, arms: Mapping[tuple, Arm], seeds: int, names: list[str]) -> pd.DataFrame:
-    """`judged` of every arm and seed, all seeds of one arm in a row, so that its activations are read once."""
-    cells = [(key, arm, seed) for key, arm in arms.items() for seed in range(seeds)]
-    todo = [{"params": params.view(Coders), "arm": list(arm), "seed": seed} for _, arm, seed in cells]
-    done = collect(judged, todo, 1, "coders").drop(columns=["params", "arm"])
-    return pd.concat([pd.DataFrame([key for key, *_ in cells], columns=names), done], axis=1)
+def _first(params: Params) -> Params:
+    return params.model_copy(update={"model_per_seed": False})
+
+
+def _table(params: Params, arms: Mapping[tuple, Arm], seeds: int, names: list[str], turn: int = 0) -> pd.DataFrame:
+    """`judged` of every arm and seed; all coders of one model and arm in a row, so that activations are read once.
+
+    turn: by how many seeds a coder is ahead of its model.
+    """
+    models = [[seed] for seed in range(seeds)] if params.model_per_seed else [list(range(seeds))]
+    cells = [(key, arm, seed) for own in models for key, arm in arms.items() for seed in own]
+    todo = [{"params": on(params, seed).view(Coders), "arm": list(arm), "seed": (seed + turn) % seeds}
+            for _, arm, seed in cells]
+    done = collect(judged, todo, 1, "coders").drop(columns=["params", "arm", "seed"])
+    keys = pd.DataFrame([(*key, seed) for key, _, seed in cells], columns=[*names, "seed"])
+    return pd.concat([keys, done], axis=1)
