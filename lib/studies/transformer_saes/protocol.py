@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 
 from lib import files
 from lib.dashboard.page import dashboard
+from lib.params import Count
 from lib.press.runs import collect
 from lib.rng import stream_seed
 from lib.sparse_coders.rule import RULES
@@ -30,11 +31,12 @@ from lib.studies.transformer_saes.measure import chance, judged, polysemanticity
 from lib.studies.transformer_saes.published import ACTIVATIONS, LENGTH, Recipe, comparison, interrupted
 from lib.studies.transformer_saes.train import PENALISED, Arm, Coders, acts
 from lib.studies.transformer_saes.train_lm import Language, language_model, model_of
+from lib.studies.transformer_saes.tuning import Tuning, retold
 from lib.studies.transformer_saes.world import OWN, SLUG, read_speeches
 
 __all__ = ["ACTIVATIONS", "Params", "as_the_source_says", "attributed", "births", "chance", "cluster_agreement",
            "comparison", "controls", "held_out_loss", "interrupted", "language_model", "main", "on",
-           "once_more", "others", "polysemanticity", "sites", "split"]
+           "once_more", "others", "polysemanticity", "retold", "sites", "split"]
 RAW, UNIT = "x", "x/|x|"
 MAIN = {(rule, data): Arm(rule, data == UNIT) for rule, data in (
     ("topk", RAW), ("relu", RAW), ("jumprelu", RAW), ("jumprelu", UNIT), ("batch_topk", RAW), ("batch_topk", UNIT))}
@@ -52,7 +54,7 @@ SITES = {
 }
 
 
-class Params(Coders, Recipe):
+class Params(Tuning, Recipe):
     """Every knob of the study; the values per profile stand in params/transformer_saes."""
 
     profile: str = Field(pattern="^[a-z][a-z0-9_]*$", description="which parameter file these values come from")
@@ -60,6 +62,7 @@ class Params(Coders, Recipe):
     model_per_seed: bool = Field(description="whether each has a language model of its own, or all read one")
     few_seeds: int = Field(ge=1, le=100, description="the same where no claim is judged, at most seeds")
     other_rules: tuple[str, ...] = Field(min_length=1, description="rules beside those of the main contrast")
+    tuned_seeds: Count = Field(description="times a model is tuned, at most seeds")
     null_draws: int = Field(ge=2, description="draws of every null")
     ablated: int = Field(ge=3, description="latents looked at one by one: their effect on the loss, their clusters")
 
@@ -74,6 +77,8 @@ class Params(Coders, Recipe):
             "n_latents of 16 or more, to be clustered": self.n_latents >= 16,
             "moments up to steps": self.moments <= self.steps,
             "few_seeds up to seeds": self.few_seeds <= self.seeds,
+            "tuned_seeds up to seeds": self.tuned_seeds <= self.seeds,
+            "rank up to width": self.model != OWN or self.rank <= self.width,
             f'model "{OWN}", for model_per_seed': self.model == OWN or not self.model_per_seed,
             "heads that divide width": self.width % self.heads == 0,
             f"other_rules among {', '.join(sorted(held))}": set(self.other_rules) <= held,
@@ -106,7 +111,8 @@ def once_more(params: Params) -> pd.DataFrame:
 
 def others(params: Params) -> pd.DataFrame:
     """Further rules on the first model, two seeds at most: columns rule, seed and those of `judged`."""
-    return _table(_first(params), {(rule,): Arm(rule) for rule in params.other_rules}, min(2, params.few_seeds), ["rule"])
+    arms = {(rule,): Arm(rule) for rule in params.other_rules}
+    return _table(_first(params), arms, min(2, params.few_seeds), ["rule"])
 
 
 def controls(params: Params) -> pd.DataFrame:
