@@ -20,8 +20,9 @@ from lib.press.pages import Page, Request
 from lib.press.runs import planned, reuse
 from lib.rng import generator, numpy_generator
 from lib.sparse_coders.multi_input import join_sites
-from lib.studies.transformer_saes import charts, follow, measure, published, train, train_lm, world
+from lib.studies.transformer_saes import charts, follow, measure, published, train, train_lm, tuning, world
 from lib.studies.transformer_saes import protocol as study
+from lib.studies.transformer_saes.low_rank import low_rank, merged
 from lib.studies.transformer_saes.train import Arm
 
 PROFILES = ROOT / "params" / "transformer_saes"
@@ -225,6 +226,56 @@ def test_every_table_has_its_arms_and_seeds():
         ["layer before, with context", "layer before, shuffled context"], True)
     page = study.latent_page(own).read_text()
     assert page.startswith("<!") and "Latents of a TopK coder" in page
+
+
+def test_a_seed_may_have_a_language_model_of_its_own():
+    own = params(steps=5, seeds=2, few_seeds=1)
+    varied = own.replace(model_per_seed=True)
+    assert study.on(own, 1) == own == study.on(varied, 0).replace(model_per_seed=False)
+    states = [reuse(train_lm.language_model, study.on(varied, s))["state"]["blocks.0.mlp.up.weight"] for s in (0, 1)]
+    assert not np.allclose(*states)
+    alike, apart = study.main(own), study.main(varied)
+    same = [alike[(alike.rule == "relu") & (alike.seed == s)].fvu.item() ==
+            apart[(apart.rule == "relu") & (apart.seed == s)].fvu.item() for s in (0, 1)]
+    assert same == [True, False]
+    turned = study.once_more(own)  # on one model, the next seed's coder is the one that the main table has
+    assert turned[turned.seed == 0].fvu.tolist() == [
+        alike[(alike.rule == rule) & (alike.seed == 1)].fvu.iloc[0] for rule in turned[turned.seed == 0].rule]
+    elsewhere = study.once_more(varied)
+    assert set(elsewhere.fvu).isdisjoint(apart.fvu)
+    assert study.others(varied).equals(study.others(own))
+
+
+def test_an_adapter_changes_a_matrix_by_its_rank_and_begins_with_nothing():
+    model, tokens = causal_lm(11, 8, 1, 2, 6), torch.arange(6)[None]
+    before, matrix = model(tokens), model.blocks[0].mlp.up.weight.detach().clone()
+    tuned = low_rank(model, 2, 0)
+    assert torch.equal(tuned(tokens), before)
+    wanted = [name for name, p in tuned.named_parameters() if p.requires_grad]
+    assert len(wanted) == 2 * 6 and all("parametrizations.weight.0" in name for name in wanted)  # q, k, v, out, up, down
+    with torch.no_grad():
+        for name in wanted:
+            tuned.get_parameter(name).normal_(generator=generator(1, name))
+    changed = tuned(tokens)
+    plain = merged(tuned)
+    assert torch.allclose(plain(tokens), changed) and not torch.allclose(changed, before)
+    assert torch.linalg.matrix_rank(plain.blocks[0].mlp.up.weight - matrix) == 2
+    assert plain.state_dict().keys() == causal_lm(11, 8, 1, 2, 6).state_dict().keys()
+    with pytest.raises(ValueError, match="rank must be 1 to 8"):
+        low_rank(plain, 9, 0)
+
+
+def test_tuning_moves_the_losses_and_the_latents_of_the_activations():
+    own = params().view(tuning.Tuning)
+    plain, mixed = (reuse(tuning.retold, own, shuffled, 0) for shuffled in (False, True))
+    assert np.array_equal(plain["before"], mixed["before"])
+    assert len({tuple(losses) for losses in (plain["before"], plain["after"], mixed["after"])}) == 3
+    assert plain["rates"].shape == plain["tuned"].shape == plain["lean"].shape
+    assert -1 <= plain["towards"] <= 1 and 0 <= plain["found"] <= 1 and plain["again"] == mixed["again"]
+    tokens, both = world.tokenised(own), world.read_speeches(own)
+    late = [tuning._is_late(own, part, tokens[f"{name}_speech"]) for part, name in enumerate(("train", "held"))]
+    first = {bool(flag): both[1][number].year for flag, number in zip(late[1], tokens["held_speech"], strict=True)}
+    assert first[True] > first[False] and 0 < late[0].mean() < 1
 
 
 def test_the_sources_samples_are_sequences_end_to_end_and_its_losses_those_of_three_activations():
