@@ -33,7 +33,7 @@ class Common(Params):
 class Text(Common):
     """A model's texts."""
 
-    model: str = Field(description='"own": trained here; "smollm2"; else GPT-2 from this folder or name on the hub')
+    model: str = Field(description='"own": trained here; "smollm2"; else GPT-2 from this folder, or from the hub by name@revision')
     vocabulary: int = Field(ge=257, description="tokens of the own model")
     context: int = Field(ge=8, description="tokens of a window, the one before the text included")
     every: int = Field(ge=1, description="every so many-th speech is read; all would be 1")
@@ -44,10 +44,11 @@ class Text(Common):
         """A folder's name with a digest of its files, so that every run of another content is another run."""
         if model in (OWN, SMOLLM2):
             return model
-        on_hub = re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", model) and not names_folder(model.partition("/")[0])
-        if not names_folder(model) and not on_hub:
+        on_hub = re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?@[\w.-]+", model)
+        if not names_folder(model) and (not on_hub or names_folder(model.partition("/")[0])):
             raise ValueError(f"there is no folder {unpinned(model)}, seen from {ROOT}; give the folder that holds "
-                             "config.json, or a name on the hub, such as gpt2")
+                             "config.json, or a name on the hub and a revision of it, such as gpt2@main: a commit says "
+                             "for good which files those were")
         return pinned(model)
 
 
@@ -79,7 +80,7 @@ def untrained(params: Size) -> CausalLM:
         if pinned(params.model) != params.model:
             raise ValueError(f"{unpinned(params.model)} has changed since the parameters were read: run the parameters "
                              "cell again, and those after it")
-        return gpt2(ROOT / unpinned(params.model) if names_folder(params.model) else params.model)
+        return gpt2(ROOT / unpinned(params.model)) if names_folder(params.model) else gpt2(*params.model.split("@"))
     tokenizer = byte_pairs([speech.text for speech in read_speeches(params)[0]], params.vocabulary)
     return causal_lm(params.vocabulary, params.width, params.depth, params.heads, params.context,
                      stream_seed(params.seed, SLUG, "model"), tokenizer)

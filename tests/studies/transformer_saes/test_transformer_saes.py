@@ -313,10 +313,11 @@ def test_activations_are_kept_and_belong_to_their_model():
     assert first.held.shape == (own.held_windows * 31, own.width)
 
 
-def test_a_model_may_come_from_a_folder(monkeypatch):
-    monkeypatch.setattr(world, "gpt2", lambda source: SimpleNamespace(name=source))
+def test_a_model_may_come_from_the_hub(monkeypatch):
+    monkeypatch.setattr(world, "gpt2", lambda source, revision: SimpleNamespace(name=source, revision=revision))
     world.untrained.cache_clear()
-    assert world.untrained(params(model="a/folder").view(world.Size)).name == "a/folder"
+    model = world.untrained(params(model="an/owner@607a30d7").view(world.Size))
+    assert (model.name, model.revision) == ("an/owner", "607a30d7")
     world.untrained.cache_clear()
 
 
@@ -343,7 +344,12 @@ def test_a_models_folder_is_one_however_it_is_written_and_no_other_value_is_a_fo
 def test_a_folder_that_is_not_there_is_refused_at_the_door(name):
     with pytest.raises(ParameterError, match=r"model: there is no folder .*tiny.*, seen from .*; give the folder that"):
         params(model=name)
-    assert params(model="openai-community/gpt2").model == "openai-community/gpt2"
+    assert params(model="openai-community/gpt2@main").model == "openai-community/gpt2@main"
+
+
+def test_a_name_on_the_hub_needs_a_revision():
+    with pytest.raises(ParameterError, match="a name on the hub and a revision of it, such as gpt2@main"):
+        params(model="gpt2")
 
 
 def test_another_content_of_a_models_folder_is_another_run_and_another_harvest(tmp_path):
