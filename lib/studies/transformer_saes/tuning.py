@@ -11,13 +11,12 @@ from pydantic import Field
 
 from lib import files
 from lib.activations.language import harvest, identity_of, rows
-from lib.metrics.recovery import match_features, recovery_at
+from lib.metrics.recovery import match_features
 from lib.models.causal_lm import CausalLM, cross_entropy
 from lib.params import Count
 from lib.press.runs import reuse
 from lib.rng import numpy_generator, stream_seed
 from lib.sparse_coders import fit
-from lib.studies.transformer_saes.emergence import CLOSE
 from lib.studies.transformer_saes.follow import TOPK
 from lib.studies.transformer_saes.low_rank import low_rank, merged
 from lib.studies.transformer_saes.measure import encoded, rank_correlation, reading, trained
@@ -73,9 +72,9 @@ def retold(params: Tuning, shuffled: bool, seed: int) -> dict[str, Any]:
     Returns:
         before, after: as `adapted` has them. rates, tuned: of firing on held-out tokens of both models, of the
         coder's latents that fire often enough to be read, [n]; lean: of each, log of its rate on later over earlier
-        speeches before the tuning, [n]; towards: rank correlation of log(tuned / rates) with lean. found, again: share
-        of the coder's living latents that a coder of the tuned model, and one more of the untuned model, has within
-        cosine .9, both with the next seed.
+        speeches before the tuning, [n]; towards: rank correlation of log(tuned / rates) with lean. found, again: mean
+        cosine of the coder's living latents with their partners in a coder of the tuned model, and in one more of the
+        untuned model, both with the next seed.
     """
     done, own = reuse(adapted, params, shuffled, seed), acts(params, False, "residual")
     model = _tuned(params, done["state"])
@@ -89,10 +88,10 @@ def retold(params: Tuning, shuffled: bool, seed: int) -> dict[str, Any]:
     lean = np.log(on_late / on_early)
     living = coder.W_dec.cpu().numpy()[before.any(0)]
     other = _coder_of(params, model, seed + 1)
-    shares = {name: recovery_at(match_features(living, W).similarity, CLOSE) for name, W in (
+    cosines = {name: float(match_features(living, W).similarity.mean()) for name, W in (
         ("found", other), ("again", trained(params, TOPK, seed + 1).W_dec.cpu().numpy()))}
     return {"before": done["before"], "after": done["after"], "rates": rates, "tuned": tuned, "lean": lean,
-            "towards": rank_correlation(np.log(tuned / rates), lean)} | shares
+            "towards": rank_correlation(np.log(tuned / rates), lean)} | cosines
 
 
 def _tuned(params: Tuning, state: dict[str, np.ndarray]) -> CausalLM:

@@ -271,7 +271,7 @@ def test_tuning_moves_the_losses_and_the_latents_of_the_activations():
     assert np.array_equal(plain["before"], mixed["before"])
     assert len({tuple(losses) for losses in (plain["before"], plain["after"], mixed["after"])}) == 3
     assert plain["rates"].shape == plain["tuned"].shape == plain["lean"].shape
-    assert -1 <= plain["towards"] <= 1 and 0 <= plain["found"] <= 1 and plain["again"] == mixed["again"]
+    assert -1 <= plain["towards"] <= 1 and abs(plain["found"]) <= 1 and plain["again"] == mixed["again"]
     tokens, both = world.tokenised(own), world.read_speeches(own)
     late = [tuning._is_late(own, part, tokens[f"{name}_speech"]) for part, name in enumerate(("train", "held"))]
     first = {bool(flag): both[1][number].year for flag, number in zip(late[1], tokens["held_speech"], strict=True)}
