@@ -121,8 +121,8 @@ def controls(params: Params) -> pd.DataFrame:
 
 
 def sites(params: Params) -> pd.DataFrame:
-    """TopK coders elsewhere in the first model, two seeds at most: columns site, seed and those of `judged`."""
-    return _table(_first(params), {(name,): arm for name, arm in SITES.items()}, min(2, params.few_seeds), ["site"])
+    """A TopK coder at each of the other sites of the first model: columns site, seed and those of `judged`."""
+    return _table(_first(params), {(name,): arm for name, arm in SITES.items()}, 1, ["site"])
 
 
 def latent_page(params: Params) -> Path:
