@@ -24,7 +24,7 @@ from lib.studies.transformer_saes.train_lm import Language, model_of
 from lib.studies.transformer_saes.world import SLUG, evenly, shuffled, stream, tokenised
 from lib.tensors import as_array, denormals_flushed, device_named
 
-PENALISED = {"relu": 2.25, "gated": 2.0, "prolu": 2.0, "p_anneal": 1.0}
+PENALISED = {"relu": 2.25, "gated": 2.9, "prolu": 2.0, "p_anneal": 1.0}
 """Rules whose weight `l1` is set so that they have as many active latents as others, and where the search begins."""
 TETHER = 0.8
 """Cosine to its start that a row of a soft-frozen decoder keeps (the source's)."""
