@@ -33,7 +33,7 @@ class Common(Params):
 class Text(Common):
     """A model's texts."""
 
-    model: str = Field(description='"own": trained here; "smollm2"; else GPT-2 from this folder, or from the hub by name@revision')
+    model: str = Field(description='"own": trained here; "smollm2"; else GPT-2 from this folder, or name@revision')
     vocabulary: int = Field(ge=257, description="tokens of the own model")
     context: int = Field(ge=8, description="tokens of a window, the one before the text included")
     every: int = Field(ge=1, description="every so many-th speech is read; all would be 1")

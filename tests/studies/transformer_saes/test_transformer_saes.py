@@ -235,8 +235,8 @@ def test_a_seed_may_have_a_language_model_of_its_own():
     states = [reuse(train_lm.language_model, study.on(varied, s))["state"]["blocks.0.mlp.up.weight"] for s in (0, 1)]
     assert not np.allclose(*states)
     alike, apart = study.main(own), study.main(varied)
-    same = [alike[(alike.rule == "relu") & (alike.seed == s)].fvu.item() ==
-            apart[(apart.rule == "relu") & (apart.seed == s)].fvu.item() for s in (0, 1)]
+    same = [alike[(alike.rule == "relu") & (alike.seed == s)].fvu.item()
+            == apart[(apart.rule == "relu") & (apart.seed == s)].fvu.item() for s in (0, 1)]
     assert same == [True, False]
     turned = study.once_more(own)  # on one model, the next seed's coder is the one that the main table has
     assert turned[turned.seed == 0].fvu.tolist() == [
@@ -252,7 +252,7 @@ def test_an_adapter_changes_a_matrix_by_its_rank_and_begins_with_nothing():
     tuned = low_rank(model, 2, 0)
     assert torch.equal(tuned(tokens), before)
     wanted = [name for name, p in tuned.named_parameters() if p.requires_grad]
-    assert len(wanted) == 2 * 6 and all("parametrizations.weight.0" in name for name in wanted)  # q, k, v, out, up, down
+    assert len(wanted) == 2 * 6 and all("parametrizations.weight.0" in name for name in wanted)  # of six matrices
     with torch.no_grad():
         for name in wanted:
             tuned.get_parameter(name).normal_(generator=generator(1, name))
