@@ -9,6 +9,7 @@ import ast
 import importlib
 import json
 import re
+import sys
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -279,6 +280,7 @@ def read_page(path: Path) -> Any:
         PageError: a code cell is not Python, is taken from another file, has options that are none, or stands where it
             would be taken for text; names the file, the cell and the line.
     """
+    sys.modules.setdefault("rfc3987_syntax", None)  # jsonschema does without, and would build it for a CPU-second
     import jupytext  # not needed where every page stands
 
     text = _text(path)
