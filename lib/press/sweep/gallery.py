@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import html
 import re
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def _told(frame: pd.DataFrame, source: str) -> str:
     return f"Kept with the book, executed {days}, {minutes:.0f} minutes in all on {where}: {told}"
 
 
-def _shown(frame: pd.DataFrame, figure: Mapping[str, str], place: Path) -> list[str]:
+def _shown(frame: pd.DataFrame, figure: Mapping[str, Any], place: Path) -> list[str]:
     there = _with(figure["y"], frame)
     if there.empty:
         return [f"No point has {figure['y']} yet.", ""]
@@ -81,7 +82,7 @@ def _shown(frame: pd.DataFrame, figure: Mapping[str, str], place: Path) -> list[
     lack = f" No such number at {lacking} of the points." if lacking else ""
     return [f"```{{figure}} /_generated/{place.parent.name}/{place.name}", f":name: {label}", ":width: 760px",
             f":alt: {says}", "", f"{says}{lack}", "```", "",
-            "```{raw} html", figure_html(explorer(there, figure["y"])), "```", ""]
+            "```{raw} html", figure_html(explorer(there, figure)), "```", ""]
 
 
 def _elsewhere(frame: pd.DataFrame) -> str:
@@ -92,9 +93,9 @@ def _elsewhere(frame: pd.DataFrame) -> str:
     return f" ({'; '.join(other)})" if other else ""
 
 
-def drawn(frame: pd.DataFrame, figure: Mapping[str, str]) -> Figure:
+def drawn(frame: pd.DataFrame, figure: Mapping[str, Any]) -> Figure:
     """A dot per point whose block varies x, and a line through their means for each value of `by`."""
-    x, y, by = figure["x"], figure["y"], figure.get("by", "")
+    x, y, by, labels = figure["x"], figure["y"], figure.get("by", ""), figure["labels"]
     rows = frame.loc[frame["run.varied"].str.contains(rf"(?:^| ){x}="), list(dict.fromkeys([x, y, by or x]))]
     fig, ax = style.figure(aspect=0.5)
     places = _places(rows[x])
@@ -104,13 +105,12 @@ def drawn(frame: pd.DataFrame, figure: Mapping[str, str]) -> Figure:
         means = group.groupby("_place")[y].mean()
         style.dots(ax, group["_place"], group[y], color=colour, alpha=0.6)
         ax.plot(means.index, means, color=colour, linewidth=1.5)
-        ends += [(means.iloc[-1], means.index[-1], f"{by} = {value}", colour)] * bool(by)
+        ends += [(means.iloc[-1], means.index[-1], f"{labels.get(by)} = {value}", colour)] * bool(by)
     if not pd.api.types.is_numeric_dtype(rows[x]):
         ax.set_xticks(range(rows[x].nunique()), sorted(rows[x].unique()))
     elif (rows[x] > 0).all() and rows[x].max() >= 10 * rows[x].min():
         ax.set_xscale("log")
-    ax.set_xlabel(x)
-    ax.set_ylabel(y)
+    ax.set(xlabel=labels[x], ylabel=labels[y])
     low, top = ax.get_ylim()
     gap, height = (top - low) / 15, np.inf
     for end, place, text, colour in sorted(ends, reverse=True):
@@ -123,20 +123,21 @@ def _places(column: pd.Series) -> np.ndarray:
     return column.to_numpy() if pd.api.types.is_numeric_dtype(column) else pd.Categorical(column).codes
 
 
-def explorer(frame: pd.DataFrame, y: str) -> dict[str, Any]:
+def explorer(frame: pd.DataFrame, figure: Mapping[str, Any]) -> dict[str, Any]:
     """A plotly figure of parallel axes: what varies, the measure, and the numbers of the claims. A line is a point."""
-    claims = [name for name in frame if name.endswith(".value")]
+    y, labels, claims = figure["y"], figure["labels"], [name for name in frame if name.endswith(".value")]
     varied = dict.fromkeys(re.findall(r"(?:^| )(\w+)=", "\n".join(frame["run.varied"]), re.MULTILINE))
-    axes = [_axis(frame[name]) for name in dict.fromkeys([*varied, y, *claims]) if frame[name].notna().any()]
+    shown = [name for name in dict.fromkeys([*varied, y, *claims]) if frame[name].notna().any()]
+    axes = [_axis(frame[name], "<br>".join(textwrap.wrap(labels.get(name, name), 16))) for name in shown]
     line = {"color": frame[y].tolist(), "colorscale": "Viridis", "showscale": True}
-    alt = html.escape(f"Points of the sweep on parallel axes, coloured by {y}")
-    return {"data": [{"type": "parcoords", "dimensions": axes, "line": line}],
-            "layout": {"height": 360, "meta": {"alt": alt}, "margin": {"l": 60, "r": 40, "t": 60, "b": 30}}}
+    alt = html.escape(f"Points of the sweep on parallel axes, coloured by {labels[y]}")
+    return {"data": [{"type": "parcoords", "dimensions": axes, "line": line, "labelside": "bottom"}],
+            "layout": {"height": 360, "meta": {"alt": alt}, "margin": {"l": 60, "r": 40, "t": 30, "b": 80}}}
 
 
-def _axis(column: pd.Series) -> dict[str, Any]:
+def _axis(column: pd.Series, label: str) -> dict[str, Any]:
     if pd.api.types.is_numeric_dtype(column):
-        return {"label": column.name, "values": [None if pd.isna(value) else float(value) for value in column]}
+        return {"label": label, "values": [None if pd.isna(value) else float(value) for value in column]}
     kinds = pd.Categorical(column)
-    return {"label": column.name, "values": kinds.codes.tolist(), "tickvals": list(range(len(kinds.categories))),
+    return {"label": label, "values": kinds.codes.tolist(), "tickvals": list(range(len(kinds.categories))),
             "ticktext": list(kinds.categories)}

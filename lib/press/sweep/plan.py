@@ -64,6 +64,7 @@ class Figure(Options):
     x: str = Field(description="parameter along the axis; the values of one that is a list are categories")
     y: str = Field(description="number or Interval that the chapter quotes, or `<claim>.value` and the like")
     by: str = Field("", description="parameter with a line of its own per value")
+    labels: dict[str, str] = Field(description="what the picture calls x, y and by, in words a stranger reads")
     says: str = Field(description="what it shows and how to read it, in a sentence")
 
 
@@ -79,7 +80,7 @@ class Plan(Options):
 
     base: str = Field(description="profile that every point starts from")
     points: Annotated[tuple[dict[str, Any], ...], Field(min_length=1, description="blocks of grid, zip or list")]
-    figure: dict[str, Any] = Field(description="x, y, by, says")
+    figure: dict[str, Any] = Field(description="x, y, by, labels, says")
     fixed: dict[str, Any] = Field({}, description="values of all points that are not the base's")
     resources: dict[str, Any] = Field({}, description="cpus, gpus")
     retries: Annotated[int, Field(ge=0)] = Field(1, description="times a point is begun again whose process died")
@@ -240,6 +241,8 @@ def _check_figure(page: Page, figure: Figure, points: tuple[Point, ...], where: 
     if figure.y not in known:
         raise ParameterError(f"{where}: figure: y: the chapter computes no {figure.y}; {params.meant(figure.y, known)}"
                              "name what it assigns, or a number of one of its claims, as in SP-1.value")
+    if set(figure.labels) != (drawn := {figure.x, figure.y, figure.by} - {""}):
+        raise ParameterError(f"{where}: figure: labels: {', '.join(sorted(drawn))} need one each, and no other name")
 
 
 def measures(page: Page) -> set[str]:

@@ -12,7 +12,8 @@ from lib.press.sweep.results import RUN, RUN_SAME
 
 FACTS = {"code": "c", "library": "l", "claims": "r"}
 SWEEP = {
-    "base": "quick", "figure": {"x": "seeds", "y": "answer", "says": "twice the seeds, a third of it"},
+    "base": "quick", "figure": {"x": "seeds", "y": "answer", "says": "twice the seeds, a third of it",
+                               "labels": {"seeds": "seeds", "answer": "a third of twice as many"}},
     "points": [{"grid": {"seeds": [2, 3], "rate": [0.5, 1]}}], "resources": {"cpus": 1, "gpus": 0},
 }
 MEASURING = '''\

@@ -14,7 +14,8 @@ from lib.press.site.source import FRAGMENTS, Site
 from lib.press.sweep import gallery, plan, results
 from lib.press.sweep.measures import QUOTED, measured
 
-FIGURE = {"x": "n_hidden", "y": "right_well", "by": "n_features", "says": "A ratio over width."}
+FIGURE = {"x": "n_hidden", "y": "right_well", "by": "n_features", "says": "A ratio over width.",
+          "labels": {"n_hidden": "dimensions of it", "right_well": "a ratio of two losses", "n_features": "features"}}
 
 
 def frame():
@@ -33,8 +34,9 @@ def test_a_figure_has_a_dot_per_point_that_varies_x_and_a_line_per_value_of_by()
     [ax] = fig.axes
     lines = [line for line in ax.lines if line.get_linestyle() == "-" and len(line.get_xdata())]
     assert [line.get_ydata().tolist() for line in lines] == [[0.5, 0.7], [0.9]]
-    assert ax.get_xscale() == "log" and ax.get_xlabel() == "n_hidden" and ax.get_ylabel() == "right_well"
-    assert [text.get_text() for text in ax.texts] == ["n_features = 40", "n_features = 20"]
+    assert ax.get_xscale() == "log"
+    assert ax.get_xlabel() == "dimensions of it" and ax.get_ylabel() == "a ratio of two losses"
+    assert [text.get_text() for text in ax.texts] == ["features = 40", "features = 20"]
 
 
 def test_names_of_lines_that_end_together_do_not_lie_on_each_other():
@@ -54,9 +56,9 @@ def test_a_list_along_x_is_categories():
 
 
 def test_the_explorer_has_an_axis_per_varied_parameter_and_number():
-    data = json.loads(json.dumps(gallery.explorer(frame().iloc[:3], "right_well")))["data"][0]
+    data = json.loads(json.dumps(gallery.explorer(frame().iloc[:3], FIGURE)))["data"][0]
     assert {axis["label"]: axis["values"] for axis in data["dimensions"]} == {
-        "n_hidden": [3, 30, 3], "n_features": [20, 20, 40], "right_well": [0.5, 0.7, 0.9],
+        "dimensions of it": [3, 30, 3], "features": [20, 20, 40], "a ratio of two<br>losses": [0.5, 0.7, 0.9],
         "SP-2.value": [0.5, 0.7, 0.9]}
     assert data["line"]["color"] == [0.5, 0.7, 0.9]
 

@@ -8,8 +8,9 @@ from lib.press.__main__ import main as press
 from lib.press.pages import PageError, all_pages
 from lib.press.sweep import plan
 
+LABELS = {"n_hidden": "dimensions", "right_well": "a ratio", "seed": "root"}
 FILE = {
-    "base": "smoke", "figure": {"x": "n_hidden", "y": "right_well", "by": "seed", "says": "a figure"},
+    "base": "smoke", "figure": {"x": "n_hidden", "y": "right_well", "by": "seed", "says": "a figure", "labels": LABELS},
     "points": [{"grid": {"n_hidden": [3, 5], "seed": [0, 1]}}],
 }
 
@@ -83,7 +84,10 @@ def test_a_point_is_its_study_with_all_its_parameters(file):
         ({"figure": {**FILE["figure"], "x": "seeds"}}, "figure: x: seeds is not varied; did you mean seed?"),
         ({"figure": {**FILE["figure"], "by": "n_features"}}, "figure: by: n_features is not varied"),
         ({"figure": {**FILE["figure"], "y": "right_wel"}}, "computes no right_wel; did you mean right_well"),
-        ({"figure": {"x": "seed", "y": "SP-9.value", "says": ""}}, "y: the chapter computes no SP-9.value"),
+        ({"figure": {**FILE["figure"], "y": "SP-9.value"}}, "y: the chapter computes no SP-9.value"),
+        ({"figure": {**FILE["figure"], "labels": {**LABELS, "rate": "r"}}}, "labels: n_hidden, right_well, seed need "),
+        ({"figure": {**FILE["figure"], "by": ""}}, "labels: n_hidden, right_well need one each, and no other name"),
+        ({"figure": {"x": "seed", "y": "SP-2.value", "says": ""}}, "figure: Figure needs labels"),
     ],
 )
 def test_what_is_no_sweep_is_refused_in_a_line(file, changes, told):
@@ -93,7 +97,8 @@ def test_what_is_no_sweep_is_refused_in_a_line(file, changes, told):
 
 
 def test_numbers_of_claims_can_be_drawn(file):
-    assert plan.read(file(figure={"x": "seed", "y": "SP-2.excess", "says": ""})).figure.by == ""
+    labels = {"seed": "root", "SP-2.excess": "excess"}
+    assert plan.read(file(figure={"x": "seed", "y": "SP-2.excess", "labels": labels, "says": ""})).figure.by == ""
 
 
 def test_a_sweep_is_no_profile(capsys):
