@@ -44,10 +44,8 @@ def feature_sheet(panels: Mapping[str, np.ndarray]) -> Figure:
     fig, axes = style.figure("page", aspect=0.5, cols=len(panels), sharey=True)
     for ax, (label, x) in zip(axes, panels.items(), strict=True):
         shown = ax.imshow(np.ma.masked_equal(x, 0), vmin=0, vmax=1, aspect="auto", cmap=style.SEQUENTIAL)
-        ax.set_xlabel(label)
+        ax.set(xlabel=label, xticks=[], yticks=[])
         ax.spines[:].set(visible=True, color=style.GRID)
-        ax.set_xticks([])
-        ax.set_yticks([])
     axes[0].set_ylabel(f"{len(x)} samples")
     fig.colorbar(shown, ax=axes, label="feature value", aspect=30)
     return fig

@@ -23,15 +23,15 @@ COLUMNS = ("panel", "x_label", "y_label", "kind", "series", "part", "x", "y", "v
 """panel: its title, or its number from 1; x_label and y_label: its axes'. kind: line, points, shape, image or tick.
 series: its label, the words in its colour, or its number within its kind; of a tick its axis. part: number within the
 series of what is drawn in one stroke. x and y: of a point, a corner of a shape or the middle of a cell of an image,
-empty where it spans the panel. value: what a colour stands for, or the word at a tick."""
+empty where it spans the panel. value: what a colour stands for or is (red, green, blue), or the word at a tick."""
 CELLS = 20_000
-"""Cells of images up to which a figure tells them: a notebook keeps its numbers as text."""
+"""Cells of images up to which a figure tells them, of more it says how many: a notebook keeps its numbers as text."""
 
 Row = tuple[Any, Any, Any]
 
 
 class Untold(ValueError):
-    """Something is drawn whose numbers the figure does not hold: colours without values, or too many cells."""
+    """Something is drawn whose numbers the figure does not hold: shapes in colours or sizes without values."""
 
 
 class Drawn(Figure):
@@ -52,19 +52,21 @@ def table(fig: Figure) -> str:
     """What the panels of a figure draw at the places of their axes, as CSV with `COLUMNS`, nine digits.
 
     Raises:
-        Untold: an image or points are given as colours, or images have more than `CELLS` cells.
+        Untold: points or shapes are given as colours or sizes.
     """
     writer = csv.writer(text := io.StringIO(), lineterminator="\n")
     writer.writerow(COLUMNS)
     panels = [ax for ax in fig.axes if ax.get_label() != "<colorbar>"]
-    if sum(np.size(image.get_array()) for ax in panels for image in (*ax.images, *ax.collections)) > CELLS:
-        raise Untold(f"the images have more than {CELLS} cells")
+    images = [one for ax in panels for one in (*ax.images, *ax.collections) if isinstance(one, (AxesImage, QuadMesh))]
+    cells = sum(np.prod(image.get_array().shape[:2]) for image in images)
     for number, ax in enumerate(panels, 1):
         title = " ".join((ax.get_title("left") or ax.get_title() or str(number)).split())
         panel = (title, _axis_label(ax, "x"), _axis_label(ax, "y"))
         counts, parts, named = Counter(), Counter(), _contained(ax)
         for artist in (*ax.lines, *ax.collections, *ax.patches, *ax.images):
             kind, strokes = _strokes(artist)
+            if kind == "image" and cells > CELLS:
+                strokes = [[(None, None, f"left out: {cells} cells in all, more than {CELLS}")]]
             counts[kind] += 1
             series = named.get(artist) or _own_label(artist) or _words(artist, ax) or counts[kind]
             for rows in strokes:
@@ -123,8 +125,8 @@ def _colour(artist: Any) -> tuple[float, ...] | None:
 def _strokes(artist: Artist) -> tuple[str, Iterable[Iterable[Row]]]:
     """Its kind, and x, y and value of each point of each of its strokes."""
     if isinstance(artist, Line2D):
-        x, y = artist.get_data(orig=False)
-        return "line", [((*place, None) for place in zip(getattr(artist, "unmoved", x), y, strict=True))]
+        x, y = getattr(artist, "unmoved", artist.get_data(orig=False))
+        return "line", [((*place, None) for place in zip(x, y, strict=True))]
     if isinstance(artist, (AxesImage, QuadMesh)):
         return "image", [_cells(artist)]
     if not isinstance(artist, Collection):
@@ -153,11 +155,11 @@ def _split(path: Path) -> list[np.ndarray]:
 def _cells(artist: Any) -> Iterator[Row]:
     """Middle of each cell on its axes, on logarithmic ones the geometric, and its value."""
     values = artist.get_array()
-    if values.ndim != 2 or type(artist) not in (AxesImage, QuadMesh):
-        raise Untold("an image is given as colours")
+    if type(artist) not in (AxesImage, QuadMesh):
+        raise Untold("an image has cells of other kinds")
     if isinstance(artist, QuadMesh):
         corners = artist.get_coordinates()
-        if corners[1:, 1:].shape[:2] != values.shape:
+        if corners[1:, 1:].shape[:2] != values.shape[:2]:
             raise Untold("an image is shaded between its values")
         scale = artist.axes.transScale
         corners = scale.transform(corners.reshape(-1, 2)).reshape(corners.shape)
@@ -165,9 +167,10 @@ def _cells(artist: Any) -> Iterator[Row]:
     else:
         left, right, bottom, top = artist.get_extent()
         start, end = (top, bottom) if artist.origin == "upper" else (bottom, top)
-        y, x = ((np.arange(n) + 0.5) / n for n in values.shape)
+        y, x = ((np.arange(n) + 0.5) / n for n in values.shape[:2])
         middle = ((left + u * (right - left), start + v * (end - start)) for v in y for u in x)
-    return ((*place, value) for place, value in zip(middle, values.reshape(-1), strict=True))
+    told = values.flat if values.ndim == 2 else [" ".join(map(_digits, one)) for row in values for one in row]
+    return ((*place, value) for place, value in zip(middle, told, strict=True))
 
 
 def _named_ticks(ax: Axes) -> Iterator[tuple[Any, ...]]:

@@ -32,7 +32,7 @@ def recovered_columns(
     for x, values in enumerate(scores.values()):
         spread = np.linspace(-0.22, 0.22, len(values))
         for right, colour in ((True, style.BLUE), (False, style.ORANGE)):
-            seeds.plot(x + spread[works == right], values[works == right], "o", color=colour)
+            style.dots(seeds, x, values[works == right], colour, 1, 4.5, spread[works == right], mew=1)
     style.null_band(seeds, *np.quantile(null, (0.025, 0.975)), label="random components")
     seeds.set(xlim=(-0.5, len(scores) - 0.5), ylim=(0, 1.12), xticks=range(len(scores)), xticklabels=list(scores))
     seeds.set_ylabel("cosine of whole components\nwith the weight's columns")

@@ -124,15 +124,15 @@ def corner_key(ax: Axes, x: float, y: float, step: float, colours: Mapping[str, 
 
 
 def dots(ax: Axes, x: ArrayLike, y: ArrayLike, color: str = BLUE, alpha: float = 0.35, size: float = 3.5,
-         apart: ArrayLike | None = None) -> None:
+         apart: ArrayLike = 0, along: str = "x", **look: object) -> None:
     """One pale dot per seed, run or sample; where many lie, they darken.
 
-    apart: how far each is moved along x so that equal ones are seen; the numbers beside the picture keep x.
+    apart: how far each is moved `along` x or y so that equal ones are seen; the numbers beside the picture do not move.
+    look: of the marker, as in `Axes.plot`.
     """
-    moved = x if apart is None else np.asarray(x) + apart
-    for line in ax.plot(moved, y, "o", color=color, alpha=alpha, markersize=size, markeredgewidth=0):
-        if apart is not None:
-            line.unmoved = np.broadcast_to(x, np.shape(line.get_xdata()))
+    look = {"marker": "o", "ls": "", "c": color, "alpha": alpha, "ms": size, "mew": 0, **look}
+    x, y = np.broadcast_arrays(x, y)
+    ax.plot(*((x + apart, y) if along == "x" else (x, y + apart)), **look)[0].unmoved = x, y
 
 
 def plain_ticks(axis: Axis, within: float = np.inf) -> None:

@@ -90,6 +90,7 @@ def test_places_are_those_drawn():
     c.set_xticks([-2, 0], ["0.01", "1"])
     c.add_collection(LineCollection([[(0, 0), (1, 1)], [(5, 5), (6, 1234567), (6, 1234568)]]))
     style.dots(c, [3, 3], [1, 2], apart=[-0.1, 0.1])
+    style.dots(c, [6, 7], -1, apart=[0.2, 0], along="y", marker="s")
     assert rows(fig, panel="1", kind="image") == [
         ("1", "15", "1"), ("3", "15", "2"), ("1", "25", "3"), ("3", "25", "4")]
     assert rows(fig, panel="2", kind="image") == [("10", "2", "8"), ("1000", "2", "9")]
@@ -97,18 +98,17 @@ def test_places_are_those_drawn():
     assert rows(fig, panel="3", kind="tick") == [("-2", "", "0.01"), ("0", "", "1")]
     assert [(row["part"], row["y"]) for row in told(fig, panel="3", kind="shape")] == [
         ("1", "0"), ("1", "1"), ("2", "5"), ("2", "1234567"), ("2", "1234568")]
-    assert rows(fig, panel="3", kind="line") == [("3", "1", ""), ("3", "2", "")]
-    assert [*c.lines[0].get_xdata()] == [2.9, 3.1]
+    assert rows(fig, panel="3", kind="line") == [("3", "1", ""), ("3", "2", ""), ("6", "-1", ""), ("7", "-1", "")]
+    assert [*c.lines[0].get_xdata()] == [2.9, 3.1] and [*c.lines[1].get_ydata()] == [-0.8, -1]
+    assert c.lines[0].get_marker() == "o" and c.lines[1].get_marker() == "s"
 
 
 @pytest.mark.parametrize("draw", [
-    lambda ax: ax.imshow(np.zeros((2, 2, 3))),
     lambda ax: ax.scatter([1, 2], [3, 4], c=["red", "blue"]),
     lambda ax: ax.scatter([1, 2], [3, 4], s=[5, 9]),
     lambda ax: ax.bar([1, 2], [3, 4], color=["red", "blue"]),
     lambda ax: ax.pcolormesh([0, 1], [0, 1], [[1, 2], [3, 4]], shading="gouraud"),
     lambda ax: ax.hexbin([0, 1, 1], [0, 1, 2]),
-    lambda ax: ax.imshow(np.zeros((150, 150))),
 ])
 def test_a_figure_that_cannot_tell_all_tells_nothing(draw):
     fig, ax = style.figure()
@@ -127,6 +127,21 @@ def test_a_maker_hands_over_what_colours_stand_for():
     assert found[1] == "one,0.1,3,ignored,ignored,0.333333333" and len(found) == 4
 
 
-def test_a_grey_contact_sheet_puts_no_pixels_into_the_notebook():
-    assert shown(contact_sheet(np.zeros((20, 28, 28)), np.zeros(20, int), ["one"], columns=20)) is not None
-    assert shown(contact_sheet(np.zeros((40, 28, 28)), np.zeros(40, int), ["one"], columns=40)) is None
+def test_a_cell_given_as_a_colour_is_red_green_and_blue():
+    fig, (a, b) = style.figure(cols=2)
+    a.imshow([[[0, 0.5, 1], [1, 1, 1]]])
+    b.imshow(np.array([[[0, 128, 255]]], np.uint8))
+    assert rows(fig, panel="1", kind="image") == [("0", "0", "0 0.5 1"), ("1", "0", "1 1 1")]
+    assert rows(fig, panel="2", kind="image") == [("0", "0", "0 128 255")]
+
+
+def test_of_many_cells_their_number_alone_is_told():
+    fig, (a, b) = style.figure(cols=2)
+    a.imshow(np.zeros((150, 100)))
+    b.imshow(np.zeros((50, 100, 3)))
+    assert len(rows(fig, kind="image")) == 20_000
+    b.plot([1], [2])
+    a.imshow([[7]])
+    assert rows(fig, kind="image") == [("", "", "left out: 20001 cells in all, more than 20000")] * 3
+    assert rows(fig, kind="line") == [("1", "2", "")]
+    assert "left out: 31360 cells" in shown(contact_sheet(np.zeros((40, 28, 28)), np.zeros(40, int), ["one"], 40))

@@ -169,8 +169,8 @@ def penalty_strength(
     left.plot([edge] * 2, cells, color=style.ORANGE, linewidth=4, clip_on=False, solid_capstyle="butt")
     style.direct_label(left, edge, cells[1], "all 24 cells", style.ORANGE, "above").set_ha("right")
     for place, values in enumerate([before, *dead.values()]):
-        rows, colour = -place + np.linspace(-0.2, 0.2, len(values)), style.BLUE if place else style.NULL
-        style.dots(right, values, rows, colour, 0.5)
+        apart, colour = np.linspace(-0.2, 0.2, len(values)), style.BLUE if place else style.NULL
+        style.dots(right, values, -place, colour, 0.5, apart=apart, along="y")
         right.plot(np.mean(values), -place, "|", color=style.INK, markersize=14, markeredgewidth=1.8)
     right.set_yticks([-place for place in range(len(dead) + 1)], ["untrained", *dead])
     right.set(xlabel="dead latents (share)", xlim=(-0.03, None))

@@ -52,9 +52,9 @@ def atomic_shares(table: pd.DataFrame, floor: float) -> Figure:
     for ax, site in zip(axes, BEHIND, strict=True):
         for x, task in enumerate(TASKS):
             own = _of(table, task, site)
-            spread = x + np.linspace(-0.14, 0.14, len(own)) if len(own) > 1 else [x] * len(own)
-            ax.plot(spread, own.null_atomic, "_", color=style.NULL, markersize=9)
-            style.dots(ax, spread, own.atomic, COLOURS[task], 0.75, 6)
+            apart = np.linspace(-0.14, 0.14, len(own)) * (len(own) > 1)
+            style.dots(ax, x, own.null_atomic, style.NULL, 1, 9, apart, marker="_", mew=1)
+            style.dots(ax, x, own.atomic, COLOURS[task], 0.75, 6, apart)
         ax.axhspan(floor, 1, color=style.BLUE, alpha=0.1, linewidth=0)
         ax.set(title=site, xlim=(-0.5, 2.5), ylim=(-0.03, 1.03))
         ax.set_xticks(range(3), ["a head per\nattribute", "one 27-way\nlabel", "scrambled\nattributes"])
@@ -72,9 +72,9 @@ def counts(table: pd.DataFrame, levels: int, cells: int) -> Figure:
         for x, task in enumerate(TASKS):
             own = _of(table, task, site)
             for shift, (column, (_, marker)) in zip((-0.25, 0, 0.25), columns.items(), strict=True):
-                place = x + shift + np.linspace(-0.05, 0.05, len(own)) if len(own) > 1 else [x + shift] * len(own)
                 full = {} if column == "alive" else {"markerfacecolor": style.PAPER}
-                ax.plot(place, own[column], marker, color=COLOURS[task], markersize=5, **full)
+                apart = shift + np.linspace(-0.05, 0.05, len(own)) * (len(own) > 1)
+                style.dots(ax, x, own[column], COLOURS[task], 1, 5, apart, marker=marker, mew=1, **full)
         for height in (levels, cells):
             ax.axhline(height, color=style.NULL, linewidth=0.9, linestyle=(0, (4, 2.5)))
         ax.set(title=site, xlim=(-0.5, 2.5), ylim=(-1, max(40, table.alive.max() + 8)))

@@ -45,8 +45,7 @@ def _strip(ax: Axes, own: pd.DataFrame, arms: Arms, controls: Collection) -> Non
         y, interval = every.dropna(), mean_interval(every)
         if not len(y):
             continue
-        ax.plot(x + np.linspace(-0.14, 0.14, len(y)), y, "o", color=colours[arm], markersize=3, alpha=0.6,
-                markeredgewidth=0)
+        style.dots(ax, x, y, colours[arm], 0.6, 3, np.linspace(-0.14, 0.14, len(y)))
         ax.hlines(y.mean(), x - 0.26, x + 0.26, color=colours[arm], linewidth=2)
         if np.isfinite(interval.low):  # every seed has a value
             ax.vlines(x, interval.low, interval.high, color=colours[arm], linewidth=1)

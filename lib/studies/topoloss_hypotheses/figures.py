@@ -67,6 +67,10 @@ def cortical_sheets(
     for s in range(n_seeds):
         axes[0, s].set_title(f"seed {s}", fontsize=8.5)
     _class_key(fig, axes[:, -1], classes, note)
+    fig.numbers = pd.DataFrame([
+        (" ".join(label.split()), *place, classes[c], strength[place])
+        for label, (liked, strength) in rows.items() for place, c in np.ndenumerate(liked)
+    ], columns=("arm", "seed", "row", "column", "class", "selectivity"))
     return fig
 
 

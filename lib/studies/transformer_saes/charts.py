@@ -32,7 +32,7 @@ def by_arm(
         for place, arm in enumerate(reversed(arms)):
             values = rows.loc[[arm], measure].dropna()
             colour = style.NULL if arm in greys else style.BLUE
-            style.dots(ax, values, place + np.linspace(-0.18, 0.18, len(values)), colour, 0.6, 5)
+            style.dots(ax, values, place, colour, 0.6, 5, np.linspace(-0.18, 0.18, len(values)), "y")
             if len(values):
                 ax.plot([values.mean()] * 2, [place - 0.32, place + 0.32], color=colour)
         if nulls and measure in nulls:

@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from sklearn.decomposition import PCA
@@ -25,12 +26,15 @@ def concept_map(decoder: ArrayLike, rates: ArrayLike, rng: np.random.Generator, 
     sets = {"latents": W, "as many random directions": normalize(rng.normal(size=W.shape))}
     seed = int(rng.integers(2**31))
     fig, axes = style.figure("page", 0.5, cols=2)
+    told = []
     for ax, (name, rows) in zip(axes, sets.items(), strict=True):
         places, said = _plane(rows, method, seed)
         own = name == "latents"
         sizes = 4 + 60 * np.sqrt(rates / rates.max()) if own else 12
         ax.scatter(*places.T, s=sizes, c=style.BLUE if own else style.NULL, alpha=0.55, linewidths=0)
         ax.set(title=name, xticks=(), yticks=(), xlabel=said[0], ylabel=said[1])
+        told.append(pd.DataFrame(places, columns=["x", "y"]).assign(panel=name, rate=rates if own else np.nan))
+    fig.numbers = pd.concat(told)
     return fig
 
 
@@ -60,9 +64,10 @@ def emergence(births: ArrayLike, deaths: ArrayLike, steps: Sequence[int]) -> Fig
     order = np.lexsort((np.nan_to_num(died, nan=np.inf), np.nan_to_num(born, nan=np.inf)))
     place = np.arange(len(order))
     start, end = np.nan_to_num(born[order], nan=steps[0]), np.nan_to_num(died[order], nan=steps[-1])
-    colours = np.where(np.isnan(born[order]), style.NULL, style.BLUE)
     fig, (ax, side) = style.figure("page", 0.5, cols=2, width_ratios=(3, 2))
-    ax.hlines(place, start, end, colors=colours, linewidth=0.6)
+    never = np.isnan(born[order])
+    for own, colour, label in ((~never, style.BLUE, "born"), (never, style.NULL, "never born")):
+        ax.hlines(place[own], start[own], end[own], colors=colour, linewidth=0.6, label=label)
     dead = ~np.isnan(died[order])
     ax.plot(end[dead], place[dead], "x", color=style.ORANGE, markersize=3.5)
     ax.set(xlabel="training step", ylabel="latents, sorted by birth", yticks=(), ylim=(len(order), -1))

@@ -53,6 +53,10 @@ def test_sheets_stand_in_rows_of_arms_and_columns_of_seeds(seeds):
     assert (np.asarray(images[-1]) == 1).all()  # the null row has no selectivity here
     assert [ax.get_ylabel() for ax in fig.axes if ax.get_ylabel()] == ["α = 0", "α = 1", "null"]
     assert {"■ cat", "■ dog", "■ ant", "white: no preference"} == set(texts(fig))
+    liked, strength = rows(seeds)["α = 1"]
+    assert len(fig.numbers) == 3 * seeds * 8
+    told = fig.numbers.set_index(["arm", "seed", "row", "column"]).loc[("α = 1", seeds - 1, 1, 3)]
+    assert told.tolist() == [CLASSES[liked[-1, 1, 3]], strength[-1, 1, 3]]
     fig.canvas.draw()
 
 

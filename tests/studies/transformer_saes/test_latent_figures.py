@@ -24,6 +24,9 @@ def test_a_concept_map_draws_latents_by_rate_beside_random_directions():
     assert x[:15].max() < x[15:].min() or x[15:].max() < x[:15].min()  # two groups, along the first component
     said = [float(ax.get_xlabel().split("(")[1].split("%")[0]) for ax in fig.axes]
     assert said[0] > 80 > 40 > said[1]
+    assert fig.numbers.panel.value_counts().tolist() == [30, 30]
+    assert np.array_equal(fig.numbers[["x", "y"]][:30], left.get_offsets())
+    assert fig.numbers.rate[:30].tolist() == np.linspace(0.01, 0.2, 30).tolist() and fig.numbers.rate[30:].isna().all()
     again = figures.concept_map(W, np.linspace(0.01, 0.2, 30), rng()).axes[0].collections[0]
     assert np.array_equal(again.get_offsets(), left.get_offsets())
 
@@ -49,8 +52,8 @@ def test_a_map_of_neighbours_gives_each_latent_a_place():
 def test_the_raster_draws_lives_from_birth_to_death():
     nan = np.nan
     ax, side = figures.emergence([10, 0, nan, 50], [nan, nan, 10, nan], [0, 10, 50]).axes
-    lives = [segment[:, 0].tolist() for segment in ax.collections[0].get_segments()]
-    assert lives == [[0, 50], [10, 50], [50, 50], [0, 10]]
+    lives = [segment[:, 0].tolist() for lines in ax.collections for segment in lines.get_segments()]
+    assert lives == [[0, 50], [10, 50], [50, 50], [0, 10]] and ax.collections[1].get_label() == "never born"
     assert ax.lines[0].get_xydata().tolist() == [[10, 3]]  # one death, on the row of the one never born
     born, dead = (line.get_ydata().tolist() for line in side.lines)
     assert born == [0.25, 0.5, 0.75] and dead == [0, 0.25, 0.25]
