@@ -53,13 +53,12 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def capture(
-    model: nn.Module, *patterns: str, where: Where = "output", keep_graph: bool = False, copy: bool = False
+    model: nn.Module, *patterns: str, where: Where = "output", copy: bool = False
 ) -> Iterator[dict[str, Tensor]]:
-    """Collect what matching modules return (or receive) while the block runs; hooks go when it ends, however it ends.
+    """Collect what matching modules return (or receive), detached; hooks go when the block ends, however it ends.
 
     Args:
         where: "output", or "input" for the first argument. Of a tuple the first element is taken.
-        keep_graph: keep the tensors in their autograd graph; otherwise they are detached.
         copy: keep copies, in which a later in-place operation of the model, such as ReLU(inplace=True), does not show.
     Yields:
         name -> tensor of the latest call, filled during forward passes.
@@ -67,8 +66,7 @@ def capture(
     found: dict[str, Tensor] = {}
 
     def keep(tensor: Tensor, name: str) -> Tensor:
-        kept = tensor if keep_graph else tensor.detach()
-        found[name] = kept.clone() if copy else kept
+        found[name] = tensor.detach().clone() if copy else tensor.detach()
         return tensor
 
     with ExitStack() as stack:

@@ -83,21 +83,19 @@ def identity_of(model: nn.Module, tokens: Tensor, sites: Sequence[TokenSite]) ->
 
 
 def harvest(
-    path: Path | str, model: nn.Module, tokens: Tensor, sites: Sequence[TokenSite],
-    identity: Mapping[str, Any] | None = None, dtype: str = "float32", batch: int = 16,
+    path: Path | str, model: nn.Module, tokens: Tensor, sites: Sequence[TokenSite], dtype: str = "float32",
+    batch: int = 16,
 ) -> ActivationStore:
     """The store at `path` of what `rows` yields, written first if it is not there, whole or not at all.
 
     A harvest that was killed goes on where it was, at most `lib.activations.store.KEEP_EVERY` seconds before its end.
-
-    Args:
-        identity: more to remember than `identity_of`, which is added: another model, tokens or sites are refused.
+    A store of another model, tokens or sites (`identity_of`) is refused.
     """
     def chunks() -> Iterator[Callable[[], Tensor]]:
         _read(model, tokens[:1], sites)  # as in `rows`
         return (lambda part=part: _rows(model, part, sites)[0] for part in tokens.split(batch))
 
-    return build(path, {**(identity or {}), **identity_of(model, tokens, sites)}, chunks, dtype)
+    return build(path, identity_of(model, tokens, sites), chunks, dtype)
 
 
 @torch.no_grad()

@@ -75,15 +75,12 @@ def replaced(model: nn.Module, name: str) -> Tail:
 
 
 @torch.no_grad()
-def open_site(
-    model: nn.Module, name: str, images: Tensor, labels: Tensor, unit_dim: int | None = None, batch: int = 512
-) -> Site:
-    """Run the model once and keep what the module put out.
+def open_site(model: nn.Module, name: str, images: Tensor, labels: Tensor, batch: int = 512) -> Site:
+    """Run the model once and keep what the module put out; units are its last axis, or 1 of [n, d, height, width].
 
     Args:
         model: in eval mode, on the device of `images`; name: dotted name of one module, such as `blocks.2`.
         images: what the model takes, [n, ...]; labels: ints [n].
-        unit_dim: axis of the units; by default the last of [n, tokens, d] and [n, d], 1 of [n, d, height, width].
     """
     if model.training:
         raise ValueError("open_site: the model is in training mode, where effects are noise; call model.eval()")
@@ -95,9 +92,8 @@ def open_site(
             logits.append(model(part))
         acts.append(found[name])
     both = torch.cat(acts), torch.cat(logits)
-    axis = unit_dim if unit_dim is not None else (1 if both[0].ndim == 4 else both[0].ndim - 1)
-    return Site(tail_of(model, name), both[0], images, torch.as_tensor(labels).to(images.device), both[1],
-                axis % both[0].ndim)
+    axis = 1 if both[0].ndim == 4 else both[0].ndim - 1
+    return Site(tail_of(model, name), both[0], images, torch.as_tensor(labels).to(images.device), both[1], axis)
 
 
 def unit_activity(site: Site) -> np.ndarray:

@@ -75,7 +75,7 @@ def test_harvesting_is_hardly_more_than_the_models_own_pass(benchmark, model, to
 
 
 def test_training_a_coder_waits_little_for_its_batches(benchmark, model, tokens, tmp_path):
-    store = harvest(tmp_path / "acts", model, tokens, [token_site(model, "blocks.1", tokens)], {"of": "a benchmark"})
+    store = harvest(tmp_path / "acts", model, tokens, [token_site(model, "blocks.1", tokens)])
     measured = []
 
     def measure() -> None:
