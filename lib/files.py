@@ -1,13 +1,15 @@
-"""Where the project stands, digests, and atomic files: a file appears under its name whole or not at all."""
+"""Where the project stands, digests, locks, and atomic files: a file appears under its name whole or not at all."""
 from __future__ import annotations
 
+import fcntl
 import functools
 import hashlib
 import json
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -85,6 +87,19 @@ def place_for_file(path: str | Path) -> Path:
     if (above := next(folder for folder in path.absolute().parents if folder.exists())).is_file():
         raise NotADirectoryError(f"{path}: {above} is a file, not a folder")
     return path
+
+
+@contextmanager
+def only_one(path: Path) -> Iterator[None]:
+    """Hold the lock file `path` inside the block; who comes second waits, and the system frees it when its holder ends.
+
+    A child that inherits it holds it too.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as lock:
+        os.set_inheritable(lock.fileno(), True)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -6,7 +6,6 @@ killed writer leaves only a `.partial` folder, where the next writer goes on.
 """
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -22,7 +21,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from lib.files import file_digest, write_json
+from lib.files import file_digest, only_one, write_json
 
 KEEP_EVERY = 10.0
 """Seconds between notes of how far a writer has come."""
@@ -109,9 +108,7 @@ class ActivationStore:
         return torch.from_numpy(self._rows[rows.astype(np.int64)].astype(np.float32))
 
 
-def build(
-    path: Path | str, identity: Mapping[str, Any], batches: Batches, dtype: str = "float16", verify: bool = True
-) -> ActivationStore:
+def build(path: Path | str, identity: Mapping[str, Any], batches: Batches, dtype: str = "float16") -> ActivationStore:
     """The store at `path`, written first if it is not there; a writer that was killed is gone on from.
 
     Args:
@@ -119,7 +116,6 @@ def build(
         batches: called when rows are needed; yields them in chunks [..., width], or functions that make one each: of
             the chunks that a killed writer wrote, only the last is then made again, to see that it is the same.
         dtype: "float16" halves disk and reading and keeps three digits; "float32" keeps all.
-        verify: as in `open_store`, of a store that is there already.
     Raises:
         StoreError: another identity or type is stored there, the store is damaged, a value is not finite or does not
             fit float16, chunks differ in width, or there are none.
@@ -130,7 +126,7 @@ def build(
     identity = json.loads(json.dumps(identity, sort_keys=True))
     if is_new := not path.exists():
         _write(path, identity, batches, dtype)
-    store = open_store(path, verify and not is_new)
+    store = open_store(path, verify=not is_new)
     _refuse_other(path, (store.identity, store.dtype), (identity, dtype))
     return store
 
@@ -169,10 +165,8 @@ def open_store(path: Path | str, verify: bool = True) -> ActivationStore:
 
 
 def _write(path: Path, identity: Any, batches: Batches, dtype: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    with open(path.with_name(f".{path.name}.lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # one writer at a time; the lock of a killed one is gone
+    with only_one(path.with_name(f".{path.name}.lock")):
         if path.exists():  # written while we waited; opening it will tell whether it is ours
             return
         before = _left(partial, identity, dtype, batches)

@@ -8,7 +8,6 @@ may be used for research only and are not to be passed on.
 """
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import json
@@ -125,11 +124,9 @@ def decode_copy(source: Path, size: int = 256) -> None:
     out, with a warning that names it.
     """
     target = decoded_folder(size)
-    target.parent.mkdir(parents=True, exist_ok=True)
     parts = read_copy(source)
     copy = files.digest([file for part in parts.values() for file in part.listing])
-    with open(target.with_name(f".{target.name}.lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # one at a time; a second process finds the work done
+    with files.only_one(target.with_name(f".{target.name}.lock")):  # a second process finds the work done
         with suppress(DataCorrupt):  # without a readable manifest it is made anew
             if _manifest(target, size)["source"] == copy:
                 return

@@ -32,11 +32,10 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel
 
-from lib.files import BUILD, PACKAGE, digest, write_atomically
+from lib.files import BUILD, PACKAGE, digest, only_one, write_atomically
 from lib.live import Progress
 from lib.press import provenance
 from lib.press.keys import PRESS, closure_digest
-from lib.press.lock import only_one
 
 Function = Callable[..., Mapping[str, Any]]
 CHECKPOINTS = "checkpoints"

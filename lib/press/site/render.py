@@ -9,8 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lib.files import write_text
-from lib.press.lock import only_one
+from lib.files import only_one, write_text
 from lib.press.site.source import Site, SiteError, assemble
 
 JUPYTER_BOOK = """
