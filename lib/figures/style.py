@@ -36,17 +36,6 @@ PUBLISHED = {"color": BLACK, "linestyle": (0, (4, 2.5)), "linewidth": 1.1}
 SEQUENTIAL, DIVERGING = "viridis", "RdBu_r"
 """Colour maps: for ordered quantities, and for signed ones (with `symmetric_limits`)."""
 
-VERDICTS = {
-    "reproduced": "#00704F",
-    "in part": "#0062A0",
-    "absent": "#8A5200",
-    "contradicted": "#B3123F",
-    "artefact": "#7A3E9D",
-    "inconclusive": "#5B6064",
-    "not tested here": "#5B6064",
-}
-"""Verdict colours, at least 4.5:1 on white; `_static/book.css` uses the same."""
-
 WIDTHS = {"half": 3.3, "page": 6.5, "wide": 9.0}
 """Figure widths in inches: one small panel, the text column, the column and its margin (tag the cell `full-width`)."""
 PIXELS_PER_INCH = 234  # twice the 760 css pixels of the text column over its 6.5 inches

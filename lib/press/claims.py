@@ -63,11 +63,13 @@ class ClaimError(ValueError):
     """A claim, a measured part, a record or one of their files is not what it must be."""
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """Plain fields, none unknown, none changed afterwards."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Printed(_Strict):
+class Printed(Strict):
     """A figure its source prints, in the unit of the part's estimate: a value, a range, or both."""
 
     value: float | None = None
@@ -98,7 +100,7 @@ class Printed(_Strict):
         return 0.0 if low <= self.against <= high else min(abs(end - self.against) for end in self.ends)
 
 
-class Part(_Strict):
+class Part(Strict):
     """One thing that must be so for a claim to hold."""
 
     name: Text
@@ -142,14 +144,14 @@ class Part(_Strict):
         return self
 
 
-class Change(_Strict):
+class Change(Strict):
     """A change of a deciding field of a claim."""
 
     date: datetime.date
     change: Text
 
 
-class Claim(_Strict):
+class Claim(Strict):
     """One published claim and what would settle it."""
 
     id: str = Field(pattern=rf"^({'|'.join(PROJECTS)})-[1-9]\d*$")

@@ -12,22 +12,18 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 
 from lib import files, params
 from lib.press import claims, verdicts
-from lib.press.claims import SETTLING, Claim, ClaimError
+from lib.press.claims import SETTLING, Claim, ClaimError, Strict
 from lib.press.verdicts import NOT_RUN, UNTESTED, WORDS, Finding, Measured, TooFew, Verdict, conclude
 
 VERDICTS = (*reversed(WORDS), verdicts.ARTEFACT, UNTESTED)
 """The seven words; `book/claims.md` says what each means."""
 
 
-class _Plain(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Estimate(_Plain):
+class Estimate(Strict):
     """A number with its 95 % interval."""
 
     value: float
@@ -38,7 +34,7 @@ class Estimate(_Plain):
         return f"{number(self.value)} [{number(self.low)}, {number(self.high)}]"
 
 
-class PartRecord(_Plain):
+class PartRecord(Strict):
     """What one part of a claim came to."""
 
     name: str
@@ -58,7 +54,7 @@ class PartRecord(_Plain):
     """Where the estimate lies against the printed figure."""
 
 
-class Recipe(_Plain):
+class Recipe(Strict):
     """What the source's own recipe gave, and the part that decides that."""
 
     word: Literal[verdicts.RECIPE]
@@ -66,7 +62,7 @@ class Recipe(_Plain):
     estimate: Estimate | None = None
 
 
-class Record(_Plain):
+class Record(Strict):
     """What one run found about one claim."""
 
     claim_id: str

@@ -14,7 +14,7 @@ import nbformat
 from lib import files
 from lib.files import ROOT
 from lib.press.__main__ import main as press
-from lib.press.pages import DEFAULT_PROFILE, KERNEL, Page, PageError, Request, all_pages, find_page, read_page
+from lib.press.pages import DEFAULT_PROFILE, KERNEL, Page, PageError, Request, all_pages, find_page
 
 PROFILE = "smoke"
 CHECKED = "nbval-check-output"
@@ -49,18 +49,6 @@ def _text_only(output: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
         return None
     output.data, output.metadata = nbformat.from_dict({"text/plain": text}), nbformat.from_dict({})
     return output
-
-
-def sources(notebook: nbformat.NotebookNode) -> list[str]:
-    """Code cells as the chapter has them: without the cell papermill injected."""
-    cells = [c for c in notebook.cells if c.cell_type == "code"]
-    return [c.source for c in cells if "injected-parameters" not in c.metadata.get("tags", [])]
-
-
-def is_current(slug: str) -> bool:
-    """Whether the committed reference was made from the chapter's present code."""
-    committed = nbformat.read(ROOT / "tests" / "reference" / f"{slug}.ipynb", 4)
-    return sources(committed) == sources(read_page(find_page(slug).source))
 
 
 def with_parameters(page: Page) -> str:

@@ -22,7 +22,6 @@ HEADS, JOINT, SCRAMBLED, HELD_OUT = "heads", "joint", "scrambled", "held out"
 TASKS = (HEADS, JOINT, SCRAMBLED)
 """A head per attribute; one label for each combination; heads on attributes that a random one-to-one map of the
 combinations makes up: as many outputs, and nothing in the image that they name."""
-EVERY = 24_000
 Counts = Annotated[tuple[int, ...], Field(min_length=3, max_length=3)]
 
 

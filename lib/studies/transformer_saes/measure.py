@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from scipy.sparse import csc_array
 from scipy.stats import spearmanr
 from torch import Tensor
@@ -211,9 +210,4 @@ def _relabelled(read: dict[str, np.ndarray], rng: np.random.Generator) -> dict[s
     order = rng.permutation(len(speeches))
     place = np.searchsorted(speeches, read["speech"])
     return read | {name: read[name][first][order][place] for name in ("late", "party")}
-
-
-def plain(arm: Arm) -> list[ArrayLike]:
-    """An arm as a run takes it."""
-    return list(arm)
 
