@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lib.rng import generator
-from lib.spd.metrics import dense_error, identity_error, one_hot_importance, random_recovery, recovery
+from lib.spd.metrics import identity_error, one_hot_importance, random_recovery, recovery
 from lib.spd.options import SPDConfig
 from lib.spd.targets import toy_draw, train_toy_model
 from lib.spd.trainer import Result, decompose
@@ -15,40 +15,33 @@ from lib.tensors import device_named
 
 
 def recover_toy_model(
-    n_features: int, n_hidden: int, seeds: Sequence[int], identity_layers: int = 0, target_seed: int = 0,
-    restarts: int = 64, device: str = "cpu", null_draws: int = 200, **options: Any,
+    n_features: int, n_hidden: int, seeds: Sequence[int], restarts: int = 64, device: str = "cpu",
+    null_draws: int = 200, **options: Any,
 ) -> dict[str, Any]:
     """Train toy models x' = ReLU(Wᵀ W x + b), decompose the best with every seed, and hold the result to W.
 
     Args:
         seeds: of the decompositions, trained side by side.
-        identity_layers: identity maps between the two weights; they too are decomposed.
         restarts: target models trained; the one of lowest held-out loss is kept.
         options: of `SPDConfig`.
     Returns:
         target_loss [restarts], over the zero predictor's; W [n_hidden, n_features]; by site importance
-        [S, n_features, C] on one-hot inputs, V [S, d_in, C], U [S, C, d_out]; mmcs, ml2r, whole and identity_error [S]
-        of linear1 and linear2; dense_error [S] of identity layers, whose answer is n_hidden components; null_mmcs and
-        null_whole [null_draws], of random components at linear1; loss [S], over the last tenth of training.
+        [S, n_features, C] on one-hot inputs, V [S, d_in, C], U [S, C, d_out], mmcs, ml2r, whole and identity_error [S];
+        null_mmcs and null_whole [null_draws], of random components at linear1; loss [S], over the last tenth.
     """
-    where = device_named(device)
-    target, losses = train_toy_model(
-        n_features, n_hidden, target_seed, restarts, identity_layers=identity_layers, device=where
-    )
+    target, losses = train_toy_model(n_features, n_hidden, 0, restarts, device=device_named(device))
     results = decompose(target, toy_draw(n_features), SPDConfig(**options), list(seeds), log_every=10, progress=False)
-    W, rng = target.linear1.weight.detach().cpu(), generator(target_seed, "spd null")
+    W, rng = target.linear1.weight.detach().cpu(), generator(0, "spd null")
     C = results[0].decomposition.parts["linear1"].V.shape[1]
     nulls = [random_recovery(C, W, rng) for _ in range(null_draws)]
-    layers, maps = ("linear1", "linear2"), _importances(results, n_features)
-    found = {name: [_toy_recovery(r, name) for r in results] for name in layers}
-    hidden = [name for name in maps if name not in layers]
+    maps = _importances(results, n_features)
+    found = {name: [_toy_recovery(r, name) for r in results] for name in maps}
     scores = {key: {name: np.array([getattr(f, key) for f in rows]) for name, rows in found.items()}
               for key in ("mmcs", "ml2r", "whole")}
     last = np.array([r.history.loss.tail(max(1, len(r.history) // 10)).mean() for r in results])  # [S]
     return {
         "target_loss": losses.cpu().numpy(), "W": W.numpy(), **scores, **_directions(results), "importance": maps,
-        "identity_error": {name: np.array([identity_error(one) for one in maps[name]]) for name in layers},
-        "dense_error": {name: np.array([dense_error(one, n_hidden) for one in maps[name]]) for name in hidden},
+        "identity_error": {name: np.array([identity_error(one) for one in own]) for name, own in maps.items()},
         "null_mmcs": np.array([null.mmcs for null in nulls]),
         "null_whole": np.array([null.whole for null in nulls]), "loss": last,
     }

@@ -96,19 +96,6 @@ def identity_error(importance: np.ndarray, tolerance: float = 0.1) -> int:
     return int((ordered[diagonal] < 1 - tolerance).sum() + (ordered[~diagonal] > tolerance).sum())
 
 
-def dense_error(importance: np.ndarray, k: int, tolerance: float = 0.1) -> int:
-    """How far from exactly k components being used at all: the k largest that never reach 1 - tolerance, plus entries
-    above tolerance among the rest.
-
-    Args:
-        importance: on one-hot inputs, [n_features, C].
-    Source: as `identity_error`.
-    """
-    ordered = importance[:, np.argsort(-importance.sum(0), kind="stable")]
-    missing = (ordered[:, :k] < 1 - tolerance).all(0).sum()
-    return int(missing + (ordered[:, k:] > tolerance).sum())
-
-
 class Tally(NamedTuple):
     """Causal importances of one site over many images (or whatever a sample is), per position and per image apart.
 

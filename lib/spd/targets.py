@@ -21,32 +21,21 @@ DENSITY = 0.05
 
 
 class ToyModel(nn.Module):
-    """The toy model of superposition as a target, x' = ReLU(Wᵀ (H ... H) W x + b); linear2 is linear1's transpose.
+    """The toy model of superposition as a target, x' = ReLU(Wᵀ W x + b); linear2 is linear1's transpose.
 
     Args:
         W: [n_hidden, n_features]; b: [n_features].
-        identity_layers: linear maps H on the hidden units, all the identity; named hidden0, hidden1, ...
     """
 
-    def __init__(self, W: Tensor, b: Tensor, identity_layers: int = 0):
+    def __init__(self, W: Tensor, b: Tensor):
         super().__init__()
-        n_hidden, n_features = W.shape
-        self.linear1 = _linear(W)
-        self.hidden = nn.ModuleList(_linear(torch.eye(n_hidden).to(W)) for _ in range(identity_layers))
+        self.linear1 = nn.Linear(*reversed(W.shape), bias=False, device="meta")
+        self.linear1.weight = nn.Parameter(W.detach().clone().contiguous())
         self.linear2 = TiedLinear(self.linear1, b.clone())
 
     def forward(self, x: Tensor, op=plain) -> Tensor:
         """x [..., n_features] -> x', shaped like x."""
-        h = op("linear1", self.linear1, x)
-        for i, layer in enumerate(self.hidden):
-            h = op(f"hidden{i}", layer, h)
-        return op("linear2", self.linear2, h).relu()
-
-
-def _linear(W: Tensor) -> nn.Linear:
-    layer = nn.Linear(W.shape[1], W.shape[0], bias=False, device="meta")
-    layer.weight = nn.Parameter(W.detach().clone().contiguous())
-    return layer
+        return op("linear2", self.linear2, op("linear1", self.linear1, x)).relu()
 
 
 def toy_draw(n_features: int, density: float = DENSITY) -> Callable[[torch.Generator, int], Tensor]:
@@ -56,7 +45,7 @@ def toy_draw(n_features: int, density: float = DENSITY) -> Callable[[torch.Gener
 
 def train_toy_model(
     n_features: int, n_hidden: int, seed: int, restarts: int = 64, steps: int = 2000, batch: int = 512,
-    lr: float = 0.005, identity_layers: int = 0, device: str | torch.device = "cpu",
+    lr: float = 0.005, device: str | torch.device = "cpu",
 ) -> tuple[ToyModel, Tensor]:
     """The best of many toy models trained side by side, by their loss on the same held-out samples.
 
@@ -67,4 +56,4 @@ def train_toy_model(
     density, importance = torch.tensor([DENSITY], device=device), torch.ones(n_features, device=device)
     grid = train_grid(density, importance, n_hidden, restarts, steps, batch, rng, lr=lr)
     W, b = grid.best()
-    return ToyModel(W[0], b[0], identity_layers), grid.loss[0]
+    return ToyModel(W[0], b[0]), grid.loss[0]

@@ -14,7 +14,7 @@ EVERY = 7
 def main(checkpoint: str, out: str, delay: float) -> None:
     """Two seeds side by side with every term of the loss, and all that was trained into one file."""
     rng, draw = generator(0, "target"), toy_draw(6)
-    target = ToyModel(torch.randn(2, 6, generator=rng), torch.randn(6, generator=rng), identity_layers=1)
+    target = ToyModel(torch.randn(2, 6, generator=rng), torch.randn(6, generator=rng))
 
     def slowly(rng: torch.Generator, samples: int) -> torch.Tensor:
         time.sleep(delay)

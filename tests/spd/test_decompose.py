@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -138,7 +139,8 @@ def test_checkpoints_of_other_runs_are_refused(tmp_path):
         decompose(small_target(), toy_draw(5, 0.5), QUICK, 0, log_every=3, checkpoint=path)
     with pytest.raises(ValueError, match="differs in panels"):
         trained([0], checkpoint=path)
-    other, hidden = small_target(), ToyModel(small_target().linear1.weight, small_target().linear2.bias, 1)
+    other, own = small_target(), dict(small_target().named_children())
+    hidden = Routed(OrderedDict(linear1=own["linear1"], hidden=nn.Linear(2, 2), linear2=own["linear2"]))
     with torch.no_grad():
         other.linear2.bias += 1  # the decomposed weights are the same, the network is not
     with pytest.raises(ValueError, match="differs in target"):

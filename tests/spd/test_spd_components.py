@@ -33,7 +33,7 @@ def targets():
     network = Routed(conv(stride=2, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 4 * 4, 3))
     words = Routed(nn.Embedding(11, 5), nn.Linear(5, 7))
     yield "mlp", MLP((6, 5, 4), 0), normal(9, 6)
-    yield "toy", ToyModel(normal(2, 5), normal(5), identity_layers=1), normal(8, 5)
+    yield "toy", ToyModel(normal(2, 5), normal(5)), normal(8, 5)
     yield "conv", network, normal(3, 4, 7, 7)
     yield "embedding", words, torch.randint(11, (3, 6), generator=generator(0, "words"))
 

@@ -160,7 +160,7 @@ def test_adversary_is_worse_than_chance(scope):
 
 
 def toy(dtype=torch.float64):
-    target = ToyModel(normal(2, 6).to(dtype), normal(6).to(dtype), identity_layers=1)
+    target = ToyModel(normal(2, 6).to(dtype), normal(6).to(dtype))
     x = toy_draw(6, 0.05)(generator(0, "rows"), 400).to(dtype)
     return target, x
 

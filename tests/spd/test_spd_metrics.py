@@ -8,7 +8,6 @@ from lib.metrics.nulls import null_distribution
 from lib.rng import generator
 from lib.spd import Decomposition, Routed
 from lib.spd.metrics import (
-    dense_error,
     identity_error,
     one_hot_importance,
     permutation,
@@ -74,12 +73,6 @@ def test_identity_error_of_anything_else_is_not_zero():
     rng = np.random.default_rng(0)
     null = [identity_error(rng.uniform(size=(5, 20))) for _ in range(50)]
     assert min(null) > 50 and len(set(null)) > 5
-
-
-def test_dense_error_by_hand():
-    ci = np.array([[1.0, 1.0, 0.0], [0.5, 0.0, 0.2]])
-    # the two largest columns both reach .9; one entry of the third exceeds .1
-    assert dense_error(ci, 2) == 1 and dense_error(ci, 3) == 1 and dense_error(ci, 1) == 2
 
 
 def test_one_hot_importance_has_a_row_per_feature():
