@@ -28,7 +28,6 @@ from lib.tensors import own_session
 
 Factor = float | tuple[float, float]
 Kind = Literal["output", "input", "bias"]
-Form = Literal["low_rank", "interpolate"]
 
 EPS = 1e-8
 """Shorter rows count as this long, so a zero row has cosine 0 and not NaN."""
@@ -99,7 +98,7 @@ def topo_loss(W: Tensor, D: Tensor, U: Tensor, whole: bool = False) -> Tensor:
     return _LowRank.apply(W, D, U, whole)
 
 
-def interpolated_loss(W: Tensor, h: int, w: int, factor: Factor, whole: bool = False) -> Tensor:
+def interpolated_loss(W: Tensor, h: int, w: int, factor: Factor) -> Tensor:
     """The same L as published: the sheet interpolated down by 1 / factor and back up.
 
     Args, Returns: as `topo_loss`; `factor` as in `operator`.
@@ -110,7 +109,7 @@ def interpolated_loss(W: Tensor, h: int, w: int, factor: Factor, whole: bool = F
     sheet = W.reshape(-1, h, w, W.shape[-1]).permute(0, 3, 1, 2)  # [layers, e, h, w]
     down = F.interpolate(sheet, scale_factor=(1 / factor_h, 1 / factor_w), mode="bilinear")
     up = F.interpolate(down, size=(h, w), mode="bilinear").permute(0, 2, 3, 1).reshape(W.shape)  # [..., n, e]
-    return 1 - _cosines((W * up).sum(-1), W.square().sum(-1), up.square().sum(-1), whole)[1].mean(-1)
+    return 1 - _cosines((W * up).sum(-1), W.square().sum(-1), up.square().sum(-1), whole=False)[1].mean(-1)
 
 
 class TopoLoss:
@@ -124,7 +123,6 @@ class TopoLoss:
         factor: by which sheets shrink, one number or (factor_h, factor_w).
         kind: which units lie on the sheet. "output": rows of the weight, [out, in] or [out, in·kh·kw]; "input": its
             columns, [in, out] or [in, out·kh·kw]; "bias": its entries, compared as one vector.
-        form: "low_rank", or "interpolate" as published.
         permute: None, or a seed: each layer's units are laid on the sheet in a fixed random order of its own (stream
             "topoloss", "places", name). Every layer is pressed to the same rank and no units are neighbours, but layers
             that write into one stream no longer share a subspace there: together they keep more dimensions.
@@ -141,11 +139,11 @@ class TopoLoss:
     @own_session()
     def __init__(
         self, model: nn.Module, layers: str | Sequence[str], factor: Factor = 8.0, kind: Kind = "output",
-        form: Form = "low_rank", permute: int | None = None, shared: bool = False,
+        permute: int | None = None, shared: bool = False,
     ) -> None:
-        if kind not in ("output", "input", "bias") or form not in ("low_rank", "interpolate"):
-            raise ValueError(f"kind is output, input or bias, form low_rank or interpolate; got {kind!r}, {form!r}")
-        self.factor, self.kind, self.form = factor, kind, form
+        if kind not in ("output", "input", "bias"):
+            raise ValueError(f"kind is output, input or bias, got {kind!r}")
+        self.factor, self.kind = factor, kind
         found = match_modules(unwrapped(model), *([layers] if isinstance(layers, str) else layers))
         self.names = list(found)
         self.places: dict[str, Tensor] = {}
@@ -163,12 +161,12 @@ class TopoLoss:
             self.places[name] = torch.arange(n) if permute is None else _order(n, permute, "shared" if shared else name)
             self._groups.setdefault((n, e), []).append(name)
         self._is_permuted = permute is not None
-        self._operators: dict[tuple[int, torch.device, torch.dtype], tuple[Tensor, ...]] = {}
+        self._operators: dict[tuple[int, torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
 
     def __repr__(self) -> str:
         sheets = ", ".join(f"{name} on {h} x {w}" for name, (h, w) in self.shapes.items())
         permuted = ", permuted" * self._is_permuted
-        return f"TopoLoss({sheets}; factor {self.factor}, {self.kind}, {self.form}{permuted})"
+        return f"TopoLoss({sheets}; factor {self.factor}, {self.kind}{permuted})"
 
     def __call__(self, model: nn.Module) -> Tensor:
         """The loss of `model`, a scalar with its graph."""
@@ -191,23 +189,17 @@ class TopoLoss:
         return losses
 
     def _loss(self, W: Tensor, group: list[str]) -> Tensor:
-        whole, key = self.kind == "bias", (*W.shape[1:], W.device, W.dtype)
+        key = *W.shape[1:], W.device, W.dtype
         if key not in self._operators:
             self._operators[key] = self._operator(group, W)
-        if self.form == "low_rank":
-            return topo_loss(W, *self._operators[key], whole)
-        if self._is_permuted:
-            W = W.gather(1, self._operators[key][0][..., None].expand_as(W))  # row p: the unit at place p
-        return interpolated_loss(W, *self.shapes[group[0]], self.factor, whole)
+        return topo_loss(W, *self._operators[key], whole=self.kind == "bias")
 
     @own_session()
-    def _operator(self, group: list[str], W: Tensor) -> tuple[Tensor, ...]:
-        """D and U of a group, [layers, r, n] and [layers, n, r] where permuted; or the unit at each place."""
-        places = torch.stack([self.places[name] for name in group])  # [layers, n]
-        if self.form == "interpolate":
-            return (places.argsort(1).to(W.device),)
+    def _operator(self, group: list[str], W: Tensor) -> tuple[Tensor, Tensor]:
+        """D and U of a group, [layers, r, n] and [layers, n, r] where permuted."""
         D, U = operator(*self.shapes[group[0]], self.factor)
         if self._is_permuted:
+            places = torch.stack([self.places[name] for name in group])  # [layers, n]
             D, U = D.T[places].mT.contiguous(), U[places]
         return D.to(W.device, W.dtype), U.to(W.device, W.dtype)
 

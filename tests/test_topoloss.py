@@ -184,7 +184,7 @@ def test_layers_are_chosen_by_pattern_and_averaged():
 
 def test_a_loss_says_what_it_presses():
     made = TopoLoss(nn.Sequential(nn.Linear(4, 16), nn.Linear(16, 8)), "*", factor=2, permute=0)
-    assert repr(made) == "TopoLoss(0 on 4 x 4, 1 on 2 x 4; factor 2, output, low_rank, permuted)"
+    assert repr(made) == "TopoLoss(0 on 4 x 4, 1 on 2 x 4; factor 2, output, permuted)"
 
 
 def test_weights_are_read_anew_at_each_call():
@@ -196,26 +196,30 @@ def test_weights_are_read_anew_at_each_call():
     assert before > 0.1 and topo(model).abs() < 1e-6
 
 
-@pytest.mark.parametrize("form", ["low_rank", "interpolate"])
-def test_sheets_of_inputs_and_biases(form):
+def test_sheets_of_inputs_and_biases():
     model = small_model()
     fc, conv = model["blocks"][0]["fc"], model["stem"]["conv"]
-    inputs = TopoLoss(model, ["blocks.0.fc", "stem.conv"], 2, "input", form).per_layer(model)
+    inputs = TopoLoss(model, ["blocks.0.fc", "stem.conv"], 2, "input").per_layer(model)
     assert_close(inputs["blocks.0.fc"], published(fc.weight.detach().T, 2))
     assert_close(inputs["stem.conv"], published(conv.weight.detach().transpose(0, 1).flatten(1), 2))
     D, U = operator(3, 4, 2)
     b = fc.bias.detach().double()
     whole = 1 - torch.cosine_similarity(b, U @ (D @ b), dim=0)  # one vector of 12 biases, not 12 signs
-    found = TopoLoss(model, "blocks.0.fc", 2, "bias", form).per_layer(model)["blocks.0.fc"]
+    found = TopoLoss(model, "blocks.0.fc", 2, "bias").per_layer(model)["blocks.0.fc"]
     assert_close(found.double(), whole, rtol=0, atol=1e-6)
 
 
-def test_forms_agree_in_a_model_gradients_too():
+def test_in_a_model_it_is_the_interpolation_gradients_too():
+    def interpolated(model, topo):
+        """Row p of a sheet is the unit at place p."""
+        sheets = {name: model.get_submodule(name).weight.flatten(1)[topo.places[name].argsort()] for name in topo.names}
+        return sum(interpolated_loss(W, *topo.shapes[name], 2) for name, W in sheets.items()) / len(sheets)
+
     gradients = []
-    for form in ("low_rank", "interpolate"):
+    for loss in (lambda model, topo: topo(model), interpolated):
         for permute in (None, 3):
             model = small_model().double()
-            TopoLoss(model, ["blocks.*.fc", "stem.conv"], 2, form=form, permute=permute)(model).backward()
+            loss(model, TopoLoss(model, ["blocks.*.fc", "stem.conv"], 2, permute=permute)).backward()
             gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
     plain, permuted, plain_interpolated, permuted_interpolated = gradients
     assert_close(plain, plain_interpolated, rtol=0, atol=1e-12)
@@ -326,7 +330,6 @@ def test_a_shared_order_is_the_plain_loss_of_renamed_units():
         ({"factor": math.inf}, "factor must be a number of at least 1"),
         ({"layers": "stem.conv", "kind": "bias"}, "stem.conv has no bias"),
         ({"kind": "outputs"}, "kind is output, input or bias"),
-        ({"form": "fast"}, "form low_rank or interpolate"),
     ],
 )
 def test_what_cannot_be_is_refused(arguments, message):

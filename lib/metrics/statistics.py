@@ -129,13 +129,10 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     return Interval(float(values.mean()) if len(values) else math.nan, math.nan, math.nan)
 
 
-def paired_difference(
-    a: ArrayLike, b: ArrayLike, statistic: Callable[..., Any] = np.mean, level: float = 0.95,
-    n_resamples: int = 5_000, *, rng: np.random.Generator, method: str = "BCa",
-) -> Interval:
+def paired_difference(a: ArrayLike, b: ArrayLike, *, rng: np.random.Generator) -> Interval:
     """`bootstrap_interval` of a - b, [n] each, where entry i of both comes from the same seed."""
     a, b = _pairs(a, b)
-    return bootstrap_interval(a - b, statistic, level, n_resamples, rng=rng, method=method)
+    return bootstrap_interval(a - b, rng=rng)
 
 
 def hierarchical_bootstrap(

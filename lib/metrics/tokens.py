@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import csc_array, issparse
 from scipy.special import gammaln
-from scipy.stats import entropy
 
 from lib.metrics.nulls import null_distribution
 from lib.tensors import as_array, finite
@@ -38,20 +37,19 @@ def top_purity(latents: ArrayLike, tokens: ArrayLike, top: int = TOP) -> np.ndar
     return np.array([purity(*own) for own in _firings(latents, tokens, top)])
 
 
-def token_entropy(latents: ArrayLike, tokens: ArrayLike, firings: int | None = TOP) -> np.ndarray:
+def token_entropy(latents: ArrayLike, tokens: ArrayLike, firings: int = TOP) -> np.ndarray:
     """Entropy of the tokens a latent fires on, H = -Σ_t p_t log p_t in nats, p_t the share of its firings on t.
+
+    Of all firings it would be at most log(firings) and so rise with the rate alone: two latents that fire on random
+    tokens would differ by their rates.
 
     Args:
         firings: H is what so many of a latent's firings, drawn without replacement, have on average (exact, no draws).
-            None: of all firings, which is at most log(firings) and so rises with the rate alone: two latents that fire
-            on random tokens differ by their rates.
     Returns:
         [n_latents]; nan for a latent that fires more rarely.
     """
-    counts = [np.bincount(ids) for _, ids in _firings(latents, tokens, firings or 1)]
+    counts = [np.bincount(ids) for _, ids in _firings(latents, tokens, firings)]
     total = np.array([own.sum() for own in counts])
-    if firings is None:
-        return np.array([entropy(own) if own.any() else np.nan for own in counts])
     latent, size = np.repeat(np.arange(len(counts)), [len(own) for own in counts]), np.concatenate(counts)
     (latent, size), times = np.unique(np.stack((latent, size))[:, size > 0], axis=1, return_counts=True)
     k = np.arange(1, firings + 1)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from lib.models.image_models import image_model
 from lib.rng import generator
-from lib.topoloss import TopoLoss
+from lib.topoloss import TopoLoss, interpolated_loss
 
 ROUNDS, BATCH = 9, 8
 LAYERS = {
@@ -41,6 +41,16 @@ def published(model: nn.Module, topo: TopoLoss) -> Tensor:
         a, b = (t[0].permute(1, 2, 0).flatten(0, 1) for t in (sheet, up))  # [n, e]
         losses.append(1 - F.cosine_similarity(a, b, dim=-1).mean())
     return torch.stack(losses).mean()
+
+
+def interpolated(model: nn.Module, topo: TopoLoss) -> Tensor:
+    """The loss by the library's interpolation, layers of one shape together."""
+    groups: dict[torch.Size, list[str]] = {}
+    for name in topo.names:
+        groups.setdefault(model.get_submodule(name).weight.shape, []).append(name)
+    sheets = [(names[0], torch.stack([model.get_submodule(name).weight.flatten(1) for name in names]))
+              for names in groups.values()]
+    return torch.cat([interpolated_loss(W, *topo.shapes[name], topo.factor) for name, W in sheets]).mean()
 
 
 def cpu_milliseconds(call: Call) -> float:
@@ -82,11 +92,10 @@ def forms(layers: str, device: str) -> dict[str, Call]:
     name, patterns, factor, count = LAYERS[layers]
     model = image_model(name, 224, 3, 100, 0).to(device)
     topo = TopoLoss(model, patterns, factor)
-    interpolating = TopoLoss(model, patterns, factor, form="interpolate")
     assert len(topo.names) == count
     calls = {
         "closed": backward(model, lambda: topo(model)),
-        "interpolated together": backward(model, lambda: interpolating(model)),
+        "interpolated together": backward(model, lambda: interpolated(model, topo)),
         "published": backward(model, lambda: published(model, topo)),
     }
     gradients = []
