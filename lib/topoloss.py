@@ -185,14 +185,11 @@ class TopoLoss:
         for group in self._groups.values():
             W = torch.stack([_sheet(name, model.get_submodule(name), self.kind) for name in group])  # [layers, n, e]
             with torch.autocast(W.device.type, enabled=False):
-                losses.append(self._loss(W.to(torch.promote_types(W.dtype, torch.float32)), group))
+                W = W.to(torch.promote_types(W.dtype, torch.float32))
+                if (key := (*W.shape[1:], W.device, W.dtype)) not in self._operators:
+                    self._operators[key] = self._operator(group, W)
+                losses.append(topo_loss(W, *self._operators[key], whole=self.kind == "bias"))
         return losses
-
-    def _loss(self, W: Tensor, group: list[str]) -> Tensor:
-        key = *W.shape[1:], W.device, W.dtype
-        if key not in self._operators:
-            self._operators[key] = self._operator(group, W)
-        return topo_loss(W, *self._operators[key], whole=self.kind == "bias")
 
     @own_session()
     def _operator(self, group: list[str], W: Tensor) -> tuple[Tensor, Tensor]:

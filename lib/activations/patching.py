@@ -178,14 +178,11 @@ def _masks(site: Site, sets: ArrayLike) -> Tensor:
     given = torch.as_tensor(np.asarray(as_array(sets)), device=site.acts.device)
     if given.ndim == 2 and given.dtype == torch.bool and given.shape[1] == site.n_units:
         return given.to(site.acts.dtype)
-    if given.ndim != 2 or given.is_floating_point() or given.dtype == torch.bool or not _within(given, site.n_units):
+    is_ints = given.ndim == 2 and not given.is_floating_point() and given.dtype != torch.bool
+    if not is_ints or not ((given >= 0) & (given < site.n_units)).all():
         raise ValueError(f"sets must be ints [n_sets, k] below {site.n_units} or bool [n_sets, {site.n_units}], "
                          f"got {given.dtype} {tuple(given.shape)}")
     return torch.zeros(len(given), site.n_units, dtype=site.acts.dtype, device=given.device).scatter_(1, given, 1)
-
-
-def _within(indices: Tensor, n: int) -> bool:
-    return bool(((indices >= 0) & (indices < n)).all())
 
 
 def _gains(site: Site, sets: ArrayLike, scale: ArrayLike | None) -> Tensor:

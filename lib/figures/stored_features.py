@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import hsv_to_rgb, rgb_to_hsv, to_rgb
 from matplotlib.figure import Figure
 from plotly.subplots import make_subplots
@@ -34,8 +35,8 @@ def zoo(sparsity: Sequence[float], W: Mapping[str, np.ndarray], interference: Ma
             bars.set(ylim=(0, 1.45), xticks=[], yticks=[] if s else [0, 1], title="" if row else f"S = {sparsity[s]:g}")
             image = square.imshow(weights.T @ weights, **signed)
             square.set(xticks=[], yticks=[])
-    scale = style.scalar_mappable(style.SEQUENTIAL, 0, 1)
-    fig.colorbar(scale, ax=list(axes[:2].flat), label="interference (bars)", ticks=[0, 1], pad=0.01)
+    shown = {"ticks": [0, 1], "pad": 0.01}
+    fig.colorbar(ScalarMappable(cmap=colours), ax=list(axes[:2].flat), label="interference (bars)", **shown)
     fig.colorbar(image, ax=list(axes[2:].flat), label="$W_i · W_j$ (squares)", ticks=[-1, 0, 1], pad=0.01)
     fig.numbers = pd.DataFrame([
         (kind, sparsity[s], i, j, np.linalg.norm(weights[:, i]), interference[kind][s][i], product)

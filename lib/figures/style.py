@@ -158,8 +158,3 @@ def boxed_label(ax: Axes, x: float, y: float, text: str) -> None:
 def colormap(name: str) -> mpl.colors.Colormap:
     """The colour map called `name`, values 0..1 -> RGBA."""
     return mpl.colormaps[name]
-
-
-def scalar_mappable(name: str, low: float, high: float) -> mpl.cm.ScalarMappable:
-    """What a colour bar needs when its colours were not drawn by an image."""
-    return mpl.cm.ScalarMappable(mpl.colors.Normalize(low, high), mpl.colormaps[name])

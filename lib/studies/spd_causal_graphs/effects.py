@@ -119,19 +119,17 @@ def ablation_effects(
 
 
 @torch.no_grad()
-def mean_effects(
-    net: TwoLayers, x: Tensor, on: Tensor, baseline: str = "zero", form: str = "exact", ci1: Tensor | None = None
-) -> Tensor:
+def mean_effects(net: TwoLayers, x: Tensor, on: Tensor, form: str = "exact") -> Tensor:
     """Mean effect of every input component on every output component over the images where the output matters.
 
     E_ij = mean over {x: on_j(x)} of a2_j - a2_j without i: all pairs at once, no effects of single images kept.
 
     Args:
-        on: bool, [n, C2]: ci2 > tau; baseline, form, ci1: as in `ablation_effects`.
+        on: bool, [n, C2]: ci2 > tau; form: as in `ablation_effects`.
     Returns:
         [C1, C2]; nan where an output matters on no image.
     """
-    pre, removed = _ablation(net, x, baseline, form, ci1)
+    pre, removed = _ablation(net, x, "zero", form, None)
     weights = on.to(x.dtype) / on.sum(0)  # [n, C2]
     found = []
     for drop in _drops(pre, removed, net.U1, range(len(net.U1))):
@@ -181,15 +179,12 @@ def extremes(effects: np.ndarray) -> np.ndarray:
     return np.sort(effects, axis=None)[[-1, -2, 0, 1]]
 
 
-def edges(
-    values: Tensor, on: Tensor, rng: np.random.Generator, level: float = 0.95, n_resamples: int = 2000,
-    fdr: float = 0.05,
-) -> Edges:
-    """Mean, interval and significance of each effect over the images where its output matters.
+def edges(values: Tensor, on: Tensor, rng: np.random.Generator, n_resamples: int = 2000) -> Edges:
+    """Mean, 95 % interval and significance, at a false discovery rate of .05, of each effect where its output matters.
 
     Args:
         values: effects of single images, [n, I, J]; on: bool, [n, J].
-        rng: of the bootstrap; fdr: false discovery rate.
+        rng: of the bootstrap.
     Source: Benjamini & Hochberg 1995, through scipy.
     """
     values, on = values.cpu().numpy().astype(float), on.cpu().numpy().astype(bool)
@@ -202,22 +197,11 @@ def edges(
             continue
         mean[:, j] = own.mean(0)
         counts = rng.multinomial(len(own), np.full(len(own), 1 / len(own)), size=n_resamples)  # [B, n_j]
-        low[:, j], high[:, j] = np.quantile(counts @ own / len(own), [(1 - level) / 2, (1 + level) / 2], axis=0)
+        low[:, j], high[:, j] = np.quantile(counts @ own / len(own), [0.025, 0.975], axis=0)
         spread = own.std(0) > 0
         p[spread, j] = stats.ttest_1samp(own[:, spread], 0.0).pvalue
-    return Edges(mean, low, high, false_discoveries(p, fdr), on.sum(0))
-
-
-def false_discoveries(p_values: np.ndarray, rate: float = 0.05) -> np.ndarray:
-    """Which hypotheses Benjamini and Hochberg's procedure rejects: the k smallest p with p_(k) <= k rate / m.
-
-    Args:
-        p_values: any shape, the whole family.
-    Returns:
-        bool, the same shape.
-    """
-    adjusted = stats.false_discovery_control(np.ravel(p_values), method="bh")
-    return (adjusted <= rate).reshape(np.shape(p_values))
+    adjusted = stats.false_discovery_control(p.ravel()).reshape(shape)
+    return Edges(mean, low, high, adjusted <= 0.05, on.sum(0))
 
 
 def _ablation(net: TwoLayers, x: Tensor, baseline: str, form: str, ci1: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,6 @@ from lib.studies.spd_causal_graphs.effects import (
     TwoLayers,
     ablation_effects,
     edges,
-    false_discoveries,
     largest_at_random,
     mean_effects,
     random_components,
@@ -149,16 +148,6 @@ def test_bootstrap_interval_covers_the_mean():
     found = edges(values, torch.ones(60, 1, dtype=torch.bool), numpy_generator(1), n_resamples=500)
     hits = ((found.low < 0.5) & (found.high > 0.5)).sum()
     assert 86 <= hits <= 100
-
-
-def test_false_discoveries_by_hand():
-    """m = 5, rate .05: cuts .01 .02 .03 .04 .05; .041 > .04 but .042 <= .05 rejects all four below it too."""
-    p = np.array([[0.042, 0.005, 0.9], [0.02, 0.03, 0.041]])[:, [0, 1]].ravel()
-    assert p.tolist() == [0.042, 0.005, 0.02, 0.03]
-    p = np.append(p, 0.041)
-    assert false_discoveries(p).all()
-    assert false_discoveries(np.array([0.04, 0.04, 0.9, 0.9])).sum() == 0  # cut of the second is .025
-    assert false_discoveries(np.array([[0.01], [0.9]])).tolist() == [[True], [False]]
 
 
 def test_random_components_leave_the_network_and_their_lengths():
