@@ -142,7 +142,7 @@ class TopoLoss:
         permute: int | None = None, shared: bool = False,
     ) -> None:
         if kind not in ("output", "input", "bias"):
-            raise ValueError(f"kind is output, input or bias, got {kind!r}")
+            raise ValueError(f"kind is output, input or bias; got {kind!r}")
         self.factor, self.kind = factor, kind
         found = match_modules(unwrapped(model), *([layers] if isinstance(layers, str) else layers))
         self.names = list(found)
