@@ -96,7 +96,7 @@ def alive_against_importance(table: pd.DataFrame, levels: int, cells: int) -> Fi
     """
     fig, axes = style.figure(aspect=0.42, cols=2, sharey=True)
     for ax, site in zip(axes, BEHIND, strict=True):
-        wide = table.xs(site, level="site").alive.unstack("seed")
+        wide = table.query("site == @site").droplevel("site").alive.unstack("seed")
         ax.plot(wide.index, wide, "-o", color=style.BLUE, linewidth=0.8, alpha=0.7, markersize=4)
         for height in (levels, cells):
             ax.axhline(height, color=style.NULL, linewidth=0.9, linestyle=(0, (4, 2.5)))
@@ -106,7 +106,7 @@ def alive_against_importance(table: pd.DataFrame, levels: int, cells: int) -> Fi
         ax.margins(x=0.1)
     axes[0].set_ylabel("components alive")
     for height, text in ((levels, f"{levels} levels"), (cells, f"{cells} combinations")):
-        style.direct_label(axes[1], wide.index.max(), height, text, style.NULL, "above").set_ha("right")
+        style.direct_label(axes[1], max(wide.index, default=1), height, text, style.NULL, "above").set_ha("right")
     return fig
 
 

@@ -32,12 +32,12 @@ def per_network(found: pd.DataFrame, by: Sequence[str] = ("task", "seed", "site"
 def values(table: pd.DataFrame, task: str, site: str, column: str) -> pd.Series:
     """One value per network that every kind has with the same seed."""
     wide = table[column].unstack("task").reindex(columns=[HEADS, JOINT, SCRAMBLED])
-    return wide.xs(site, level="site").dropna()[task]
+    return wide.query("site == @site").droplevel("site").dropna()[task]
 
 
 def untested(params: MeasuringBehind, table: pd.DataFrame) -> str:
     """Why a run of these values cannot test PD-9; empty where it can."""
-    n = min(len(values(table, HEADS, site, "atomic")) for site in BEHIND) if len(table) else 0
+    n = min(len(values(table, HEADS, site, "atomic")) for site in BEHIND)
     if params.counts != generated.COUNTS:
         return f"made of 3 shapes, 3 colours and 3 sizes, here {' x '.join(map(str, params.counts))}"
     return "" if n >= ENOUGH else f"{n} networks of each kind decide nothing; profile long has eight"

@@ -42,6 +42,8 @@ class Values:
 def test_too_few_networks_or_other_images_test_nothing():
     few = tables.per_network(found())
     assert tables.untested(Values, few) == "1 networks of each kind decide nothing; profile long has eight"
+    assert tables.untested(Values, few.iloc[:0]).startswith("0 networks")
+    assert tables.untested(Values, few.drop("fc1", level="site")).startswith("0 networks")
     many = tables.per_network(pd.DataFrame([run(t, s) for t in ("heads", "joint", "scrambled") for s in range(5)]))
     assert tables.untested(Values, many) == ""
     other = type("Other", (), {"counts": (3, 3, 2)})
@@ -73,6 +75,7 @@ def test_weights_of_the_importance_loss_are_compared_in_the_same_networks():
     assert table.index.get_level_values("seed").unique().tolist() == [0]
     alone = tables.by_importance(found(), swept.iloc[:0], 0.01)
     assert alone.index.get_level_values("seed").unique().tolist() == [0, 1]
+    assert not figures.alive_against_importance(table.iloc[:0], 9, 27).axes[0].get_xticks().size
     axes = figures.alive_against_importance(table, 9, 27).axes
     assert [list(line.get_ydata()) for line in axes[0].lines] == [[9, 9]] + [[9, 9], [27, 27]]
 
