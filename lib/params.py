@@ -178,10 +178,11 @@ def _name_problems(model: type[Params], values: Mapping[str, Any]) -> list[str]:
 
 
 def _value_problem(error: Any) -> str:
-    name, *place = error["loc"] or ("(all)",)
+    message, given = error["msg"].removeprefix("Value error, "), error["input"]
+    if not error["loc"]:  # of values that do not go together, all of which would be told
+        return message
+    name, *place = error["loc"]
     where = f"{name}{''.join(f'[{i}]' for i in place)}"
-    given = error["input"]
-    message = error["msg"].removeprefix("Value error, ")
     return f"{where}: {message[:1].lower()}{message[1:]}, got {given!r} ({type(given).__name__})"
 
 
