@@ -76,6 +76,8 @@ class Params(Tuning, Recipe):
             "active up to n_latents": self.active <= self.n_latents,
             "n_latents of 16 or more, to be clustered": self.n_latents >= 16,
             "moments up to steps": self.moments <= self.steps,
+            "steps times batch of 4 or more, a quarter of which tells a dead latent": self.steps * self.batch >= 4,
+            "null_draws of 10 or more, of which some differ": self.null_draws >= 10,
             "few_seeds up to seeds": self.few_seeds <= self.seeds,
             "tuned_seeds up to seeds": self.tuned_seeds <= self.seeds,
             "rank up to width": self.model != OWN or self.rank <= self.width,

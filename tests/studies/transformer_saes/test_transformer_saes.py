@@ -296,7 +296,7 @@ def test_the_sources_program_ends_as_it_would_have_only_where_it_begins_again():
 
 
 @pytest.mark.parametrize(("name", "value", "same"), [
-    ("profile", "quick", True), ("seeds", 3, True), ("null_draws", 9, True), ("steps", 21, False),
+    ("profile", "quick", True), ("seeds", 3, True), ("null_draws", 11, True), ("steps", 21, False),
     ("lm_steps", 5, False)])
 def test_a_trained_coder_depends_on_its_own_parameters_alone(name, value, same):
     arm = list(study.MAIN["topk", study.RAW])
