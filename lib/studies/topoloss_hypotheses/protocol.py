@@ -5,13 +5,17 @@ arms and seeds. Comparisons and conclusions belong to the chapter.
 """
 from __future__ import annotations
 
+from typing import Self
+
 import numpy as np
 import pandas as pd
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from lib.press.runs import collect
+from lib.studies.topoloss_hypotheses.data import pool
 from lib.studies.topoloss_hypotheses.measure import Measuring, matching, measured, splits
 from lib.studies.topoloss_hypotheses.train import Arm, train_one
+from lib.topoloss import sheet_shape
 
 __all__ = ["Arm", "Params", "arms", "other_arms", "runs", "splits"]
 
@@ -42,9 +46,35 @@ class Params(Measuring):
             raise ValueError(f"fixed_k must be one of k, {info.data['k']}")
         return fixed_k
 
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        side, drawn = sheet_shape(self.width)[0], self.dataset == "shapes"
+        needs = {
+            "patch that divides image_size": self.image_size % self.patch == 0,
+            "heads that divide width": self.width % self.heads == 0,
+            f"factor and other_factors up to {side}, the shorter side of width's sheet":
+                max((self.factor, *self.other_factors)) <= side,
+            "k up to width times expansion": max(self.k) <= self.width * self.expansion,
+            "top_units below width": self.top_units < self.width,
+            "location_draws of 10 or more, of which some differ": self.location_draws >= 10,
+            "generated_images up from batch with dataset: shapes": not drawn or self.generated_images >= self.batch,
+            "more select_images, test_images and scored_images, or fewer patch_images, for shapes of every class":
+                not drawn or _of_every_class(self),
+        }
+        if lacking := [need for need, holds in needs.items() if not holds]:
+            raise ValueError(f"the study needs {'; '.join(lacking)}")
+        return self
+
     def model_seeds(self, n: int | None = None) -> list[int]:
         """Seeds of `n` models of an arm, by default of the main comparison; those of another root are others."""
         return [1000 * self.seed + i for i in range(n or self.seeds)]
+
+
+def _of_every_class(params: Params) -> bool:
+    """Whether drawn images of every class are there to select units on, to score them on and to patch them on."""
+    _, select, rest, test = pool(params.model_copy(update={"image_size": 8, "generated_images": 1}))  # labelled alike
+    wanted = (select.labels, 1), (test.labels[: params.scored_images], 1), (rest.labels, params.patch_images)
+    return all(np.bincount(labels, minlength=len(test.classes)).min() >= n for labels, n in wanted)
 
 
 def arms(params: Params) -> list[Arm]:
