@@ -7,10 +7,10 @@ conclusions belong to the chapter.
 """
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lib.press.runs import collect, reuse
 from lib.studies.sparse_coders_recovery.alignment import alignment, alignment_alone
@@ -41,6 +41,19 @@ class Params(Training, Published, Aligned, Alone):
 
     profile: str = Field(pattern="^[a-z][a-z0-9_]*$", description="which parameter file these values come from")
     null_draws: int = Field(ge=2, description="random dictionaries per world and seed")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        trees = self.planted_roots * sum(4**level for level in range(self.planted_depth + 1))
+        needs = {
+            f"planted_features of {trees} or more, or smaller planted_roots or planted_depth":
+                self.planted_features >= trees,
+            "planted_k from 1 to planted_latents": {*self.planted_k} <= {*range(1, self.planted_latents + 1)},
+            "small_k from 1 to small_features": {*self.small_k} <= {*range(1, self.small_features + 1)},
+        }
+        if lacking := [need for need, holds in needs.items() if not holds]:
+            raise ValueError(f"the study needs {'; '.join(lacking)}")
+        return self
 
 
 def runs(params: Params) -> tuple[pd.DataFrame, pd.DataFrame]:

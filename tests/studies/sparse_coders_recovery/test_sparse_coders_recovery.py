@@ -35,6 +35,14 @@ def facts(own: study.Params, world: str, seed: int = 0):
     return measure.facts(samples.of_world(own, world), world, seed, own.null_draws)
 
 
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"planted_depth": 3}, "planted_features of 85 or more"), ({"planted_k": (1, 25)}, "planted_k from 1 to"),
+    ({"small_k": (0, 1)}, "small_k from 1 to small_features")])  # 1 + 4 + 16 + 64
+def test_what_cannot_be_is_refused_before_anything_runs(changes, said):
+    with pytest.raises(ValueError, match=said):
+        params(**changes)
+
+
 @pytest.mark.parametrize("path", [p for p in PROFILES.glob("*.yaml") if "sweep" not in p.stem],
                          ids=lambda path: path.stem)
 def test_profile_is_accepted_and_opens_with_its_story(path: Path):
