@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 import yaml
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lib.params import Count, Options, ParameterError, Params, check, from_cell, load, parse_overrides, read_yaml
 
@@ -67,6 +67,22 @@ def test_every_problem_is_listed_with_its_place():
         ["params/x.yaml", "seeds"],
         ["params/x.yaml", "rate"],
     ]
+
+
+def test_values_that_do_not_go_together_are_refused_in_their_own_words_alone():
+    class Pair(Params):
+        low: int
+        high: int
+
+        @model_validator(mode="after")
+        def _ordered(self):
+            if self.low > self.high:
+                raise ValueError("low must be at most high")
+            return self
+
+    with pytest.raises(ParameterError) as error:
+        check(Pair, {"low": 2, "high": 1}, "params/x.yaml")
+    assert str(error.value) == "params/x.yaml: low must be at most high"
 
 
 def test_from_cell_reads_a_namespace_and_ignores_what_is_not_a_parameter():

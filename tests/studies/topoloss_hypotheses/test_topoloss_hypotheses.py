@@ -92,12 +92,23 @@ def test_coders_are_compared_at_a_number_of_latents_that_is_trained():
         params(fixed_k=5)
 
 
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"patch": 3}, "patch that divides image_size"), ({"heads": 3}, "heads that divide width"),
+    ({"other_factors": (5.0,)}, "up to 4, the shorter side"), ({"expansion": 1, "k": (4, 33)}, "k up to width times"),
+    ({"top_units": 32}, "top_units below width"), ({"generated_images": 31}, "generated_images up from batch"),
+    ({"select_images": 26}, "more select_images"), ({"scored_images": 26}, "shapes of every class"),
+    ({"patch_images": 6}, "fewer patch_images")])  # of 140 for 27 classes, 5 each
+def test_what_cannot_be_is_refused_before_anything_runs(changes, said):
+    with pytest.raises(ValueError, match=said):
+        params(**changes)
+
+
 def test_a_model_is_asked_for_by_what_trains_it_alone():
     def asked(**changes):
         changed = params().replace(**changes)
         return planned(train.trained, changed, tuple(study.arms(params())[0]), 0).path
 
-    measuring = {"null_draws": 11, "coder_steps": 7, "patch_images": 1, "coder_images": 50, "scored_images": 20}
+    measuring = {"null_draws": 11, "coder_steps": 7, "patch_images": 1, "coder_images": 50, "scored_images": 130}
     assert asked(profile="quick", seeds=3, alphas=(0.0, 1.0), **measuring) == asked()
     assert asked(lr=0.1) != asked() != asked(select_images=150)
 
@@ -109,7 +120,7 @@ def test_splits_share_no_image_and_every_class_is_patched():
     assert not (seen["train"] & (seen["test"] | seen["select"])) and seen["coder"] <= seen["train"]
     assert (np.bincount(parts.patch.labels) == params().patch_images).all()
     with pytest.raises(ValueError, match="too few for this profile"):
-        study.splits(params(patch_images=60))
+        study.splits(params().model_copy(update={"patch_images": 60}))
 
 
 @pytest.mark.parametrize(

@@ -417,7 +417,8 @@ def test_profile_is_accepted(path: Path):
 
 @pytest.mark.parametrize(("changes", "said"), [
     ({"layer": 2}, "layer below depth"), ({"context": 10}, "context of 20"), ({"few_seeds": 3}, "few_seeds up to"),
-    ({"other_rules": ("top",)}, "other_rules among abs_topk"), ({"active": 65}, "active up to n_latents")])
+    ({"other_rules": ("top",)}, "other_rules among abs_topk"), ({"active": 65}, "active up to n_latents"),
+    ({"null_draws": 9}, "null_draws of 10"), ({"steps": 3, "moments": 3, "batch": 1}, "steps times batch of 4")])
 def test_what_cannot_be_is_refused_before_anything_runs(changes, said):
     with pytest.raises(ValueError, match=said):
         params(**changes)
