@@ -33,7 +33,7 @@ TOGETHER = {"topoloss_hypotheses": {"generated_images": 2, "select_images": 46, 
 depth, latents enough to cluster. Every speech would be the most text."""
 LARGER = {"topoloss_hypotheses": {"image_size": 32, "patch": 8, "depth": 6, "fixed_k": 8, "seeds": 3, "coder_seeds": 2,
                                   "augment": ["random_resized_crop", "flip", "colour_jitter"]},
-          "spd_causal_graphs": {"data": "mnist_5k"},
+          "spd_causal_graphs": {"data": "mnist_5k", "seeds": 3, "recipe_networks": 3, "toy_seeds": 3},
           "superposition_phases": {"n_features": 30, "n_hidden": 8, "seeds": 8},
           "sparse_coders_recovery": {"planted_features": 180, "planted_roots": 2},
           "transformer_saes": {"depth": 4, "seeds": 3, "few_seeds": 3, "every": 40, "other_rules": [
