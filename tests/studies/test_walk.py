@@ -36,7 +36,7 @@ LARGER = {"topoloss_hypotheses": {"image_size": 32, "patch": 8, "depth": 6, "fix
           "spd_causal_graphs": {"data": "mnist_5k", "seeds": 3, "recipe_networks": 3, "toy_seeds": 3},
           "superposition_phases": {"n_features": 30, "n_hidden": 8, "seeds": 8},
           "sparse_coders_recovery": {"planted_features": 180, "planted_roots": 2},
-          "transformer_saes": {"depth": 4, "seeds": 2, "few_seeds": 2, "every": 40, "other_rules": [
+          "transformer_saes": {"depth": 4, "seeds": 2, "tuned_seeds": 2, "few_seeds": 2, "every": 40, "other_rules": [
               "gated", "prolu", "p_anneal", "matryoshka", "abs_topk"]}}
 """Values all at once that are not three times those of smoke: choices, and what another field or a minute bounds."""
 LONG = ("steps", "epochs", "passes", "samples", "images", "batch")
