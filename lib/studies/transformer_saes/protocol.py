@@ -112,9 +112,8 @@ def once_more(params: Params) -> pd.DataFrame:
 
 
 def others(params: Params) -> pd.DataFrame:
-    """Further rules on the first model, two seeds at most: columns rule, seed and those of `judged`."""
-    arms = {(rule,): Arm(rule) for rule in params.other_rules}
-    return _table(_first(params), arms, min(2, params.few_seeds), ["rule"])
+    """A coder of each further rule on the first model: columns rule, seed and those of `judged`."""
+    return _table(_first(params), {(rule,): Arm(rule) for rule in params.other_rules}, 1, ["rule"])
 
 
 def controls(params: Params) -> pd.DataFrame:

@@ -60,7 +60,7 @@ def adapted(params: Tuning, shuffled: bool, seed: int, checkpoints: Path | None 
                    device=params.device, checkpoint=checkpoints and checkpoints / "adapters.pt",
                    checkpoint_every=max(1, params.tuned_steps // 4))
     late = _is_late(params, 1, tokens["held_speech"])
-    parts = [torch.as_tensor(tokens["held"][part][::8]).long() for part in (late, ~late)]
+    parts = [torch.as_tensor(tokens["held"][part][::16]).long() for part in (late, ~late)]
     losses = [[float(cross_entropy(own.eval(), part).mean()) for part in parts] for own in (model, merged(tuned))]
     return {"state": {name: as_array(value) for name, value in tuned.state_dict().items()},
             "before": np.array(losses[0]), "after": np.array(losses[1])}
