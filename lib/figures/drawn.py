@@ -23,7 +23,8 @@ COLUMNS = ("panel", "x_label", "y_label", "kind", "series", "part", "x", "y", "v
 """panel: its title, or its number from 1; x_label and y_label: its axes'. kind: line, points, shape, image or tick.
 series: its label, the words in its colour, or its number within its kind; of a tick its axis. part: number within the
 series of what is drawn in one stroke. x and y: of a point, a corner of a shape or the middle of a cell of an image,
-empty where it spans the panel. value: what a colour stands for or is (red, green, blue), or the word at a tick."""
+empty where it spans the panel. value: what a colour stands for, or is (red, green, blue, opacity if it has one), or the
+word at a tick."""
 CELLS = 20_000
 """Cells of images up to which a figure tells them, of more it says how many: a notebook keeps its numbers as text."""
 

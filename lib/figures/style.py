@@ -113,13 +113,16 @@ def corner_key(ax: Axes, x: float, y: float, step: float, colours: Mapping[str, 
 
 
 def dots(ax: Axes, x: ArrayLike, y: ArrayLike, color: str = BLUE, alpha: float = 0.35, size: float = 3.5,
-         apart: ArrayLike = 0, along: str = "x", **look: object) -> None:
+         apart: ArrayLike | None = None, along: str = "x", **look: object) -> None:
     """One pale dot per seed, run or sample; where many lie, they darken.
 
     apart: how far each is moved `along` x or y so that equal ones are seen; the numbers beside the picture do not move.
     look: of the marker, as in `Axes.plot`.
     """
     look = {"marker": "o", "ls": "", "c": color, "alpha": alpha, "ms": size, "mew": 0, **look}
+    if apart is None:
+        ax.plot(x, y, **look)
+        return
     x, y = np.broadcast_arrays(x, y)
     ax.plot(*((x + apart, y) if along == "x" else (x, y + apart)), **look)[0].unmoved = x, y
 

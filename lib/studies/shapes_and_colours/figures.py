@@ -53,8 +53,8 @@ def atomic_shares(table: pd.DataFrame, floor: float) -> Figure:
         for x, task in enumerate(TASKS):
             own = _of(table, task, site)
             apart = np.linspace(-0.14, 0.14, len(own)) * (len(own) > 1)
-            style.dots(ax, x, own.null_atomic, style.NULL, 1, 9, apart, marker="_", mew=1)
-            style.dots(ax, x, own.atomic, COLOURS[task], 0.75, 6, apart)
+            style.dots(ax, x, own.null_atomic, style.NULL, 1, 9, apart, marker="_", mew=1, label="random directions")
+            style.dots(ax, x, own.atomic, COLOURS[task], 0.75, 6, apart, label="components")
         ax.axhspan(floor, 1, color=style.BLUE, alpha=0.1, linewidth=0)
         ax.set(title=site, xlim=(-0.5, 2.5), ylim=(-0.03, 1.03))
         ax.set_xticks(range(3), ["a head per\nattribute", "one 27-way\nlabel", "scrambled\nattributes"])
@@ -71,10 +71,10 @@ def counts(table: pd.DataFrame, levels: int, cells: int) -> Figure:
     for ax, site in zip(axes, BEHIND, strict=True):
         for x, task in enumerate(TASKS):
             own = _of(table, task, site)
-            for shift, (column, (_, marker)) in zip((-0.25, 0, 0.25), columns.items(), strict=True):
+            for shift, (column, (says, marker)) in zip((-0.25, 0, 0.25), columns.items(), strict=True):
                 full = {} if column == "alive" else {"markerfacecolor": style.PAPER}
                 apart = shift + np.linspace(-0.05, 0.05, len(own)) * (len(own) > 1)
-                style.dots(ax, x, own[column], COLOURS[task], 1, 5, apart, marker=marker, mew=1, **full)
+                style.dots(ax, x, own[column], COLOURS[task], 1, 5, apart, marker=marker, mew=1, label=says, **full)
         for height in (levels, cells):
             ax.axhline(height, color=style.NULL, linewidth=0.9, linestyle=(0, (4, 2.5)))
         ax.set(title=site, xlim=(-0.5, 2.5), ylim=(-1, max(40, table.alive.max() + 8)))

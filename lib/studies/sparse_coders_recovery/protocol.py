@@ -16,7 +16,7 @@ from lib.press.runs import collect, reuse
 from lib.studies.sparse_coders_recovery.alignment import alignment, alignment_alone
 from lib.studies.sparse_coders_recovery.measure import facts, gate_gradients, sweep
 from lib.studies.sparse_coders_recovery.published import Published, published_arm
-from lib.studies.sparse_coders_recovery.samples import TOYS, ground_truth, of_world
+from lib.studies.sparse_coders_recovery.samples import TOY, TOYS, ground_truth, of_world
 from lib.studies.sparse_coders_recovery.train import Training, plan_of
 from lib.studies.sparse_coders_recovery.train_aligned import Aligned, Alone
 
@@ -48,6 +48,8 @@ class Params(Training, Published, Aligned, Alone):
         needs = {
             f"planted_features of {trees} or more, or smaller planted_roots or planted_depth":
                 self.planted_features >= trees,
+            f"toy_k from 1 to {min(TOY[0], self.large_features)}, the features of the smaller toy model":
+                {*self.toy_k} <= {*range(1, min(TOY[0], self.large_features) + 1)},
             "planted_k from 1 to planted_latents": {*self.planted_k} <= {*range(1, self.planted_latents + 1)},
             "small_k from 1 to small_features": {*self.small_k} <= {*range(1, self.small_features + 1)},
         }

@@ -27,7 +27,8 @@ from lib.studies.sparse_coders_recovery.worlds import (
 )
 from lib.tensors import device_named
 
-TOYS = ("toy", "large toy")
+TOYS, TOY = ("toy", "large toy"), (20, 5)
+"""Worlds of toy models; features and hidden units of the first."""
 
 
 class ToyModels(Common):
@@ -107,7 +108,7 @@ def ground_truth(params: OneWorld, world: str, seed: int) -> World:
     origin = "hierarchy" if world == "flat" else world
     device, rng = device_named(params.device), stream(params, origin, "directions", seed)
     if world in TOYS:
-        n, m = (20, 5) if world == "toy" else (params.large_features, params.large_hidden)
+        n, m = TOY if world == "toy" else (params.large_features, params.large_hidden)
         models = reuse(toy_models, params, n, m)
         return toy_world(*(torch.from_numpy(models[name][seed]).to(device) for name in ("W", "b")), params.toy_sparsity)
     if world == "planted":

@@ -44,7 +44,7 @@ class Measuring(Training):
     published_epochs: int = Field(ge=1, description="passes of the published L1 coder (theirs 50)")
     top_units: int = Field(ge=2, description="units patched per class (theirs 16)")
     random_sets: int = Field(ge=2, description="random sets they are compared with (theirs 1)")
-    location_draws: int = Field(ge=2, description="random sets that distances on the sheet are compared with")
+    location_draws: int = Field(ge=10, description="random sets that distances on the sheet are compared with")
     null_draws: int = Field(ge=2, description="permutations of the labels")
 
 

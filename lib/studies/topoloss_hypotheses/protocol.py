@@ -54,9 +54,8 @@ class Params(Measuring):
             "heads that divide width": self.width % self.heads == 0,
             f"factor and other_factors up to {side}, the shorter side of width's sheet":
                 max((self.factor, *self.other_factors)) <= side,
-            "k up to width times expansion": max(self.k) <= self.width * self.expansion,
+            "k from 1 to width times expansion": min(self.k) >= 1 and max(self.k) <= self.width * self.expansion,
             "top_units below width": self.top_units < self.width,
-            "location_draws of 10 or more, of which some differ": self.location_draws >= 10,
             "generated_images up from batch with dataset: shapes": not drawn or self.generated_images >= self.batch,
             "more select_images, test_images and scored_images, or fewer patch_images, for shapes of every class":
                 not drawn or _of_every_class(self),

@@ -38,35 +38,36 @@ class Tuning(Coders):
     tuned_steps: Count = Field(description="steps that train adapters on the later half of the speeches")
 
 
-def adapted(params: Tuning, shuffled: bool, seed: int, checkpoints: Path | None = None) -> dict[str, Any]:
-    """Tune the model on windows of speeches of the later years.
+def adapted(params: Tuning, late: bool, seed: int, checkpoints: Path | None = None) -> dict[str, Any]:
+    """Tune the model on windows of speeches that it was trained on, of the later years or of any.
 
     Args:
-        shuffled: permute the tokens of every window, which leaves how often each comes.
+        late: of the later years; else as many windows drawn from all of them.
         checkpoints: folder in which training continues after a kill.
     Returns:
         state: the tuned model's tensors by name; before, after: held-out loss on later and earlier speeches, nats a
         token, [2].
     """
     model, tokens = model_of(params.view(Language), False), reuse(tokenised, params)
-    windows = tokens["train"][_is_late(params, 0, tokens["train_speech"])]
-    if shuffled:
-        rng = numpy_generator(params.seed, SLUG, "shuffled windows", seed)
-        windows = np.concatenate([windows[:, :1], rng.permuted(windows[:, 1:], axis=1)], 1)
+    chosen = np.flatnonzero(_is_late(params, 0, tokens["train_speech"]))
+    if not late:
+        rng = numpy_generator(params.seed, SLUG, "windows of any year", seed)
+        chosen = rng.choice(len(tokens["train"]), len(chosen), replace=False)
     tuned = low_rank(copy.deepcopy(model), params.rank, stream_seed(params.seed, SLUG, "adapters", seed))
     recipe = Recipe(steps=params.tuned_steps, batch=params.lm_batch, lr=params.lm_lr, weight_decay=0.0,
                     warmup=params.tuned_steps // 20)
-    train_language(tuned, windows, recipe, stream_seed(params.seed, SLUG, "order of tuning", seed), progress=False,
-                   device=params.device, checkpoint=checkpoints and checkpoints / "adapters.pt",
+    order = stream_seed(params.seed, SLUG, "order of tuning", seed)
+    train_language(tuned, tokens["train"][chosen], recipe, order, progress=False, device=params.device,
+                   checkpoint=checkpoints and checkpoints / "adapters.pt",
                    checkpoint_every=max(1, params.tuned_steps // 4))
-    late = _is_late(params, 1, tokens["held_speech"])
-    parts = [torch.as_tensor(tokens["held"][part][::16]).long() for part in (late, ~late)]
+    later = _is_late(params, 1, tokens["held_speech"])
+    parts = [torch.as_tensor(tokens["held"][part][::16]).long() for part in (later, ~later)]
     losses = [[float(cross_entropy(own.eval(), part).mean()) for part in parts] for own in (model, merged(tuned))]
     return {"state": {name: as_array(value) for name, value in tuned.state_dict().items()},
             "before": np.array(losses[0]), "after": np.array(losses[1])}
 
 
-def retold(params: Tuning, shuffled: bool, seed: int) -> dict[str, Any]:
+def retold(params: Tuning, late: bool, seed: int) -> dict[str, Any]:
     """What tuning does to latents: those of the untuned model's TopK coder, and those of a coder trained anew.
 
     Returns:
@@ -76,15 +77,15 @@ def retold(params: Tuning, shuffled: bool, seed: int) -> dict[str, Any]:
         cosine of the coder's living latents with their partners in a coder of the tuned model, and in one more of the
         untuned model, both with the next seed.
     """
-    done, own = reuse(adapted, params, shuffled, seed), acts(params, False, "residual")
+    done, own = reuse(adapted, params, late, seed), acts(params, False, "residual")
     model = _tuned(params, done["state"])
     coder, read = trained(params, TOPK, seed), reading(params, False, "residual")
     held = torch.cat([x for x, _ in rows(model, own.tokens, own.sites)])
     before, after = (encoded(coder, x) != 0 for x in (own.held, held))
-    late = read["late"][read["window"]].astype(bool)
+    on_later = read["late"][read["window"]].astype(bool)
     often = before.sum(0) >= READ
     rates, tuned, on_late, on_early = ((part[:, often].sum(0) + 1) / (len(part) + 1)
-                                       for part in (before, after, before[late], before[~late]))
+                                       for part in (before, after, before[on_later], before[~on_later]))
     lean = np.log(on_late / on_early)
     living = coder.W_dec.cpu().numpy()[before.any(0)]
     other = _coder_of(params, model, seed + 1)

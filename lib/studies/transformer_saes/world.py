@@ -44,8 +44,8 @@ class Text(Common):
         """A folder's name with a digest of its files, so that every run of another content is another run."""
         if model in (OWN, SMOLLM2):
             return model
-        on_hub = re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?@[\w.-]+", model)
-        if not names_folder(model) and (not on_hub or names_folder(model.partition("/")[0])):
+        on_hub = re.fullmatch(r"([\w-][\w.-]*)(/[\w-][\w.-]*)?@[\w.-]+", model)
+        if not names_folder(model) and (not on_hub or on_hub[1] in (OWN, SMOLLM2) or names_folder(on_hub[1])):
             raise ValueError(f"there is no folder {unpinned(model)}, seen from {ROOT}; give the folder that holds "
                              "config.json, or a name on the hub and a revision of it, such as gpt2@main: a commit says "
                              "for good which files those were")

@@ -100,6 +100,8 @@ def test_every_network_has_a_dot_and_a_null():
 def test_counts_are_three_marks_for_every_network():
     fc1, fc2 = figures.counts(tables.per_network(found()), 9, 27).axes
     assert [line.get_marker() for line in fc1.lines if line.get_marker() != "None"] == ["o", "^", "s"] * 3
+    told = [line.get_label() for line in fc1.lines if line.get_marker() != "None"]
+    assert told == ["alive", "levels found", "combinations found"] * 3  # in the numbers under the figure, too
     assert [9, 9] in [list(line.get_ydata()) for line in fc2.lines]
 
 

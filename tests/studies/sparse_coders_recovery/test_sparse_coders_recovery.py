@@ -37,6 +37,7 @@ def facts(own: study.Params, world: str, seed: int = 0):
 
 @pytest.mark.parametrize(("changes", "said"), [
     ({"planted_depth": 3}, "planted_features of 85 or more"), ({"planted_k": (1, 25)}, "planted_k from 1 to"),
+    ({"toy_k": (1, 21)}, "toy_k from 1 to 20"),
     ({"small_k": (0, 1)}, "small_k from 1 to small_features")])  # 1 + 4 + 16 + 64
 def test_what_cannot_be_is_refused_before_anything_runs(changes, said):
     with pytest.raises(ValueError, match=said):

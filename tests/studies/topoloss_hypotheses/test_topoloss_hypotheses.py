@@ -94,7 +94,8 @@ def test_coders_are_compared_at_a_number_of_latents_that_is_trained():
 
 @pytest.mark.parametrize(("changes", "said"), [
     ({"patch": 3}, "patch that divides image_size"), ({"heads": 3}, "heads that divide width"),
-    ({"other_factors": (5.0,)}, "up to 4, the shorter side"), ({"expansion": 1, "k": (4, 33)}, "k up to width times"),
+    ({"other_factors": (5.0,)}, "up to 4, the shorter side"), ({"expansion": 1, "k": (4, 33)}, "k from 1 to width"),
+    ({"k": (0, 4), "fixed_k": 4}, "k from 1 to width"),
     ({"top_units": 32}, "top_units below width"), ({"generated_images": 31}, "generated_images up from batch"),
     ({"select_images": 26}, "more select_images"), ({"scored_images": 26}, "shapes of every class"),
     ({"patch_images": 6}, "fewer patch_images")])  # of 140 for 27 classes, 5 each

@@ -267,11 +267,11 @@ def test_an_adapter_changes_a_matrix_by_its_rank_and_begins_with_nothing():
 
 def test_tuning_moves_the_losses_and_the_latents_of_the_activations():
     own = params().view(tuning.Tuning)
-    plain, mixed = (reuse(tuning.retold, own, shuffled, 0) for shuffled in (False, True))
-    assert np.array_equal(plain["before"], mixed["before"])
-    assert len({tuple(losses) for losses in (plain["before"], plain["after"], mixed["after"])}) == 3
-    assert plain["rates"].shape == plain["tuned"].shape == plain["lean"].shape
-    assert -1 <= plain["towards"] <= 1 and abs(plain["found"]) <= 1 and plain["again"] == mixed["again"]
+    later, mixed = (reuse(tuning.retold, own, late, 0) for late in (True, False))
+    assert np.array_equal(later["before"], mixed["before"])
+    assert len({tuple(losses) for losses in (later["before"], later["after"], mixed["after"])}) == 3
+    assert later["rates"].shape == later["tuned"].shape == later["lean"].shape
+    assert -1 <= later["towards"] <= 1 and abs(later["found"]) <= 1 and later["again"] == mixed["again"]
     tokens, both = world.tokenised(own), world.read_speeches(own)
     late = [tuning._is_late(own, part, tokens[f"{name}_speech"]) for part, name in enumerate(("train", "held"))]
     first = {bool(flag): both[1][number].year for flag, number in zip(late[1], tokens["held_speech"], strict=True)}
@@ -348,8 +348,9 @@ def test_a_folder_that_is_not_there_is_refused_at_the_door(name):
 
 
 def test_a_name_on_the_hub_needs_a_revision():
-    with pytest.raises(ParameterError, match="a name on the hub and a revision of it, such as gpt2@main"):
-        params(model="gpt2")
+    for name in ("gpt2", "own@main", "lib@main", "lib/gpt2@main"):  # lib is a folder here
+        with pytest.raises(ParameterError, match="a name on the hub and a revision of it, such as gpt2@main"):
+            params(model=name)
 
 
 def test_another_content_of_a_models_folder_is_another_run_and_another_harvest(tmp_path):
@@ -394,8 +395,8 @@ def written_gpt2(folder, tokenizer) -> dict[str, torch.Tensor]:
 def test_a_model_from_a_file_is_measured_and_not_trained(monkeypatch):
     tokenizer = world.untrained(params().view(world.Size)).tokenizer
     there = causal_lm(params().vocabulary, 16, 2, 2, 32, tokenizer=tokenizer).eval().requires_grad_(False)
-    monkeypatch.setattr(world, "gpt2", lambda source: there)
-    own, before = params(model="a/folder").view(train_lm.Language), there.embed.token.weight.clone()
+    monkeypatch.setattr(world, "gpt2", lambda source, revision: there)
+    own, before = params(model="a/name@main").view(train_lm.Language), there.embed.token.weight.clone()
     found = train_lm.language_model(own)
     assert found["state"] == {} and 0 < found["unigram"] < found["loss"]
     assert torch.equal(there.embed.token.weight, before)
@@ -418,11 +419,12 @@ def test_profile_is_accepted(path: Path):
 @pytest.mark.parametrize(("changes", "said"), [
     ({"layer": 2}, "layer below depth"), ({"context": 10}, "context of 20"), ({"few_seeds": 3}, "few_seeds up to"),
     ({"other_rules": ("top",)}, "other_rules among abs_topk"), ({"active": 65}, "active up to n_latents"),
-    ({"null_draws": 9}, "null_draws of 10"), ({"steps": 3, "moments": 3, "batch": 1}, "steps times batch of 4")])
+    ({"null_draws": 9}, "null_draws: input should be greater than or equal to 10"),
+    ({"steps": 3, "moments": 3, "batch": 1}, "steps times batch of 4")])
 def test_what_cannot_be_is_refused_before_anything_runs(changes, said):
     with pytest.raises(ValueError, match=said):
         params(**changes)
-    assert params(model="a/folder", layer=2).layer == 2  # whose depth nobody knows yet
+    assert params(model="a/name@main", layer=2).layer == 2  # whose depth nobody knows yet
 
 
 def test_every_parameter_is_used():
