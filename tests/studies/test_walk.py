@@ -31,7 +31,8 @@ TOGETHER = {"topoloss_hypotheses": {"generated_images": 2, "select_images": 46, 
                                  "steps": 2, "batch": 2, "null_draws": 10}}
 """Low ends that depend on those of other fields: a batch of images, some of every class, one of k; a layer below the
 depth, latents enough to cluster. Every speech would be the most text."""
-LARGER = {"topoloss_hypotheses": {"image_size": 32, "patch": 8, "depth": 6, "fixed_k": 8, "seeds": 3, "coder_seeds": 2,
+LARGER = {"topoloss_hypotheses": {"image_size": 24, "patch": 8, "depth": 5, "width": 48, "expansion": 5, "fixed_k": 8,
+                                  "seeds": 2, "other_seeds": 2, "coder_seeds": 2, "resnet": False,
                                   "augment": ["random_resized_crop", "flip", "colour_jitter"]},
           "spd_causal_graphs": {"data": "mnist_5k", "seeds": 3, "recipe_networks": 3, "toy_seeds": 3},
           "superposition_phases": {"n_features": 30, "n_hidden": 8, "seeds": 8},
