@@ -15,6 +15,7 @@ from torch import Tensor
 from lib import files
 from lib.activations.language import TokenSite, harvest, identity_of, rows, token_site
 from lib.activations.store import ActivationStore
+from lib.models.causal_lm import CausalLM
 from lib.params import Count, Positive
 from lib.press.runs import reuse
 from lib.rng import stream_seed
@@ -159,10 +160,15 @@ def acts(params: Coders, random: bool, site: str) -> Acts:
     train, held = (torch.as_tensor(tokens[part][evenly(len(tokens[part]), n, f"{part}_windows")]).long().to(device)
                    for part, n in (("train", params.train_windows), ("held", params.held_windows)))
     sites = tuple(token_site(model, name, train, where) for name, where in modules(params, site))
-    path = files.BUILD / "activations" / files.digest(identity_of(model, train, sites))[:32]
-    store = harvest(path, model, train, sites)
+    store = harvested(model, train, sites)
     parts = list(rows(model, held, sites))
     return Acts(store, torch.cat([x for x, _ in parts]), torch.cat([mask for _, mask in parts]), held, sites)
+
+
+def harvested(model: CausalLM, windows: Tensor, sites: Sequence[TokenSite]) -> ActivationStore:
+    """The activations of a model's sites, kept under what they are of."""
+    name = files.digest(identity_of(model, windows, sites))[:32]
+    return harvest(files.BUILD / "activations" / name, model, windows, sites)
 
 
 @functools.lru_cache(maxsize=1)
@@ -275,9 +281,13 @@ def _trained(
     own.watch(at, arm.decoder == "soft")
     some = slice(None, None, max(1, len(held_x) // _HELD))
     held = held_x[some] if held_y is None else (held_x[some], held_y[some])
+    return own, fitted(params, own, x, seed, target=y, held_out=held, checkpoint=checkpoint)
+
+
+def fitted(params: Coders, coder: SparseCoder, x: Any, seed: int, **options: Any) -> dict[str, float]:
+    """Train a coder in place as all of the study are, and what `fit` says of it; options: of `fit`."""
     with denormals_flushed():
-        result = fit(own, x, target=y, held_out=held, steps=params.steps, batch_size=params.batch, lr=params.lr,
-                     lr_decay=0.5, seed=stream_seed(params.seed, SLUG, "order", seed), progress=False,
-                     dead_after=params.steps * params.batch // 4,
-                     checkpoint=checkpoint, checkpoint_every=max(1, params.steps // 4))
-    return own, result.metrics
+        return fit(coder, x, steps=params.steps, batch_size=params.batch, lr=params.lr, lr_decay=0.5,
+                   seed=stream_seed(params.seed, SLUG, "order", seed), progress=False,
+                   dead_after=params.steps * params.batch // 4, checkpoint_every=max(1, params.steps // 4),
+                   **options).metrics

@@ -9,26 +9,22 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from lib import files
-from lib.activations.language import harvest, identity_of, rows
+from lib.activations.language import rows
 from lib.metrics.recovery import match_features
+from lib.metrics.tokens import TOP
 from lib.models.causal_lm import CausalLM, cross_entropy
 from lib.params import Count
 from lib.press.runs import reuse
 from lib.rng import numpy_generator, stream_seed
-from lib.sparse_coders import fit
 from lib.studies.transformer_saes.follow import TOPK
 from lib.studies.transformer_saes.low_rank import low_rank, merged
 from lib.studies.transformer_saes.measure import encoded, rank_correlation, reading, trained
-from lib.studies.transformer_saes.train import Arm, Coders, acts, made
+from lib.studies.transformer_saes.train import Arm, Coders, acts, fitted, harvested, made
 from lib.studies.transformer_saes.train_lm import Language, model_of
 from lib.studies.transformer_saes.world import SLUG, evenly, read_speeches, tokenised
-from lib.tensors import as_array, denormals_flushed
+from lib.tensors import as_array
 from lib.training import Recipe
 from lib.training.language import train_language
-
-READ = 20
-"""Firings from which a latent's rate is compared."""
 
 
 class Tuning(Coders):
@@ -83,7 +79,7 @@ def retold(params: Tuning, late: bool, seed: int) -> dict[str, Any]:
     held = torch.cat([x for x, _ in rows(model, own.tokens, own.sites)])
     before, after = (encoded(coder, x) != 0 for x in (own.held, held))
     on_later = read["late"][read["window"]].astype(bool)
-    often = before.sum(0) >= READ
+    often = before.sum(0) >= TOP  # as often as latents are read
     rates, tuned, on_late, on_early = ((part[:, often].sum(0) + 1) / (len(part) + 1)
                                        for part in (before, after, before[on_later], before[~on_later]))
     lean = np.log(on_late / on_early)
@@ -105,13 +101,8 @@ def _coder_of(params: Tuning, model: CausalLM, seed: int) -> np.ndarray:
     """Decoder of a TopK coder trained as the study's are, on a model's activations, [n_latents, width]."""
     tokens, sites = reuse(tokenised, params)["train"], acts(params, False, "residual").sites
     windows = torch.as_tensor(tokens[evenly(len(tokens), params.train_windows, "train_windows")]).long()
-    windows = windows.to(model.unembed.weight.device)
-    path = files.BUILD / "activations" / files.digest(identity_of(model, windows, sites))[:32]
     coder = made(params, Arm("topk"), seed)
-    with denormals_flushed():
-        fit(coder, harvest(path, model, windows, sites), steps=params.steps, batch_size=params.batch, lr=params.lr,
-            lr_decay=0.5, seed=stream_seed(params.seed, SLUG, "order", seed), progress=False,
-            dead_after=params.steps * params.batch // 4)
+    fitted(params, coder, harvested(model, windows.to(model.unembed.weight.device), sites), seed)
     return coder.W_dec.detach().cpu().numpy()
 
 
