@@ -31,12 +31,12 @@ from lib.studies.transformer_saes.measure import chance, judged, polysemanticity
 from lib.studies.transformer_saes.published import ACTIVATIONS, LENGTH, Recipe, comparison, interrupted
 from lib.studies.transformer_saes.train import PENALISED, Arm, Coders, acts
 from lib.studies.transformer_saes.train_lm import Language, language_model, model_of
-from lib.studies.transformer_saes.tuning import Tuning, retold
+from lib.studies.transformer_saes.tuning import Tuning, after_tuning
 from lib.studies.transformer_saes.world import OWN, SLUG, read_speeches
 
-__all__ = ["ACTIVATIONS", "Params", "as_the_source_says", "attributed", "births", "chance", "cluster_agreement",
-           "comparison", "controls", "held_out_loss", "interrupted", "language_model", "main", "on",
-           "once_more", "others", "polysemanticity", "retold", "sites", "split"]
+__all__ = ["ACTIVATIONS", "Params", "after_tuning", "as_the_source_says", "attributed", "births", "chance",
+           "cluster_agreement", "comparison", "controls", "held_out_loss", "interrupted", "language_model", "main",
+           "once_more", "others", "polysemanticity", "sites", "split", "with_model"]
 RAW, UNIT = "x", "x/|x|"
 MAIN = {(rule, data): Arm(rule, data == UNIT) for rule, data in (
     ("topk", RAW), ("relu", RAW), ("jumprelu", RAW), ("jumprelu", UNIT), ("batch_topk", RAW), ("batch_topk", UNIT))}
@@ -89,7 +89,7 @@ class Params(Tuning, Recipe):
         return self
 
 
-def on(params: Params, seed: int) -> Params:
+def with_model(params: Params, seed: int) -> Params:
     """The parameters under which the language model of that seed and its coders are drawn."""
     if not params.model_per_seed or seed == 0:
         return params
@@ -145,7 +145,7 @@ def _table(params: Params, arms: Mapping[tuple, Arm], seeds: int, names: list[st
     """
     models = [[seed] for seed in range(seeds)] if params.model_per_seed else [list(range(seeds))]
     cells = [(key, arm, seed) for own in models for key, arm in arms.items() for seed in own]
-    todo = [{"params": on(params, seed).view(Coders), "arm": list(arm), "seed": (seed + turn) % seeds}
+    todo = [{"params": with_model(params, seed).view(Coders), "arm": list(arm), "seed": (seed + turn) % seeds}
             for _, arm, seed in cells]
     done = collect(judged, todo, 1, "coders").drop(columns=["params", "arm", "seed"])
     keys = pd.DataFrame([(*key, seed) for key, _, seed in cells], columns=[*names, "seed"])

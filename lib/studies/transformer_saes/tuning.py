@@ -63,7 +63,7 @@ def adapted(params: Tuning, late: bool, seed: int, checkpoints: Path | None = No
             "before": np.array(losses[0]), "after": np.array(losses[1])}
 
 
-def retold(params: Tuning, late: bool, seed: int) -> dict[str, Any]:
+def after_tuning(params: Tuning, late: bool, seed: int) -> dict[str, Any]:
     """What tuning does to latents: those of the untuned model's TopK coder, and those of a coder trained anew.
 
     Returns:

@@ -231,9 +231,9 @@ def test_every_table_has_its_arms_and_seeds():
 def test_a_seed_may_have_a_language_model_of_its_own():
     own = params(steps=5, seeds=2, few_seeds=1)
     varied = own.replace(model_per_seed=True)
-    assert study.on(own, 1) == own == study.on(varied, 0).replace(model_per_seed=False)
-    states = [reuse(train_lm.language_model, study.on(varied, s))["state"]["blocks.0.mlp.up.weight"] for s in (0, 1)]
-    assert not np.allclose(*states)
+    assert study.with_model(own, 1) == own == study.with_model(varied, 0).replace(model_per_seed=False)
+    states = [reuse(train_lm.language_model, study.with_model(varied, s))["state"] for s in (0, 1)]
+    assert not np.allclose(*(state["blocks.0.mlp.up.weight"] for state in states))
     alike, apart = study.main(own), study.main(varied)
     same = [alike[(alike.rule == "relu") & (alike.seed == s)].fvu.item()
             == apart[(apart.rule == "relu") & (apart.seed == s)].fvu.item() for s in (0, 1)]
@@ -267,7 +267,7 @@ def test_an_adapter_changes_a_matrix_by_its_rank_and_begins_with_nothing():
 
 def test_tuning_moves_the_losses_and_the_latents_of_the_activations():
     own = params().view(tuning.Tuning)
-    later, mixed = (reuse(tuning.retold, own, late, 0) for late in (True, False))
+    later, mixed = (reuse(tuning.after_tuning, own, late, 0) for late in (True, False))
     assert np.array_equal(later["before"], mixed["before"])
     assert len({tuple(losses) for losses in (later["before"], later["after"], mixed["after"])}) == 3
     assert later["rates"].shape == later["tuned"].shape == later["lean"].shape
