@@ -27,8 +27,9 @@ from lib.studies.sparse_coders_recovery.worlds import (
 )
 from lib.tensors import device_named
 
-TOYS, TOY = ("toy", "large toy"), (20, 5)
-"""Worlds of toy models; features and hidden units of the first."""
+TOYS = ("toy", "large toy")
+TOY = (20, 5)
+"""Features and hidden units of the toy model; the large one's are parameters."""
 
 
 class ToyModels(Common):
