@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--jobs", type=int, default=provenance.cores(), help="pages side by side (default: cores)")
     run.set_defaults(command=run_command)
     keep = commands.add_parser("keep", help="copy the records of runs into the tree")
-    keep.add_argument("label", help="name to keep them under: long, full, fresh_seeds")
+    keep.add_argument("label", help="name to keep them under: long, full, other_model, fresh_seeds")
     keep.add_argument("pages", nargs="*", metavar="STUDY", help="all that have been run when none is given")
     keep.add_argument("--run", help="label of the runs, as `status` prints it (default: the name to keep them under)")
     keep.set_defaults(command=keep_command)

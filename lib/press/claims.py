@@ -27,7 +27,7 @@ STUDIES = (
 )
 """Slugs of the eight studies, in the order of the book."""
 
-SETTLING = ("quick", "long", "full", "paper")
+SETTLING = ("quick", "long", "full", "paper", "other_model")
 """Profiles whose runs judge claims. Smoke tries every line; a file of any other name is its reader's own."""
 
 class Project(NamedTuple):

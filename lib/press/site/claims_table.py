@@ -22,7 +22,7 @@ GROUPS = {
 }
 ANSWERS = {"reproduced": "yes", "in part": "in part", "artefact": "no", "absent": "no", "contradicted": "no"}
 """What a verdict answers to a question; the other words answer nothing."""
-KEPT = {"fresh_seeds": "fresh seeds", "long": "long", "full": "full"}
+KEPT = {"fresh_seeds": "fresh seeds", "other_model": "another model", "long": "long", "full": "full"}
 """Labels of kept records, and their names in the table."""
 COMBINE = {"all": "Every part must hold.", "each": "Each part is a place where it should hold.",
            "any": "One part that holds is enough."}
@@ -104,7 +104,7 @@ def summary(label: str) -> str:
         lines.append(f"\nOf {judged} that were judged, {shown} read *reproduced* or *in part*. Were none true, chance "
                      f"alone would make at most {0.05 * judged:.1f} read so on average (5\u00a0% of those judged, "
                      "where seeds scatter evenly).")
-        lines += _again(told)
+        lines += _again(told, "fresh_seeds") + _again(told, "other_model")
     amended = sum(claim.amended > 0 for claim in known.values())
     of = f"{amended} of {_count(len(known), 'claim')}"
     lines.append(f"\nThe rules of {of} were changed after they were first written.")
@@ -113,15 +113,15 @@ def summary(label: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _again(told: Mapping[str, str]) -> list[str]:
-    """How many words of a run stand on fresh seeds, and which do not."""
-    fresh = {id: record.word for id, record in _standing("fresh_seeds").items()}
-    both = [id for id, word in told.items() if id in fresh and UNTESTED not in (word, fresh[id]) and word != NO_RUN]
-    other = [f"{_link(id)} {fresh[id]}" for id in both if fresh[id] != told[id]]
+def _again(told: Mapping[str, str], label: str) -> list[str]:
+    """How many words of a run stand in what is kept under a label, and which do not."""
+    kept = {id: record.word for id, record in _standing(label).items()}
+    both = [id for id, word in told.items() if id in kept and UNTESTED not in (word, kept[id]) and word != NO_RUN]
+    other = [f"{_link(id)} {kept[id]}" for id in both if kept[id] != told[id]]
     if not both:
         return []
     named = f"; the others read: {', '.join(other)}" if other else ""
-    return [f"\nOn fresh seeds {len(both) - len(other)} of {len(both)} keep their word{named}."]
+    return [f"\nOn {KEPT[label]} {len(both) - len(other)} of {len(both)} keep their word{named}."]
 
 
 def _group(name: str, said: str, group: tuple[str, ...], told: Mapping[str, str]) -> str:

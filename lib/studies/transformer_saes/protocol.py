@@ -32,11 +32,11 @@ from lib.studies.transformer_saes.published import ACTIVATIONS, LENGTH, Recipe, 
 from lib.studies.transformer_saes.train import PENALISED, Arm, Coders, acts
 from lib.studies.transformer_saes.train_lm import Language, language_model, model_of
 from lib.studies.transformer_saes.tuning import Tuning, after_tuning
-from lib.studies.transformer_saes.world import OWN, SLUG, read_speeches
+from lib.studies.transformer_saes.world import OWN, SLUG, SMOLLM2, read_speeches
 
 __all__ = ["ACTIVATIONS", "Params", "after_tuning", "as_the_source_says", "attributed", "births", "chance",
-           "cluster_agreement", "comparison", "controls", "held_out_loss", "interrupted", "language_model", "main",
-           "once_more", "others", "polysemanticity", "sites", "split", "with_model"]
+           "cluster_agreement", "comparison", "controls", "described", "held_out_loss", "interrupted",
+           "language_model", "main", "once_more", "others", "polysemanticity", "sites", "split", "with_model"]
 RAW, UNIT = "x", "x/|x|"
 MAIN = {(rule, data): Arm(rule, data == UNIT) for rule, data in (
     ("topk", RAW), ("relu", RAW), ("jumprelu", RAW), ("jumprelu", UNIT), ("batch_topk", RAW), ("batch_topk", UNIT))}
@@ -94,6 +94,13 @@ def with_model(params: Params, seed: int) -> Params:
     if not params.model_per_seed or seed == 0:
         return params
     return params.model_copy(update={"seed": stream_seed(params.seed, SLUG, "language model", seed)})
+
+
+def described(params: Params) -> tuple[str, int, int]:
+    """What the language model is called, its blocks and the width of its residual stream."""
+    model = model_of(params.view(Language), False)
+    names = {OWN: "The book's own model", SMOLLM2: "SmolLM2-135M, its weights in four bits,"}
+    return names.get(params.model, params.model), len(model.blocks), model.width
 
 
 def main(params: Params) -> pd.DataFrame:
