@@ -164,6 +164,13 @@ def test_no_difference_is_no_evidence():
     assert st.permutation_test(same, same, rng=rng()).p_value == 1
 
 
+def test_ties_count_as_ties_however_far_from_zero_the_values_lie():
+    for test, a, b in [(st.paired_permutation_test, [0, 3, 4, 0, 2, 0], [2, 1, 1, 3, 4, 4]),
+                       (st.permutation_test, [3, 0, 1, 0], [1, 1, 3, 2, 0])]:
+        a, b = np.array(a), np.array(b)  # in tenths, and a thousand further up, where sums are rounded
+        assert test(1000 + a / 10, 1000 + b / 10, rng=rng()).p_value == test(a, b, rng=rng()).p_value
+
+
 def test_many_pairs_are_sampled_and_agree_with_counting_all():
     a = rng("a").normal(0.6, size=12)
     exact, sampled = (st.paired_permutation_test(a, 0 * a, n_resamples=n, rng=rng()) for n in (4096, 4095))
