@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from lib.metrics.statistics import sample, standardised
 from lib.rng import checked_generator
+from lib.tensors import finite
 
 
 class NullComparison(NamedTuple):
@@ -56,8 +57,8 @@ def against_null(observed: float, null: ArrayLike) -> NullComparison:
 
     Source: Phipson & Smyth 2010 (why p is never 0).
     """
-    null = sample(null, "the null")
+    null, observed = sample(null, "the null"), float(finite(observed, "the observed value"))
     tail = 1 + min((null >= observed).sum(), (null <= observed).sum())
     excess = float(observed - null.mean())
-    z = standardised(excess, null.std(ddof=1), "against_null")
+    z = standardised(excess, null.std(ddof=1), np.abs(null).max(), "against_null")
     return NullComparison(excess, z, min(1.0, 2 * float(tail) / (len(null) + 1)))

@@ -222,7 +222,7 @@ def holm(p_values: ArrayLike) -> np.ndarray:
 def paired_dz(a: ArrayLike, b: ArrayLike) -> float:
     """d_z of paired values, mean(a - b) / sd(a - b); not comparable with Cohen's d, since pairing shrinks the sd."""
     a, b = _pairs(a, b)
-    return standardised((a - b).mean(), (a - b).std(ddof=1), "paired_dz")
+    return standardised((a - b).mean(), (a - b).std(ddof=1), np.abs([a, b]).max(), "paired_dz")
 
 
 def sample(values: ArrayLike, name: str) -> np.ndarray:
@@ -240,9 +240,9 @@ def _pairs(a: ArrayLike, b: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     return a, b
 
 
-def standardised(difference: float, spread: float, name: str) -> float:
-    """difference / spread, or a ValueError where there is no spread."""
-    if not spread > 0:
+def standardised(difference: float, spread: float, size: float, name: str) -> float:
+    """difference / spread, or a ValueError where there is none but the rounding of values of that size."""
+    if not spread > 1e-12 * size:
         raise ValueError(f"{name} is undefined: there is no spread to divide the difference {difference:.6g} by")
     return float(difference / spread)
 
@@ -272,5 +272,5 @@ def rank_p(observed: float, null: ArrayLike) -> float:
 
     Source: Phipson & Smyth 2010.
     """
-    null = sample(null, "rank_p's null")
+    null, observed = sample(null, "rank_p's null"), finite(observed, "rank_p's observed value")
     return float((1 + (null >= observed).sum()) / (len(null) + 1))

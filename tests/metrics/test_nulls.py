@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from lib.metrics.nulls import NullCannotMove, against_null, null_distribution
+from lib.metrics.statistics import rank_p
 from lib.rng import generator, numpy_generator
 
 
@@ -67,3 +68,12 @@ def test_p_values_against_a_null_are_uniform():
 def test_a_null_without_spread_has_no_z():
     with pytest.raises(ValueError, match="against_null is undefined"):
         against_null(1, [2, 2, 2])
+    with pytest.raises(ValueError, match="against_null is undefined"):
+        against_null(1, [0.1 + 0.2, 0.3, 0.3])
+
+
+def test_what_is_no_number_is_not_rarer_than_all_draws():
+    with pytest.raises(ValueError, match="the observed value has 1 non-finite values"):
+        against_null(np.nan, [1, 2, 3])
+    with pytest.raises(ValueError, match="rank_p's observed value has 1 non-finite values"):
+        rank_p(np.nan, [1, 2, 3])

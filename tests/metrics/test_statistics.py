@@ -226,8 +226,9 @@ def test_effect_size_by_hand():
 
 
 def test_an_effect_without_spread_is_undefined():
-    with pytest.raises(ValueError, match="is undefined: there is no spread to divide the difference 1 by"):
-        st.paired_dz([2, 2, 2], [1, 1, 1])
+    for a, b in [([2, 2, 2], [1, 1, 1]), (1 + np.array([0.1, 0.2, 0.3]), [0.1, 0.2, 0.3])]:  # but for rounding
+        with pytest.raises(ValueError, match="is undefined: there is no spread to divide the difference 1 by"):
+            st.paired_dz(a, b)
 
 
 # What every function refuses -----------------------------------------------------------------------------------------
