@@ -106,13 +106,15 @@ def bootstrap_seeds(
     table, rng = np.asarray(as_array(table), dtype=float), checked_generator(rng)
     sample(table.reshape(len(table), -1).sum(1), "table")
     drawn = [statistic(table[rng.integers(len(table), size=len(table))]) for _ in range(n_resamples)]
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(finite(drawn, "the resampled statistic"), [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(statistic(table)), float(low), float(high))
 
 
 def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     """Student's interval of the mean of a few roughly normal values [n], one per seed, mean ± t_{n-1} s / sqrt(n)."""
     values = sample(values, "values")
+    if not 0 < level < 1:
+        raise ValueError(f"level is a share, such as 0.95, got {level}")
     half = stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values)
     return Interval(float(values.mean()), float(values.mean() - half), float(values.mean() + half))
 
@@ -124,7 +126,7 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     others is meant, leave them out beforehand and say how many are left. One seed has an estimate without ends.
     """
     values = np.asarray(as_array(values), dtype=float)
-    if len(values) > 1 and np.isfinite(values).all():
+    if values.ndim != 1 or len(values) > 1 and np.isfinite(values).all():
         return t_interval(values, level)
     return Interval(float(values.mean()) if len(values) else math.nan, math.nan, math.nan)
 
@@ -152,7 +154,7 @@ def hierarchical_bootstrap(
     Source: Davison & Hinkley 1997, section 3.8.
     """
     values, groups, rng = sample(values, "values"), np.asarray(as_array(groups)), checked_generator(rng)
-    if groups.shape != values.shape:
+    if groups.shape != values.shape or (groups != groups).any():
         raise ValueError(f"groups must name the seed of every value: {len(values)} values, groups {groups.shape}")
     items = [values[groups == group] for group in np.unique(groups)]
     if len(items) < 2:
@@ -162,7 +164,7 @@ def hierarchical_bootstrap(
     for group, own in enumerate(items):
         chosen = picks == group
         drawn[chosen] = _resampled(own, int(chosen.sum()), statistic, rng)
-    low, high = np.quantile(drawn.mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(finite(drawn.mean(axis=1), "the resampled statistic"), [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(np.mean([statistic(own, axis=-1) for own in items])), float(low), float(high))
 
 
@@ -194,8 +196,8 @@ def proportion_interval(successes: int, n: int, level: float = 0.95) -> Interval
 
     Source: Wilson 1927, through scipy.
     """
-    if n < 1 or not 0 <= successes <= n:
-        raise ValueError(f"proportion_interval needs 0 <= successes <= n and n >= 1, got {successes} of {n}")
+    if n < 1 or not 0 <= successes <= n or successes % 1 or n % 1:
+        raise ValueError(f"proportion_interval needs counts, 0 <= successes <= n and n >= 1, got {successes} of {n}")
     low, high = stats.binomtest(int(successes), int(n)).proportion_ci(level, method="wilson")
     return Interval(successes / n, float(low), float(high))
 
@@ -204,7 +206,6 @@ def holm(p_values: ArrayLike) -> np.ndarray:
     """Holm's adjusted p-values: reject those <= α and the chance of any false rejection in the family is <= α.
 
     The i-th smallest of m becomes max over j <= i of min(1, (m - j + 1) p_(j)).
-
     p_values are [..., m], the whole family declared before the runs, or a batch of families; so is what is returned.
 
     Source: Holm 1979.

@@ -195,7 +195,7 @@ def test_wilson_by_hand():
     assert st.proportion_interval(10, 10).high == 1
 
 
-@pytest.mark.parametrize("successes, n", [(1, 0), (3, 2), (-1, 2)])
+@pytest.mark.parametrize("successes, n", [(1, 0), (3, 2), (-1, 2), (0.5, 2)])
 def test_impossible_proportions_are_refused(successes, n):
     with pytest.raises(ValueError, match=f"0 <= successes <= n and n >= 1, got {successes} of {n}"):
         st.proportion_interval(successes, n)
@@ -267,6 +267,20 @@ def test_one_seed_and_unnamed_seeds_are_refused():
         st.hierarchical_bootstrap([1, 2, 3], [7, 7, 7], rng=rng())
     with pytest.raises(ValueError, match=r"3 values, groups \(2,\)"):
         st.hierarchical_bootstrap([1, 2, 3], [7, 8], rng=rng())
+    with pytest.raises(ValueError, match="groups must name the seed of every value"):
+        st.hierarchical_bootstrap([1, 2, 3], [7, 8, np.nan], rng=rng())
+
+
+def test_an_interval_without_ends_is_refused():
+    with pytest.raises(ValueError, match="level is a share, such as 0.95, got 95"):
+        st.t_interval([1, 2, 3], 95)
+    with pytest.raises(ValueError, match=r"a list of at least two numbers, got shape \(1, 3\)"):
+        st.mean_interval([[1, 2, 3]])
+    hollow = lambda x, axis=None: np.where(np.max(x, axis) > 1, np.nan, 0.0)  # noqa: E731
+    for call in (lambda: st.bootstrap_seeds([[1], [2]], hollow, rng=rng()),
+                 lambda: st.hierarchical_bootstrap([0, 1, 1, 2], [0, 0, 1, 1], hollow, rng=rng())):
+        with pytest.raises(ValueError, match="the resampled statistic has [0-9]+ non-finite values"):
+            call()
 
 
 @pytest.mark.parametrize("call", [
