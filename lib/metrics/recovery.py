@@ -147,7 +147,7 @@ def against_random_dictionary(
 def matched_scores(latents: ArrayLike, matching: Matching) -> np.ndarray:
     """Each feature's latent of [n_samples, n_latents] times their cosine's sign, 0 if none; [n_samples, n_features]."""
     latents = np.asarray(as_array(latents))
-    return latents[:, matching.latent] * matching.sign.astype(latents.dtype)
+    return latents[:, matching.latent] * matching.sign.astype(np.result_type(latents, np.int8))  # which has signs
 
 
 def detection(scores: ArrayLike, active: ArrayLike) -> Detection:

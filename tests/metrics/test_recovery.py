@@ -198,6 +198,12 @@ def test_a_weak_latent_is_silent_but_not_absorbed():
     assert absorbed.score[0] == pytest.approx(0.5, abs=0.02) and absorbed.with_child[0] == 1 and absorbed.alone[0] == 0
 
 
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int8, np.float32])
+def test_a_latent_that_points_away_scores_below_0_in_every_type(dtype):
+    matching = match_features(EYE, -EYE, signed=False)
+    assert matched_scores(np.eye(3).astype(dtype), matching).tolist() == (-EYE).tolist()
+
+
 @pytest.mark.parametrize(("call", "message"), [
     (lambda: mmcs(np.eye(2), np.eye(3)), r"rows of one width, got \(2, 2\) and \(3, 3\)"),
     (lambda: match_features(np.zeros(3), EYE), r"dictionary must be a matrix .* got shape \(3,\)"),
