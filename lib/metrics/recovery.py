@@ -16,8 +16,9 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import rankdata
 
 from lib.metrics.nulls import NullComparison, against_null, null_distribution
-from lib.tensors import as_array, matrix
+from lib.tensors import as_array, finite, matrix
 
+Metric = Callable[[np.ndarray, np.ndarray], float]
 _CHUNK = 2**24
 """Entries of a temporary matrix held at once."""
 
@@ -81,7 +82,7 @@ def match_features(dictionary: ArrayLike, decoder: ArrayLike, signed: bool = Tru
 
 def recovery_at(similarity: ArrayLike, tau: float = 0.9) -> float:
     """Share of features whose matched latent lies within cosine tau, mean_i [similarity_i >= tau], of a `Matching`."""
-    return float((np.asarray(as_array(similarity)) >= tau).mean())
+    return float((finite(similarity, "similarity") >= tau).mean())
 
 
 def mmcs(dictionary: ArrayLike, decoder: ArrayLike) -> float:
@@ -121,9 +122,6 @@ def uniqueness(dictionary: ArrayLike, decoder: ArrayLike) -> float:
     return len(np.unique(nearest)) / len(nearest)
 
 
-Metric = Callable[[np.ndarray, np.ndarray], float]
-
-
 def random_dictionary_null(
     dictionary: ArrayLike, n_latents: int, rng: np.random.Generator, n: int = 100, metric: Metric = mmcs
 ) -> np.ndarray:
@@ -157,11 +155,9 @@ def detection(scores: ArrayLike, active: ArrayLike) -> Detection:
         scores: `matched_scores` or the decisions of a `linear_probe`, [n_samples, n_features].
         active: features > 0, bool, [n_samples, n_features].
     """
-    scores, active = np.asarray(as_array(scores)), np.asarray(as_array(active)).astype(bool)
-    if scores.ndim != 2 or scores.shape != active.shape:
-        raise ValueError(f"detection: scores and active must have one shape, got {scores.shape} and {active.shape}")
-    if np.isnan(scores).any():
-        raise ValueError(f"detection: {np.isnan(scores).sum()} scores are not numbers")
+    scores, active = finite(scores, "scores"), np.asarray(as_array(active)).astype(bool)
+    if scores.ndim != 2 or scores.shape != active.shape or not len(scores):
+        raise ValueError(f"detection: scores and active need one shape and samples, got {scores.shape}, {active.shape}")
     fires, n = scores > 0, len(scores)
     hits, fired, positives = (fires & active).sum(0), fires.sum(0), active.sum(0)
     auc = [_auc(scores[:, c], active[:, c]) for c in _columns(*scores.shape)]
@@ -214,14 +210,14 @@ def absorption(scores: ArrayLike, features: ArrayLike, parent: ArrayLike) -> Abs
     Source: Chanin et al. 2024, "A is for Absorption" (there with probes for unknown features, here with the known
         ones).
     """
-    fires, active = np.asarray(as_array(scores)) > 0, np.asarray(as_array(features)) > 0
+    fires, active = finite(scores, "scores") > 0, finite(features, "features") > 0
     parent = np.asarray(as_array(parent))
     if fires.shape != active.shape or parent.shape != active.shape[1:]:
         raise ValueError(
             f"absorption: scores {fires.shape}, features {active.shape} and parent {parent.shape} do not fit together"
         )
-    if not (parent >= 0).any():
-        raise ValueError("absorption needs a hierarchy: no feature has a parent")
+    if not (parent >= 0).any() or parent.max() >= len(parent) or parent.dtype.kind not in "iu":
+        raise ValueError("absorption needs a hierarchy: no feature has a parent among the features, by its number")
     result = np.full((3, len(parent)), np.nan)
     speaks = fires & active
     for p in np.unique(parent[parent >= 0]):

@@ -208,13 +208,18 @@ def test_a_latent_that_points_away_scores_below_0_in_every_type(dtype):
     (lambda: mmcs(np.eye(2), np.eye(3)), r"rows of one width, got \(2, 2\) and \(3, 3\)"),
     (lambda: match_features(np.zeros(3), EYE), r"dictionary must be a matrix .* got shape \(3,\)"),
     (lambda: match_features(EYE, EYE * np.nan), "decoder has 9 non-finite values"),
-    (lambda: detection(np.zeros((2, 3)), np.zeros((3, 2))), r"one shape, got \(2, 3\) and \(3, 2\)"),
-    (lambda: detection(np.full((2, 3), np.nan), np.zeros((2, 3))), "6 scores are not numbers"),
+    (lambda: detection(np.zeros((2, 3)), np.zeros((3, 2))), r"one shape and samples, got \(2, 3\), \(3, 2\)"),
+    (lambda: detection(np.full((2, 3), np.nan), np.zeros((2, 3))), "scores has 6 non-finite values"),
     (lambda: linear_probe(EYE, np.ones((2, 2)), EYE), r"x \(3, 3\), active \(2, 2\) and x_test \(3, 3\) do not fit"),
     *((lambda value=value: linear_probe(np.full((1000, 3), value), np.eye(1000, 2), EYE), "x is the same for every")
       for value in (0.0, 0.1, 3.7)),
     (lambda: absorption(EYE, EYE, [-1, -1, -1]), "no feature has a parent"),
     (lambda: absorption(EYE, EYE, [-1, 0]), "do not fit together"),
+    (lambda: absorption(EYE, EYE, [-1, 0, 3]), "a parent among the features, by its number"),
+    (lambda: absorption(EYE, EYE, [-1.0, 0, 0]), "a parent among the features, by its number"),
+    (lambda: absorption(EYE * np.nan, EYE, [-1, 0, 0]), "scores has 9 non-finite values"),
+    (lambda: detection(np.zeros((0, 3)), np.zeros((0, 3))), r"one shape and samples, got \(0, 3\)"),
+    (lambda: recovery_at([1.0, np.nan]), "similarity has 1 non-finite values"),
 ])
 def test_what_cannot_be_compared_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
