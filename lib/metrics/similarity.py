@@ -56,9 +56,9 @@ def rsa(X: ArrayLike, Y: ArrayLike) -> float:
     Source: Kriegeskorte et al. 2008.
     """
     X, Y = _checked_pair(X, Y, least=3)
-    distances = [pdist(A) for A in (X, Y)]  # [n_samples (n_samples - 1) / 2] each
+    distances = [(far / far.max()).round(9) for far in map(pdist, (X, Y))]  # [n_samples (n_samples - 1) / 2], ties kept
     for name, values in zip("XY", distances, strict=True):
-        if np.ptp(values) <= _ROUNDING * values.max():
+        if not np.ptp(values):
             raise ValueError(f"rsa: all pairs of {name} are equally far apart, so their order means nothing")
     return float(spearmanr(*distances).statistic)
 
@@ -77,7 +77,7 @@ def _centred(A: np.ndarray, name: str) -> np.ndarray:
     centred = A - A.mean(axis=0)
     if np.abs(centred).max(initial=0) <= _ROUNDING * np.abs(A).max(initial=0):
         raise ValueError(f"{name} is the same for every sample: it has no geometry to compare")
-    return centred
+    return np.ldexp(centred, -np.frexp(np.abs(centred).max())[1])  # exactly; squares neither overflow nor vanish
 
 
 def _unit(value: float) -> float:

@@ -101,6 +101,14 @@ def test_what_has_no_answer_is_refused(metric, X, Y, message):
         metric(X, Y)
 
 
+@pytest.mark.parametrize("size", [1e-170, 1.0, 1e170])
+@pytest.mark.parametrize("metric", EVERY_METRIC)
+def test_equal_distances_stay_equal_and_size_does_not_matter(metric, size):
+    grid = np.stack(np.meshgrid(range(4), range(4)), -1).reshape(16, 2) * 1.0  # few distances, each of many pairs
+    turned = grid @ [[0.6, -0.8], [0.8, 0.6]] + 1 / 3
+    assert metric(size * grid, turned) == pytest.approx(1, abs=1e-12)
+
+
 def test_rsa_needs_an_order_of_distances():
     with pytest.raises(ValueError, match="all pairs of Y are equally far apart"):
         rsa(data(4, 2), np.eye(4))
