@@ -82,6 +82,8 @@ def class_auroc(codes: ArrayLike, labels: ArrayLike) -> np.ndarray:
     The largest over classes exceeds .5 by chance alone: permute the labels, of whole groups where samples share them.
     """
     codes, labels, n_classes = _checked(codes, labels, None)
+    if n_classes < 2:
+        raise ValueError("class_auroc needs two classes: one has no other to be told from")
     return _auroc(_means(rankdata(codes, axis=0), labels[None], n_classes)[0], np.bincount(labels))
 
 
@@ -191,12 +193,11 @@ def _moving(null: np.ndarray, name: str) -> np.ndarray:
 
 
 def _checked(codes: ArrayLike, labels: ArrayLike, n_classes: int | None) -> tuple[np.ndarray, np.ndarray, int]:
-    codes, labels = np.asarray(as_array(codes), dtype=np.float64), np.asarray(as_array(labels))
+    codes, labels = finite(codes, "codes"), np.asarray(as_array(labels))
     if codes.ndim != 2 or labels.shape != codes.shape[:1] or not codes.size:
         raise ValueError(f"codes [n_samples, n_units] and labels [n_samples] do not fit: {codes.shape}, {labels.shape}")
     if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
         raise ValueError(f"labels must be ints from 0 on, got {labels.dtype} from {labels.min()} on")
-    finite(codes, "codes")
     n_classes = int(labels.max()) + 1 if n_classes is None else n_classes
     counts = np.bincount(labels, minlength=n_classes)
     if len(counts) > n_classes or not counts.all():

@@ -138,5 +138,7 @@ def test_silent_codes_and_single_classes_are_refused():
         poly.selectivity_report(rng("negative").normal(1, 1, (100, 3)), np.arange(100) % 4, 5, rng=rng())
     with pytest.raises(ValueError, match="every unit is silent"):
         poly.label_permutation_null(np.zeros((100, 2)), LABELS, poly.peak_share, 5, rng())
+    with pytest.raises(ValueError, match="class_auroc needs two classes"):
+        poly.class_auroc(np.ones((3, 2)), [0, 0, 0])
     with pytest.raises(ValueError, match="n_classes >= 2"):
         poly.peak_share([[1.0, 2]])
