@@ -93,6 +93,6 @@ def published_gram(W: ArrayLike) -> Tensor:
 
 def _checked(W: ArrayLike) -> Tensor:
     W = torch.as_tensor(W)
-    if W.ndim < 2:
-        raise ValueError(f"W must be [..., n_hidden, n_features], got shape {tuple(W.shape)}")
-    return W
+    if W.ndim < 2 or not torch.isfinite(W).all():
+        raise ValueError(f"W must be finite [..., n_hidden, n_features], got shape {tuple(W.shape)}")
+    return W if W.is_floating_point() else W.double()

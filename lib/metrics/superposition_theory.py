@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lib.tensors import as_array
+from lib.tensors import as_array, finite
 
 PHASES = ("ignored", "dedicated", "superposed")
 """What becomes of the extra feature: left out, given a dimension of its own, or half of an antipodal pair."""
@@ -31,6 +31,8 @@ def phase_losses(importance: ArrayLike, density: ArrayLike, n_features: int = 2)
     if n_features not in (2, 3):
         raise ValueError(f"the exact losses are known for 2 or 3 features, got {n_features}")
     r, p = np.broadcast_arrays(*(np.asarray(as_array(values), float) for values in (importance, density)))
+    if not ((p >= 0) & (p <= 1) & (r >= 0)).all():
+        raise ValueError("density must lie in [0, 1] and importance from 0 on")
     variance = p / 3 - p**2 / 4
     dedicated = variance if n_features == 2 else np.minimum(variance, p**2 / 3)
     return np.stack([r * variance, dedicated, (1 + r) * p**2 / 6], axis=-1)
@@ -51,7 +53,7 @@ def measured_phase(W: ArrayLike, threshold: float = 0.3) -> np.ndarray:
         W: [..., n_hidden, n_features], the extra feature last.
         threshold: a length between the 0 and 1 that trained directions cluster at.
     """
-    W = np.asarray(as_array(W))
+    W = finite(W, "W")
     extra, others = W[..., -1], W[..., :-1]
     norm = np.linalg.norm(extra, axis=-1)
     overlap = np.einsum("...k,...kj->...j", extra, others) / np.maximum(norm, 1e-12)[..., None]

@@ -51,3 +51,9 @@ def test_predicted_and_measured_phases_by_hand():
 def test_only_two_or_three_features_are_known():
     with pytest.raises(ValueError, match="2 or 3"):
         theory.phase_losses(1.0, 0.1, 4)
+    with pytest.raises(ValueError, match="density must lie in"):
+        theory.predicted_phase([1.0, 1.0], [0.5, np.nan])
+    with pytest.raises(ValueError, match="density must lie in"):
+        theory.phase_losses(1.0, 2.0)
+    with pytest.raises(ValueError, match="W has 2 non-finite values"):
+        theory.measured_phase(np.full((1, 2), np.nan))
