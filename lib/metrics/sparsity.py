@@ -32,7 +32,7 @@ def l0(latents: ArrayLike) -> float:
 
 def l1(latents: ArrayLike) -> float:
     """Mean over samples of the latents' absolute sum, mean_n sum_j |f_nj|; independent of the number of samples."""
-    return float(_matrix(latents, "latents").abs().sum(1, dtype=torch.float64).mean())
+    return float(_matrix(latents, "latents").double().abs().sum(1).mean())
 
 
 def samples_since_fired(latents: ArrayLike) -> Tensor:

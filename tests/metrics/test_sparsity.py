@@ -83,6 +83,10 @@ def test_large_offset_loses_no_digits():
     assert fvu(x, x.double().mean(0).float().expand_as(x)) == pytest.approx(1, rel=1e-6)
 
 
+def test_l1_of_small_types_does_not_overflow():
+    assert l1(torch.tensor([[-128, 1]], dtype=torch.int8)) == 129 and l1(torch.tensor([[True, False]])) == 1
+
+
 @pytest.mark.parametrize(("call", "message"), [
     (lambda: fvu(torch.ones(2, 3), torch.ones(3, 2)), r"one shape, got \(2, 3\) and \(3, 2\)"),
     (lambda: fvu(torch.ones(2, 3), torch.ones(2, 3)), "x is the same for every sample"),
