@@ -103,8 +103,8 @@ def _by_latent(latents: ArrayLike) -> csc_array:
         raise ValueError(f"latents must be [n_tokens, n_latents] and not empty, got shape {latents.shape}")
     by_latent = csc_array(latents, copy=True)
     finite(by_latent.data, "latents")
+    by_latent.sum_duplicates()  # and sort
     by_latent.eliminate_zeros()
-    by_latent.sort_indices()
     return by_latent
 
 

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 import torch
-from scipy.sparse import csr_array
+from scipy.sparse import csc_array, csr_array
 from scipy.stats import hypergeom
 
 from lib.metrics import tokens as measure
@@ -60,6 +60,13 @@ def test_permuted_tokens_read_what_common_tokens_give_and_a_latent_of_one_token_
         measure.permuted_tokens_null(measure.top_purity, latents, tokens * 0, 5, rng())
     with pytest.raises(ValueError, match="no latent fires often enough"):
         measure.permuted_tokens_null(measure.top_purity, latents[:9], tokens[:9], 5, rng())
+
+
+def test_parts_of_one_entry_are_one_firing():
+    for kind in (csr_array, csc_array):
+        whole = kind(np.array([[3.0, 0], [0, 1]]))
+        parts = kind((np.array([1.0, 2, 1]), np.array([0, 0, 1]), np.array([0, 2, 3])), shape=(2, 2))
+        assert (measure.firing_rates(parts) == measure.firing_rates(whole)).all()
 
 
 @pytest.mark.parametrize(("latents", "tokens", "message"), [
