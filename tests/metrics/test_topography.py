@@ -112,6 +112,11 @@ def test_correlation_profile_by_hand():
     assert found.null.shape == (30, 2) and found.null.std(0).min() > 0
 
 
+def test_two_units_have_no_other_arrangement():
+    with pytest.raises(NullCannotMove, match="every arrangement of the units reads the same"):
+        topography.correlation_profile(rng("pair").normal(size=(9, 2)), (1, 2), 5, rng=rng())
+
+
 def test_correlation_falls_with_distance_only_where_neighbours_are_alike():
     sheet = (8, 16)
     near = topography.correlation_profile(smooth(sheet, n=300), sheet, 50, rng=rng("a"))
