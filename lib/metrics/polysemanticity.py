@@ -32,7 +32,7 @@ class Polysemanticity(NamedTuple):
     """The index and its two factors, [n_units] each."""
 
     index: np.ndarray
-    """geometry · alignment; 0 for a unit of one cluster, or of clusters that the labels do not tell apart."""
+    """geometry · alignment; 0 for one cluster, or clusters that labels do not tell apart; nan for a constant unit."""
     geometry: np.ndarray
     alignment: np.ndarray
     n_clusters: np.ndarray
@@ -48,13 +48,12 @@ def best_clusters(points: ArrayLike, counts: Sequence[int] = COUNTS) -> Clusters
     if not counts or min(counts) < 2 or max(counts) >= len(points):
         raise ValueError(f"numbers of clusters must lie in 2 to {len(points) - 1} for {len(points)} points, got "
                          f"{list(counts)}")
-    distances = pdist(points)
-    if not distances.any():
-        raise ValueError("all points are equal: they have no clusters")
-    tree, square = linkage(points, "ward"), squareform(distances)
+    tree, square = linkage(points, "ward"), squareform(pdist(points))
     found = [np.unique(fcluster(tree, k, "maxclust"), return_inverse=True)[1] for k in counts]
     tried = [Clusters(own, int(own.max()) + 1, float(silhouette_score(square, own, metric="precomputed")))
              for own in found if own.max() > 0]  # several merges at one height leave fewer
+    if not tried:
+        raise ValueError("all points are equal, or equally far apart: they have no clusters")
     return max(tried, key=lambda clusters: clusters.silhouette)
 
 
@@ -97,7 +96,7 @@ def polysemanticity_index(
         strongest = np.argsort(-unit, kind="stable")[:top]
         found, chance = best_clusters(E[strongest]), silhouette_null(E[strongest], n, rng).mean()
         alignment = max(0.0, float(adjusted_mutual_info_score(labels[strongest], found.labels)))
-        geometry = max(0.0, (found.silhouette - chance) / (1 - chance))
+        geometry = max(0.0, (found.silhouette - chance) / (1 - chance)) if np.ptp(unit) else np.nan
         rows.append((geometry * alignment, geometry, alignment, found.n_clusters))
     return Polysemanticity(*map(np.array, zip(*rows, strict=True)))
 
@@ -112,5 +111,5 @@ def polysemanticity_null(
     """
     A = matrix(activations, "activations")
     return null_distribution(
-        lambda own: polysemanticity_index(own, embeddings, labels, rng=rng, **options).index.mean(),
+        lambda own: np.nanmean(polysemanticity_index(own, embeddings, labels, rng=rng, **options).index),
         lambda r: r.permuted(A, axis=0), draws, rng)

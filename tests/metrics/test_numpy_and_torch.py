@@ -153,9 +153,10 @@ SPOILT = {"a unit": emptied((slice(None), 0)), "a sample": emptied(0), "everythi
           "all alike": lambda values: emptied(())(values, 1.0)}
 INFINITE = {("superposition.dimensions_per_feature", "everything")}  # and says so
 UNDEFINED = {  # where a value is NaN, which each says: a unit, pair or map that has none
-    "monosemanticity.monosemanticity", "recovery.detection", "recovery.absorption", "selectivity.entropy_selectivity",
-    "selectivity.class_selectivity_index", "selectivity.peak_share", "selectivity.label_permutation_null",
-    "tokens.top_purity", "tokens.token_entropy", "topography.morans_i", "topography.morans_i_null"}
+    "monosemanticity.monosemanticity", "polysemanticity.polysemanticity_index", "recovery.detection",
+    "recovery.absorption", "selectivity.entropy_selectivity", "selectivity.class_selectivity_index",
+    "selectivity.peak_share", "selectivity.label_permutation_null", "tokens.top_purity", "tokens.token_entropy",
+    "topography.morans_i", "topography.morans_i_null"}
 
 
 @pytest.mark.filterwarnings("error")

@@ -66,9 +66,18 @@ def test_permuted_activations_are_a_null_that_moves():
     assert null.std() > 0 and null.mean() > 0.2  # any mixture of far classes splits by class
 
 
+def test_a_unit_that_never_varies_has_no_top_samples():
+    activations, embeddings, labels = samples()
+    activations = np.column_stack([activations[:, 0], 0 * activations[:, 0]])
+    found = poly.polysemanticity_index(activations, embeddings, labels, rng=rng("silent"), n=2)
+    assert np.isnan(found.index).tolist() == np.isnan(found.geometry).tolist() == [False, True]
+    assert poly.polysemanticity_null(activations, embeddings, labels, 3, rng=rng("null"), n=2).std() > 0
+
+
 @pytest.mark.parametrize(("call", "message"), [
     (lambda a, e, y: poly.best_clusters(e[:3]), r"must lie in 2 to 2 for 3 points, got \[2, 3, 4, 5, 6\]"),
     (lambda a, e, y: poly.best_clusters(e * 0), "all points are equal"),
+    (lambda a, e, y: poly.best_clusters(np.eye(8)), "or equally far apart"),
     (lambda a, e, y: poly.polysemanticity_index(a, e, y[:9], rng=rng()), "must describe the same samples"),
     (lambda a, e, y: poly.polysemanticity_index(a, e, y, top=6, rng=rng()), "top 6 lie in 7 to their number"),
 ])
