@@ -15,7 +15,7 @@ from torch import Tensor
 from lib.activations.sites import Site, other_class_means
 from lib.metrics.statistics import rank_p
 from lib.metrics.topography import random_sets
-from lib.tensors import as_array
+from lib.tensors import as_array, finite
 
 RATIOS = {"sufficiency": "random", "matched": "pushed", "purity": "elsewhere"}
 """Columns of `causal_scores` that are effect over another column."""
@@ -83,7 +83,7 @@ def contrast(activity: ArrayLike, labels: ArrayLike, n_classes: int) -> np.ndarr
     activity is [n, d], of `unit_activity` on the selection split; σ is the unit's standard deviation over all samples,
     and units without any score 0.
     """
-    x, labels = np.asarray(as_array(activity), dtype=float), np.asarray(as_array(labels))
+    x, labels = finite(activity, "activity"), np.asarray(as_array(labels))
     counts = np.bincount(labels, minlength=n_classes)
     if len(counts) != n_classes or not counts.all() or n_classes < 2:
         raise ValueError(f"contrast needs samples of each of {n_classes} classes, at least two, got {counts}")
@@ -95,7 +95,7 @@ def contrast(activity: ArrayLike, labels: ArrayLike, n_classes: int) -> np.ndarr
 
 def top_sets(scores: ArrayLike, k: int) -> np.ndarray:
     """The k units with the highest score of each row, highest first, ties to the lower index; ints [..., k]."""
-    scores = np.asarray(as_array(scores))
+    scores = np.asarray(as_array(scores), dtype=float)
     if not 1 <= k <= scores.shape[-1]:
         raise ValueError(f"top_sets: k must be in 1..{scores.shape[-1]}, got {k}")
     return np.argsort(-scores, axis=-1, kind="stable")[..., :k]

@@ -92,6 +92,8 @@ def test_contrast_and_top_sets_by_hand():
     assert scores == pytest.approx(np.array([[3 / sd[0], -3 / sd[1], 0], [-3 / sd[0], 3 / sd[1], 0]]))
     assert patching.top_sets(scores, 2).tolist() == [[0, 2], [1, 2]]
     assert patching.top_sets([[1, 1, 1]], 2).tolist() == [[0, 1]]  # ties to the lower index
+    for dtype in (bool, np.uint8, np.float32):
+        assert patching.top_sets(np.array([0, 0, 1], dtype), 2).tolist() == [2, 0]
 
 
 @pytest.mark.parametrize("model, name, side", [(VIT, "blocks.0", 8), (VIT, "blocks.2", 8), (RESNET, "layer2", 32)])
@@ -250,6 +252,7 @@ def test_the_published_ratio_selects_where_it_patches_and_one_control_makes_it_j
     (lambda site: open_site(linear_model(), "0", IMAGES, LABELS[:2]), "4 images do not fit 2 labels"),
     (lambda site: tail_of(VIT, "blocks.9"), "no module matches"),
     (lambda site: patching.contrast(IMAGES, LABELS, 3), "each of 3 classes"),
+    (lambda site: patching.contrast([[0, 1], [np.nan, 1]], [0, 1], 2), "activity has 1 non-finite values"),
     (lambda site: patching.top_sets([1.0], 2), "k must be in 1..1"),
 ])
 def test_what_cannot_be_patched_is_refused(site, what, message):
