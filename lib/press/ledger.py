@@ -235,7 +235,7 @@ def _row(claim: Claim, record: Record) -> dict[str, Any]:
 
 def number(value: float) -> str:
     """Three significant digits; no exponent for anything a reader would not write with one."""
-    return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.3g}"
+    return f"{value:,.0f}" if 999.5 <= abs(value) < 1e7 else f"{value:.3g}"
 
 
 def _found(word: str, verdict: Verdict, recipe: Verdict | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from scipy import stats
 from lib.metrics.statistics import Interval
 from lib.press import verdicts
 from lib.press.claims import Claim, ClaimError
+from lib.press.ledger import number
 from lib.press.verdicts import Measured, TooFew, conclude, verdict
 
 RE, PA, IN, AB, CO = "reproduced", "in part", "inconclusive", "absent", "contradicted"
@@ -485,3 +486,7 @@ def test_an_identity_takes_truth_values_alone(values):
 
 def test_parts_may_differ_in_their_seeds():
     assert verdict(claim(part(), part()), [GOOD, Measured([5.0, 5.1, 4.9])]).word == RE
+
+
+def test_a_record_shows_three_digits_and_no_exponent_near_a_thousand():
+    assert [number(x) for x in (999.4, 999.6, -999.7, 12345.6)] == ["999", "1,000", "-1,000", "12,346"]
