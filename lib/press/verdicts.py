@@ -286,7 +286,8 @@ def conclude(
         without_cause: the same with the other cause taken away.
     """
     found, recipe, cured = verdict(claim, parts), _of_some(claim, published), _of_some(claim, without_cause)
-    if any(own is not None and own.values is part.values for own, part in zip(without_cause, parts, strict=False)):
+    if any(own is not None and own.values is part.values and not isinstance(own.values, (bool, np.bool_))
+           for own, part in zip(without_cause, parts, strict=False)):
         raise ClaimError(f"{claim.id}: the recipe without its other cause is the very test of the claim")
     if cured is not None and not claim.artefact:
         raise ClaimError(f"{claim.id}: names no other cause (artefact), so none can be taken away")

@@ -434,6 +434,8 @@ def test_an_artefact_is_of_a_printed_figure(printed, word):
 def test_the_test_itself_takes_no_cause_away():
     with pytest.raises(ClaimError, match="SP-1: the recipe without its other cause is the very test of the claim"):
         conclude(claim(LARGE, artefact="a"), [Measured(SAYS[AB])], [Measured(around(3, 0.5))], [Measured(SAYS[AB])])
+    holds = [Measured(True)]  # of every identity that holds the value is the same True
+    assert conclude(claim(part("identity"), artefact="a"), holds, [Measured(False)], [Measured(True)])[0] == RE
 
 
 # What the seeds could show --------------------------------------------------------------------------------------------
