@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -51,6 +51,8 @@ class Options(BaseModel):
     """
 
     model_config = Params.model_config
+    owner: ClassVar[str] = ""
+    """Whose options these are, as errors call it; empty: the class's name."""
 
     def __init__(self, **given: Any):
         try:
@@ -66,25 +68,21 @@ class Options(BaseModel):
         told = [f"    {name}: {field.description}" for name, field in fields if field.description]
         cls.__doc__ = "\n".join([inspect.cleandoc(cls.__doc__ or ""), *(["", "Options:"] if told else []), *told])
 
-    @classmethod
-    def owner(cls) -> str:
-        """Whose options these are, as errors call it."""
-        return cls.__name__
-
     def replace(self, **changes: Any) -> Self:
         """The same options with some values changed, checked again."""
         return type(self)(**{**self.model_dump(), **changes})
 
     @classmethod
     def _problem(cls, error: Any) -> str:
+        owner = cls.owner or cls.__name__
         match error["type"], error["loc"]:
             case "extra_forbidden", (name, *_):
-                return f"{cls.owner()} has no option {name}; it has {', '.join(cls.model_fields) or 'none'}"
+                return f"{owner} has no option {name}; it has {', '.join(cls.model_fields) or 'none'}"
             case "missing", (name, *_):
-                return f"{cls.owner()} needs {name}"
+                return f"{owner} needs {name}"
             case "value_error", ():
                 return error["msg"].removeprefix("Value error, ")
-        return f"{cls.owner()}: {_value_problem(error)}"
+        return f"{owner}: {_value_problem(error)}"
 
 
 _NOT_CALLED = "default_factory_not_called"

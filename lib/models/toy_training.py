@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from pydantic import Field
@@ -21,14 +21,11 @@ Law = Callable[[tuple[int, ...], Tensor, torch.Generator], Tensor]
 class GridOptions(Options):
     """What a grid's models are, beside their sizes, and how they are trained."""
 
+    owner: ClassVar = "train_grid"
     kind: str = Field("relu", description="of the model, as in `lib.models.toy_superposition.forward`")
     law: Callable[..., Tensor] = Field(sparse_features, description="how features are drawn, a `Law`")
     lr: Positive = Field(0.01, description="of Adam, with a cosine to 0")
     log_at: tuple[Count, ...] = Field((), description="steps whose minibatch loss is kept, beside the last")
-
-    @classmethod
-    def owner(cls) -> str:
-        return "train_grid"
 
 
 class Grid(NamedTuple):

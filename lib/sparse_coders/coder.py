@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,7 @@ from lib.tensors import own_session, widest
 class Sizes(Options):
     """What a coder is beside its rule; `SparseCoder` explains it."""
 
+    owner: ClassVar = "SparseCoder"
     d_in: Count
     n_latents: Count
     d_out: Count | None
@@ -31,10 +32,6 @@ class Sizes(Options):
     context: int = Field(ge=0)
     per_sample: bool
     seed: int
-
-    @classmethod
-    def owner(cls) -> str:
-        return "SparseCoder"
 
 
 class SparseCoder(nn.Module, Weights):

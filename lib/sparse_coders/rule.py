@@ -108,11 +108,7 @@ class Rule(Options):
     def __init_subclass__(cls, name: str = "", **_: Any) -> None:
         super().__init_subclass__()
         if name:
-            cls.name, RULES[name] = name, cls
-
-    @classmethod
-    def owner(cls) -> str:
-        return f"rule {cls.name}"
+            cls.name, cls.owner, RULES[name] = name, f"rule {name}", cls
 
     def sized(self, n_latents: int, d_out: int) -> Self:
         """These options for a coder of such size: counts within n_latents, defaults that depend on it filled in."""
@@ -128,7 +124,7 @@ class Rule(Options):
 
     def latents(self, w: Weights, x: Tensor, moment: Moment | None = None) -> Tensor | Codes:
         """f of x, [B, n_latents] or codes; without a moment the same for a sample whatever else is in the batch."""
-        raise NotImplementedError(f"{self.owner()} says no latents")
+        raise NotImplementedError(f"{self.owner} says no latents")
 
     def cost(self, w: Weights, latents: Tensor, moment: Moment) -> Tensor | None:
         """The penalty on latents [B, n_latents]; None is 0."""

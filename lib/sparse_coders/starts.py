@@ -69,7 +69,7 @@ def unit_rows(coder: SparseCoder) -> None:
             getattr(coder, name).mul_(lengths)
     else:
         said = f"{float(lengths.min()):.3g} to {float(lengths.max()):.3g}"
-        raise ValueError(f"decoder rows are {said} long; {coder.rule.owner()} trains rows of length 1, and rescaling "
+        raise ValueError(f"decoder rows are {said} long; {coder.rule.owner} trains rows of length 1, and rescaling "
                          "them would change which latents are on; give a coder whose rows are of length 1")
 
 

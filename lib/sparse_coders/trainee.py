@@ -4,7 +4,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -29,6 +29,7 @@ COLUMNS = ("step", "tokens", "lr", "loss", "reconstruction", "penalty", "aux", "
 class FitOptions(Keeping):
     """How `lib.sparse_coders.fit` trains."""
 
+    owner: ClassVar = "fit"
     steps: Count = Field(2000, description="optimiser steps")
     batch_size: Count = Field(4096, description="samples per step; at most the number of training samples")
     lr: Positive | None = Field(
@@ -52,10 +53,6 @@ class FitOptions(Keeping):
     precision: Literal["float32", "bf16"] = Field(
         "float32", description='"bf16": matrix products in bfloat16, parameters and sums as they are; topk, abs_topk: '
                                "a screen before the exact choice; refused where it would do nothing")
-
-    @classmethod
-    def owner(cls) -> str:
-        return "fit"
 
     def lr_factor(self, step: int) -> float:
         """Linear warm-up, then constant, then linear to 0 over the last `lr_decay` of training."""

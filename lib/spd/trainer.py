@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from numpy.typing import ArrayLike
@@ -29,11 +29,8 @@ Draw = Callable[[torch.Generator, int], Tensor]
 class Watching(Keeping):
     """How `lib.spd.decompose` is recorded, kept and shown."""
 
+    owner: ClassVar = "decompose"
     snapshot_at: tuple[int, ...] = Field((), description="steps 0..steps after which the trained values are kept")
-
-    @classmethod
-    def owner(cls) -> str:
-        return "decompose"
 
 
 class Result(NamedTuple):

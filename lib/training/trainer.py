@@ -20,14 +20,11 @@ from lib.training.steps import ExtraLoss, History, ModelTraining
 class Running(Keeping):
     """Where `lib.training.train` runs, and how it is recorded, kept and shown."""
 
+    owner: ClassVar = "train"
     device: str = Field("auto", description='"auto" (CUDA where there is one), "cpu" or "cuda"')
     resident: bool = Field(True, description="hold the data set on the device; False: fetch batches, one ahead")
 
     apart: ClassVar = Keeping.apart | {"device", "resident"}
-
-    @classmethod
-    def owner(cls) -> str:
-        return "train"
 
 
 @own_session()
