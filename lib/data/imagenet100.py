@@ -15,7 +15,6 @@ import os
 import re
 import shutil
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -31,32 +30,9 @@ from lib import files
 from lib.data.registry import DataCorrupt, DataError, DatasetUnavailable
 from lib.live import Progress
 
-CLASSES = """
-n02869837 bonnet, n01749939 green mamba, n02488291 langur, n02107142 Doberman, n13037406 gyromitra, n02091831 Saluki,
-n04517823 vacuum, n04589890 window screen, n03062245 cocktail shaker, n01773797 garden spider, n01735189 garter snake,
-n07831146 carbonara, n07753275 pineapple, n03085013 computer keyboard, n04485082 tripod, n02105505 komondor,
-n01983481 American lobster, n02788148 bannister, n03530642 honeycomb, n04435653 tile roof, n02086910 papillon,
-n02859443 boathouse, n13040303 stinkhorn, n03594734 jean, n02085620 Chihuahua, n02099849 Chesapeake Bay retriever,
-n01558993 robin, n04493381 tub, n02109047 Great Dane, n04111531 rotisserie, n02877765 bottlecap, n04429376 throne,
-n02009229 little blue heron, n01978455 rock crab, n02106550 Rottweiler, n01820546 lorikeet, n01692333 Gila monster,
-n07714571 head cabbage, n02974003 car wheel, n02114855 coyote, n03785016 moped, n03764736 milk can,
-n03775546 mixing bowl, n02087046 toy terrier, n07836838 chocolate sauce, n04099969 rocking chair, n04592741 wing,
-n03891251 park bench, n02701002 ambulance, n03379051 football helmet, n02259212 leafhopper, n07715103 cauliflower,
-n03947888 pirate, n04026417 purse, n02326432 hare, n03637318 lampshade, n01980166 fiddler crab,
-n02113799 standard poodle, n02086240 Shih-Tzu, n03903868 pedestal, n02483362 gibbon, n04127249 safety pin,
-n02089973 English foxhound, n03017168 chime, n02093428 American Staffordshire terrier, n02804414 bassinet,
-n02396427 wild boar, n04418357 theater curtain, n02172182 dung beetle, n01729322 hognose snake,
-n02113978 Mexican hairless, n03787032 mortarboard, n02089867 Walker hound, n02119022 red fox, n03777754 modem,
-n04238763 slide rule, n02231487 walking stick, n03032252 cinema, n02138441 meerkat, n02104029 kuvasz, n03837869 obelisk,
-n03494278 harmonica, n04136333 sarong, n03794056 mousetrap, n03492542 hard disc, n02018207 American coot,
-n04067472 reel, n03930630 pickup, n03584829 iron, n02123045 tabby, n04229816 ski mask, n02100583 vizsla,
-n03642806 laptop, n04336792 stretcher, n03259280 Dutch oven, n02116738 African hunting dog, n02108089 boxer,
-n03424325 gasmask, n01855672 goose, n02090622 borzoi
-"""
-WNIDS = tuple(part.split()[0] for part in CLASSES.split(","))
-"""WordNet ids of the classes in label order, as listed in `imagenet100.txt` of Tian et al.'s code."""
-NAMES = tuple(part.split(maxsplit=1)[1].strip() for part in CLASSES.split(","))
-"""What the classes are called, in label order."""
+_LIST = Path(__file__).with_suffix(".txt").read_text(encoding="utf-8").splitlines()
+WNIDS, NAMES = zip(*(line.split(" ", 1) for line in _LIST), strict=True)
+"""WordNet ids of the classes in label order, as listed in `imagenet100.txt` of Tian et al.'s code; and their names."""
 
 FOLDERS = {"train": "train", "test": "val"}
 """Name of each split -> of its folder. ImageNet's validation images serve as test images."""
@@ -325,37 +301,35 @@ def _damaged(folder: Path, split: str) -> DataCorrupt:
 
 def _decode(folder: Path, split: str, part: Part, size: int) -> dict[str, Any]:
     """Decode one split into `folder`; its part of the manifest."""
-    n, done, digest, modes, enlarged = len(part.labels), 0, hashlib.sha256(), Counter(), 0
+    n, done, digest = len(part.labels), 0, hashlib.sha256()
     out = np.lib.format.open_memmap(folder / f"{split}_images.npy", "w+", np.uint8, (n, size, size, 3))
     with ThreadPoolExecutor() as pool, Progress(n, f"imagenet100 {split}") as progress:
         items = part.items()
         while block := list(islice(items, 256)):  # a pool would take all of them into memory at once
-            for pixels, mode, is_small in pool.map(square, block, [size] * len(block)):
+            for pixels in pool.map(square, block, [size] * len(block)):
                 out[done] = pixels
                 digest.update(pixels)
-                modes[mode] += 1
-                enlarged, done = enlarged + is_small, done + 1
+                done += 1
                 progress.advance()
     out.flush()
     np.save(folder / f"{split}_labels.npy", part.labels)
-    hashes = {"images_sha256": digest.hexdigest(), "labels_sha256": hashlib.sha256(part.labels).hexdigest()}
-    return {"n": n, **hashes, "modes": modes, "enlarged": enlarged}
+    labels_sha256 = hashlib.sha256(part.labels).hexdigest()
+    return {"n": n, "images_sha256": digest.hexdigest(), "labels_sha256": labels_sha256}
 
 
-def square(item: Item, size: int) -> tuple[np.ndarray, str, bool]:
+def square(item: Item, size: int) -> np.ndarray:
     """One image in RGB, its shorter side resized to `size` (bilinear, antialiased) and its centre cut out.
 
-    Returns:
-        uint8 [size, size, 3]; the colour mode it was stored in; whether it had to be enlarged.
+    uint8 [size, size, 3].
     """
     name, data = item
     try:
         with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as stored:
-            mode, image = stored.mode, stored.convert("RGB")
+            image = stored.convert("RGB")
     except (OSError, SyntaxError, ValueError) as error:
         raise DataCorrupt(f"imagenet100: {name} is not a readable image ({type(error).__name__}: {error})") from error
     short = min(image.size)
     width, height = (size if side == short else int(size * side / short) for side in image.size)
     left, top = round((width - size) / 2), round((height - size) / 2)
     image = image.resize((width, height), Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))
-    return np.asarray(image), mode, short < size
+    return np.asarray(image)
