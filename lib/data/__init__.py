@@ -13,8 +13,7 @@
     registry        what each data set is: sources, versions, hashes, licence; and the errors
     resolve         where its arrays come from: path, cache, installed package, download
     fetch           downloads through ordinary package clients; nothing is installed
-    archives        reads registered members, and only those, out of an archive or a folder
-    decode          member bytes -> arrays
+    archives        reads registered members, and only those, out of an archive or a folder, as arrays
 
 `python -m lib.data list | fetch NAME... | verify | imagenet100` does the same from a shell.
 Importing `lib.data` imports nothing heavy.

