@@ -540,7 +540,7 @@ WITHOUT = {  # why nothing is tried
         ("topoloss.py", "kind is output, input or bias"),
     ],
     "it says what must hold": [
-        ("activations/hooks.py", "a store holds one"), ("data/planted.py", "there are {n_features}"),
+        ("data/planted.py", "there are {n_features}"),
         ("data/planted.py", "a feature's own share"), ("data/planted.py", "a child cannot be more frequent"),
         ("data/shapes_colours.py", "a class that is left"),
         ("metrics/mixed_effects.py", "two or more levels and fewer"), ("metrics/topography.py", "must be different"),

@@ -43,6 +43,14 @@ def match_modules(model: nn.Module, *patterns: str) -> dict[str, nn.Module]:
     return {name: module for name, module in modules.items() if name in found}
 
 
+def one_module(model: nn.Module, pattern: str) -> str:
+    """The name of the one module that matches the pattern; ValueError where several do."""
+    names = list(match_modules(model, pattern))
+    if len(names) > 1:
+        raise ValueError(f"{pattern!r} must name one module, it matches {', '.join(names[:5])}")
+    return names[0]
+
+
 def unwrapped(model: nn.Module) -> nn.Module:
     """The model inside what trains it on several devices or compiles it."""
     while (inner := model._modules.get("_orig_mod")) is not None or isinstance(
@@ -103,15 +111,13 @@ def stream(
     Yields:
         What the module returned for each input, [..., d], as it was then: copies, safe from in-place operations.
     """
-    names = list(match_modules(model, name))
-    if len(names) > 1:
-        raise ValueError(f"{name!r} matches {len(names)} modules ({', '.join(names[:5])}); a store holds one")
+    name = one_module(model, name)
     for each in inputs:
-        with torch.no_grad(), capture(model, names[0], where=where, copy=True) as found:
+        with torch.no_grad(), capture(model, name, where=where, copy=True) as found:
             (call or model)(each)
         if not found:
-            raise ValueError(f"the model did not call its module {names[0]}")
-        yield found[names[0]]
+            raise ValueError(f"the model did not call its module {name}")
+        yield found[name]
 
 
 def _matches(name: list[str], pattern: list[str]) -> bool:

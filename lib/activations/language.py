@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.activations.hooks import Where, capture, match_modules, patch
+from lib.activations.hooks import Where, capture, one_module, patch
 from lib.activations.store import ActivationStore, build
 from lib.checkpoints import content_digest
 from lib.schedules import EpochOrder
@@ -50,10 +50,9 @@ class TokenSite(NamedTuple):
 def token_site(
     model: nn.Module, name: str, tokens: Tensor, where: Where = "output", beyond: float = 10.0, batch: int = 16
 ) -> TokenSite:
-    """The site at the module called `name`, its limit `beyond` times the median length over the first `batch` windows.
+    """The site at the module that matches `name`, its limit `beyond` times the median length over the first `batch` windows.
     """
-    if list(match_modules(model, name)) != [name]:
-        raise ValueError(f"{name!r} must name one module")
+    name = one_module(model, name)
     with capture(model, name, where=where) as found:
         model(tokens[:batch])
     lengths = torch.linalg.vector_norm(found[name][:, 1:].float(), dim=-1)

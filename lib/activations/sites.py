@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib.activations.hooks import capture, match_modules, patch
+from lib.activations.hooks import capture, one_module, patch
 from lib.tensors import as_array
 
 Tail = Callable[[Tensor, Tensor], Tensor]
@@ -51,7 +51,7 @@ def tail_of(model: nn.Module, name: str) -> Tail:
     It starts at the module for `blocks.i` of a timm vision transformer and `layeri` of a timm ResNet; otherwise it is
     `replaced(model, name)`.
     """
-    _one_module(model, name)
+    name = one_module(model, name)
     part, _, index = name.partition(".")
     if part == "blocks" and index.isdecimal() and _has(model, "blocks", "norm", "forward_head"):
         rest = model.blocks[int(index) + 1 :]
@@ -65,7 +65,7 @@ def tail_of(model: nn.Module, name: str) -> Tail:
 
 def replaced(model: nn.Module, name: str) -> Tail:
     """The general tail: run the whole model on the images with the module's output replaced."""
-    _one_module(model, name)
+    name = one_module(model, name)
 
     def tail(acts: Tensor, images: Tensor) -> Tensor:
         with patch(model, {name: acts}):
@@ -86,9 +86,9 @@ def open_site(model: nn.Module, name: str, images: Tensor, labels: Tensor, batch
         raise ValueError("open_site: the model is in training mode, where effects are noise; call model.eval()")
     if len(images) != len(labels) or not len(images):
         raise ValueError(f"open_site: {len(images)} images do not fit {len(labels)} labels")
-    acts, logits = [], []
+    name, acts, logits = one_module(model, name), [], []
     for part in images.split(batch):
-        with capture(model, _one_module(model, name), copy=True) as found:
+        with capture(model, name, copy=True) as found:
             logits.append(model(part))
         acts.append(found[name])
     both = torch.cat(acts), torch.cat(logits)
@@ -113,13 +113,6 @@ def other_class_means(site: Site) -> Tensor:
     if not bool((other.sum(1) > 0).all()):
         raise ValueError("other_class_means needs images of at least two classes")
     return torch.tensordot(other / other.sum(1, keepdim=True), site.acts, dims=1)
-
-
-def _one_module(model: nn.Module, name: str) -> str:
-    names = list(match_modules(model, name))
-    if names != [name]:
-        raise ValueError(f"{name!r} must name one module, it matches {', '.join(names[:5])}")
-    return name
 
 
 def _has(model: nn.Module, *names: str) -> bool:
