@@ -4,7 +4,7 @@ Arrows run one way: studies and press -> library -> ground. `help(lib.sparse_cod
 
 Ground (imports nothing above it):
     lib.rng                 named random streams; nothing touches a global generator
-    lib.tensors             values as NumPy, a device by name
+    lib.tensors             values as NumPy, a device by name, gradients that are given
     lib.files               digests, a lock, and files that appear whole or not at all
     lib.params              strict YAML -> frozen parameters; strict options of the library's objects
     lib.checkpoints         states of a training in a file, whole or not there

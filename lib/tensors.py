@@ -1,4 +1,4 @@
-"""What arrays and tensors need everywhere: values as NumPy, a device by name, denormal numbers as 0."""
+"""What arrays and tensors need everywhere: values as NumPy, a device by name, gradients that are given."""
 from __future__ import annotations
 
 import threading
@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from torch.autograd.function import once_differentiable
 
 
 def as_array(values: ArrayLike) -> ArrayLike:
@@ -52,6 +53,25 @@ def widest(device: torch.device) -> torch.dtype:
         return torch.zeros((), dtype=torch.float64, device=device).dtype
     except (TypeError, RuntimeError):
         return torch.float32
+
+
+class WithGradient(torch.autograd.Function):
+    """`WithGradient.apply(value, gradient, *tensors)` is value(*tensors), whose gradient is given and not derived.
+
+    gradient(d, *tensors) gives that of each tensor, or None, from the value's own, d. It is differentiable once, and
+    nothing but the tensors is kept for it.
+    """
+
+    @staticmethod
+    def forward(ctx, value, gradient, *tensors):
+        ctx.gradient = gradient
+        ctx.save_for_backward(*tensors)
+        return value(*tensors)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, d):
+        return None, None, *ctx.gradient(d, *ctx.saved_tensors)
 
 
 _SESSIONS = {"lock": threading.Lock(), "open": 0, "dtype": torch.float32}

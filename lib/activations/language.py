@@ -50,8 +50,7 @@ class TokenSite(NamedTuple):
 def token_site(
     model: nn.Module, name: str, tokens: Tensor, where: Where = "output", beyond: float = 10.0, batch: int = 16
 ) -> TokenSite:
-    """The site at the module that matches `name`, its limit `beyond` times the median length over the first `batch` windows.
-    """
+    """The site at the module `name`, its limit `beyond` times the median length over the first `batch` windows."""
     name = one_module(model, name)
     with capture(model, name, where=where) as found:
         model(tokens[:batch])

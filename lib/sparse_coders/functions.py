@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from lib.tensors import widest
+from lib.tensors import WithGradient, widest
 
 LEAK = 0.01
 
@@ -29,7 +29,11 @@ def jumprelu(pre_acts: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
         threshold: θ >= 0, [n_latents].
         bandwidth: ε.
     """
-    return _Jump.apply(pre_acts, threshold, bandwidth)
+    def gradient(d: Tensor, h: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        window = (h - theta).abs() < bandwidth / 2
+        return d * (h > theta), -(d * window).sum(0) * theta / bandwidth
+
+    return WithGradient.apply(lambda h, theta: h * (h > theta), gradient, pre_acts, threshold)
 
 
 def step(pre_acts: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
@@ -39,35 +43,11 @@ def step(pre_acts: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
 
     Args: as `jumprelu`.
     """
-    return _Step.apply(pre_acts, threshold, bandwidth)
+    def gradient(d: Tensor, h: Tensor, theta: Tensor) -> tuple[None, Tensor]:
+        window = (h - theta).abs() < bandwidth / 2
+        return None, -(d * window).sum(0) / bandwidth
 
-
-class _Jump(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, h, threshold, bandwidth):
-        ctx.save_for_backward(h, threshold)
-        ctx.bandwidth = bandwidth
-        return h * (h > threshold)
-
-    @staticmethod
-    def backward(ctx, grad):
-        h, threshold = ctx.saved_tensors
-        window = (h - threshold).abs() < ctx.bandwidth / 2
-        return grad * (h > threshold), -(grad * window).sum(0) * threshold / ctx.bandwidth, None
-
-
-class _Step(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, h, threshold, bandwidth):
-        ctx.save_for_backward(h, threshold)
-        ctx.bandwidth = bandwidth
-        return (h > threshold).to(h.dtype)
-
-    @staticmethod
-    def backward(ctx, grad):
-        h, threshold = ctx.saved_tensors
-        window = (h - threshold).abs() < ctx.bandwidth / 2
-        return None, -(grad * window).sum(0) / ctx.bandwidth, None
+    return WithGradient.apply(lambda h, theta: (h > theta).to(h.dtype), gradient, pre_acts, threshold)
 
 
 def prolu(projection: Tensor, bias: Tensor, through: bool = True) -> Tensor:
@@ -79,23 +59,15 @@ def prolu(projection: Tensor, bias: Tensor, through: bool = True) -> Tensor:
     Args:
         projection: m, [B, n_latents]; bias: b, [n_latents].
     """
-    return _ProLU.apply(projection, bias, through)
+    def on(m: Tensor, b: Tensor) -> Tensor:
+        return (m > 0) & (m + b > 0)
 
+    def gradient(d: Tensor, m: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        plain = d * on(m, b)
+        gate = plain * m if through else plain
+        return plain + gate if through else plain, gate.sum(0)
 
-class _ProLU(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, m, b, through):
-        on = (m > 0) & (m + b > 0)
-        ctx.save_for_backward(m, on)
-        ctx.through = through
-        return m * on
-
-    @staticmethod
-    def backward(ctx, grad):
-        m, on = ctx.saved_tensors
-        plain = grad * on
-        gate = plain * m if ctx.through else plain
-        return plain + gate if ctx.through else plain, gate.sum(0), None
+    return WithGradient.apply(lambda m, b: m * on(m, b), gradient, projection, bias)
 
 
 def matching_pursuit(x: Tensor, dictionary: Tensor, k: int) -> Tensor:
@@ -120,28 +92,19 @@ def matching_pursuit(x: Tensor, dictionary: Tensor, k: int) -> Tensor:
 def causal_importance(pre_acts: Tensor, gate_scale: Tensor, b_gate: Tensor) -> Tensor:
     """ci = clamp(a · h + c, 0, 1), with a leak of .01 outside so that a gate that is closed can open again.
 
+    The leak lets through only a gradient whose descent leads back inside.
+
     Args:
         pre_acts: h, [B, n_latents].
         gate_scale, b_gate: a and c, [n_latents].
     Returns:
         [B, n_latents] in [0, 1]; exactly 0 where closed.
     """
-    return _LeakyClamp.apply(pre_acts * gate_scale + b_gate)
+    def gradient(d: Tensor, g: Tensor) -> tuple[Tensor]:
+        leads_back = ((g < 0) & (d < 0)) | ((g > 1) & (d > 0))  # where descent does
+        return (torch.where((g >= 0) & (g <= 1), d, LEAK * d * leads_back),)
 
-
-class _LeakyClamp(torch.autograd.Function):
-    """clamp(g, 0, 1); outside, the leak lets through only a gradient whose descent leads back inside."""
-
-    @staticmethod
-    def forward(ctx, g):
-        ctx.save_for_backward(g)
-        return g.clamp(0, 1)
-
-    @staticmethod
-    def backward(ctx, grad):
-        (g,) = ctx.saved_tensors
-        leads_back = ((g < 0) & (grad < 0)) | ((g > 1) & (grad > 0))
-        return torch.where((g >= 0) & (g <= 1), grad, LEAK * grad * leads_back)
+    return WithGradient.apply(lambda g: g.clamp(0, 1), gradient, pre_acts * gate_scale + b_gate)
 
 
 def sample_mask(importance: Tensor, rng: torch.Generator, sampling: str = "noise") -> Tensor:

@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from lib.tensors import WithGradient
+
 aten = torch.ops.aten
 
 GATES = ("mlp", "vector_mlp", "shared_mlp", "linear")
@@ -127,36 +129,6 @@ class _MLP(torch.autograd.Function):
         return _from_columns(d_a, acts, ctx.panels), d_W1.view(shape), d_B1.view(shape), d_W2.view(shape), d_b2
 
 
-class _Lower(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, g, leak):
-        ctx.save_for_backward(g)
-        ctx.leak = leak
-        return g.clamp(0, 1)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, d):
-        (g,) = ctx.saved_tensors
-        down = d.clamp(max=0)
-        below = down - aten.threshold_backward(down, g, 0)  # where g <= 0
-        return aten.hardtanh_backward(d, g, 0, 1).add_(below, alpha=ctx.leak), None
-
-
-class _Upper(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, g, leak):
-        ctx.save_for_backward(g)
-        ctx.leak = leak
-        return g.clamp(0, 1).add_((g - 1).clamp_(min=0), alpha=leak)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, d):
-        (g,) = ctx.saved_tensors
-        return upper_backward(d, g, ctx.leak), None
-
-
 def upper_backward(d: Tensor, g: Tensor, leak: float) -> Tensor:
     """Gradient of `upper_leaky` in g, given d of its value. (`torch.where` costs ten times as much on a CPU.)"""
     return aten.hardtanh_backward(d, g, 0, 1).add_(aten.threshold_backward(d, g, 1), alpha=leak)
@@ -170,7 +142,12 @@ def lower_leaky(g: Tensor, leak: float = 0.01) -> Tensor:
 
     Source: Bushnaq, Braun and Sharkey 2025, appendix on causal importance functions.
     """
-    return _Lower.apply(g, leak)
+    def gradient(d: Tensor, g: Tensor) -> tuple[Tensor]:
+        down = d.clamp(max=0)
+        below = down - aten.threshold_backward(down, g, 0)  # where g <= 0
+        return (aten.hardtanh_backward(d, g, 0, 1).add_(below, alpha=leak),)
+
+    return WithGradient.apply(lambda g: g.clamp(0, 1), gradient, g)
 
 
 def upper_leaky(g: Tensor, leak: float = 0.01) -> Tensor:
@@ -178,4 +155,7 @@ def upper_leaky(g: Tensor, leak: float = 0.01) -> Tensor:
 
     Source: as `lower_leaky`.
     """
-    return _Upper.apply(g, leak)
+    def value(g: Tensor) -> Tensor:
+        return g.clamp(0, 1).add_((g - 1).clamp_(min=0), alpha=leak)
+
+    return WithGradient.apply(value, lambda d, g: (upper_backward(d, g, leak),), g)

@@ -11,12 +11,12 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from lib.spd.decomposition import Decomposition
 from lib.spd.gates import lower_leaky, upper_backward, upper_leaky
 from lib.spd.masks import Mask, Noise, subset_routes
 from lib.spd.options import SPDConfig
+from lib.tensors import WithGradient
 
 
 class Step:
@@ -148,7 +148,7 @@ class Step:
         for name, g in self.gates.items():
             positions = self.n_rows * (g if self.config.positions == "own" else first).shape[rows:-1].numel()
             weights = None if self.weights is None else self.weights[(...,) + (None,) * (g.ndim - rows)]
-            penalty = _Penalty.apply(g, self.p, self.config.eps, self.config.leak, weights, self.lead)
+            penalty = _penalty(g, self.p, self.config.eps, self.config.leak, weights, self.lead)
             total = total + penalty * (factors.get(name, 1.0) / positions)
         return total
 
@@ -194,25 +194,15 @@ def divergence(out: Tensor, wanted: Tensor, kind: str, lead: int = 0, n_rows: in
     return values / (n_rows * out.shape[lead + 1 : -1].numel())
 
 
-class _Penalty(torch.autograd.Function):
-    """sum of weight (upper_leaky(g) + eps)^p over all but the panels, keeping only g."""
-
-    @staticmethod
-    def forward(ctx, g, p, eps, leak, weights, lead):
-        ctx.save_for_backward(g, weights)
-        ctx.options = p, eps, leak
+def _penalty(g: Tensor, p: float, eps: float, leak: float, weights: Tensor | None, lead: int) -> Tensor:
+    """sum of weight (upper_leaky(g) + eps)^p over all but the panels; only g is kept for the gradient."""
+    def value(g: Tensor, weights: Tensor | None) -> Tensor:
         values = upper_leaky(g, leak).add_(eps).pow_(p)
-        if weights is not None:
-            values.mul_(weights)
-        return values.sum(tuple(range(lead, g.ndim)))
+        return (values if weights is None else values.mul_(weights)).sum(tuple(range(lead, g.ndim)))
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, d):
-        g, weights = ctx.saved_tensors
-        p, eps, leak = ctx.options
+    def gradient(d: Tensor, g: Tensor, weights: Tensor | None) -> tuple[Tensor, None]:
         d = p * d.view(*d.shape, *[1] * (g.ndim - d.ndim))
         d = d.expand_as(g) if p == 1 else upper_leaky(g, leak).add_(eps).pow_(p - 1).mul_(d)
-        if weights is not None:
-            d = d * weights
-        return upper_backward(d, g, leak), None, None, None, None, None
+        return upper_backward(d if weights is None else d * weights, g, leak), None
+
+    return WithGradient.apply(value, gradient, g, weights)

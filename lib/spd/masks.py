@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from lib.rng import generator
+from lib.tensors import WithGradient
 
 KINDS = ("uniform", "binary", "bernoulli")
 
@@ -90,31 +90,19 @@ def masked(acts: Tensor, mask: Mask) -> Tensor:
         m = mask.importance if mask.noise is None else mask.importance + (1 - mask.importance) * mask.noise
         out = acts * (m - delta)
     else:
-        out = _Masked.apply(acts, mask.importance, mask.noise, delta)
+        out = _fused(acts, mask.importance, mask.noise, delta)
     return out if mask.route is None else out * mask.route.unsqueeze(-1)
 
 
-class _Masked(torch.autograd.Function):
+def _fused(a: Tensor, g: Tensor, r: Tensor, delta: Tensor | float) -> Tensor:
     """a (g + (1 - g) r - delta), all of one shape and delta one per position, for r and delta without gradients."""
+    def mask(g: Tensor, r: Tensor) -> Tensor:
+        return torch.rsub(g, 1).mul_(r).add_(g).sub_(delta)
 
-    @staticmethod
-    def forward(ctx, a, g, r, delta):
-        ctx.save_for_backward(a, g, r, delta if isinstance(delta, Tensor) else None)
-        ctx.delta = delta if not isinstance(delta, Tensor) else None
-        return _scale(g, r, delta).mul_(a)
+    def gradient(d: Tensor, a: Tensor, g: Tensor, r: Tensor) -> tuple[Tensor, Tensor, None]:
+        return mask(g, r).mul_(d), torch.rsub(r, 1).mul_(a).mul_(d), None
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, d):
-        a, g, r, delta = ctx.saved_tensors
-        d_a = _scale(g, r, ctx.delta if delta is None else delta).mul_(d)
-        d_g = torch.rsub(r, 1).mul_(a).mul_(d)
-        return d_a, d_g, None, None
-
-
-def _scale(g: Tensor, r: Tensor, delta: Tensor | float) -> Tensor:
-    """g + (1 - g) r - delta."""
-    return torch.rsub(g, 1).mul_(r).add_(g).sub_(delta)
+    return WithGradient.apply(lambda a, g, r: mask(g, r).mul_(a), gradient, a, g, r)
 
 
 def subset_routes(names: Sequence[str], noise: Noise, rows: Tensor) -> dict[str, Tensor]:
