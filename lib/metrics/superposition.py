@@ -75,22 +75,6 @@ def n_represented(W: ArrayLike, threshold: float = 0.5) -> Tensor:
     return is_represented(W, threshold).sum(-1)
 
 
-def published_weight_norms(W: ArrayLike) -> Tensor:
-    """The published code's "weight norms": |row i of WᵀW|. A documented defect; the true ones are `feature_norms`.
-
-    It equals |Wᵀ W_i|, so an antipodal pair of unit features reads sqrt(2) where each has norm 1. [..., n_features].
-    """
-    return torch.linalg.vector_norm(gram(W), dim=-1)
-
-
-def published_gram(W: ArrayLike) -> Tensor:
-    """The published code's "WᵀW" heat map: (WᵀW)^2. A documented defect; the true one is `gram`.
-
-    It adds up overlaps over all paths i - k - j: an antipodal pair of unit features reads ±2 where WᵀW reads ±1.
-    """
-    return gram(W) @ gram(W)
-
-
 def _checked(W: ArrayLike) -> Tensor:
     W = torch.as_tensor(W)
     if W.ndim < 2 or not torch.isfinite(W).all():

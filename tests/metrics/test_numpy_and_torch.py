@@ -89,7 +89,7 @@ CALLS = {
     "statistics.rank_p": lambda f, a: f(0.5, a(ONES)),
     **{f"superposition.{name}": lambda f, a: f(a(W)) for name in (
         "feature_norms", "unit_columns", "gram", "interference", "feature_dimensionality", "dimensions_per_feature",
-        "is_represented", "n_represented", "published_weight_norms", "published_gram")},
+        "is_represented", "n_represented")},
     "superposition_theory.phase_losses": lambda f, a: f(a(ONES), a(ONES)),
     "superposition_theory.predicted_phase": lambda f, a: f(a(ONES), a(ONES)),
     "superposition_theory.measured_phase": lambda f, a: f(a(W)),

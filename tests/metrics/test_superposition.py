@@ -70,7 +70,7 @@ def test_represented_counts_lengths_above_the_threshold():
 
 @pytest.mark.parametrize("metric", [
     sp.feature_norms, sp.gram, sp.interference, sp.feature_dimensionality, sp.dimensions_per_feature,
-    sp.is_represented, sp.n_represented, sp.unit_columns, sp.published_weight_norms, sp.published_gram,
+    sp.is_represented, sp.n_represented, sp.unit_columns,
 ])
 def test_leading_dimensions_are_a_batch(metric):
     W = torch.randn(2, 3, 4, 6, generator=generator(2, "test"), dtype=torch.float64)
@@ -90,16 +90,3 @@ def test_whole_numbers_are_read_and_missing_ones_refused():
 def test_dimensionality_lets_gradients_through():
     W = torch.randn(3, 5, generator=generator(3, "test"), dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(sp.feature_dimensionality, (W,))
-
-
-def test_published_norms_and_gram_are_not_the_true_ones():
-    pair = columns((1, 0), (-1, 0))  # WᵀW = [[1, -1], [-1, 1]]
-    assert_close(sp.published_weight_norms(pair), torch.full((2,), 2**0.5, dtype=torch.float64))
-    assert_close(sp.published_gram(pair), torch.tensor([[2, -2], [-2, 2]], dtype=torch.float64))
-    assert not torch.allclose(sp.published_weight_norms(pair), sp.feature_norms(pair))
-    assert not torch.allclose(sp.published_gram(pair), sp.gram(pair))
-
-
-def test_published_norms_are_right_only_without_superposition():
-    orthonormal = columns((1, 0), (0, 1), (0, 0))
-    assert_close(sp.published_weight_norms(orthonormal), sp.feature_norms(orthonormal))

@@ -129,3 +129,40 @@ def _of(table: pd.DataFrame, task: str, site: str) -> pd.DataFrame:
     """Rows of one kind and layer; none where no network of it counts."""
     return table.query("task == @task and site == @site")
 
+
+def filter_tiles(filters: np.ndarray, titles: Sequence[str] = (), columns: int = 8) -> Figure:
+    """What components of a colour layer look for: one RGB tile each, grey is 0, the largest weight black or white.
+
+    Args:
+        filters: [C, kh, kw, 3], red, green, blue; titles: one per tile, or none.
+    """
+    rows = -(-len(filters) // columns)
+    fig, axes = style.figure(aspect=1.25 * rows / columns, rows=rows, cols=columns, squeeze=False)
+    largest = np.abs(filters).max(axis=(1, 2, 3), keepdims=True)
+    tiles = 0.5 + 0.5 * filters / np.where(largest > 0, largest, 1)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for ax, tile, title in zip(axes.flat, tiles, [*titles] or [""] * len(tiles), strict=False):
+        ax.imshow(tile, vmin=0, vmax=1)
+        ax.set_title(title, fontsize=7.5, loc="center", pad=2)
+    return fig
+
+
+def importance_maps(images: np.ndarray, maps: Mapping[str, np.ndarray]) -> Figure:
+    """Images in the first row, and below each, one row per component, where in it the component matters.
+
+    Args:
+        images: [n, H, W, 3] in [0, 1]; maps: name of a component -> causal importance, [n, h, w].
+    """
+    fig, axes = style.figure(aspect=(1 + len(maps)) / (len(images) + 1.6), rows=1 + len(maps), cols=len(images),
+                             squeeze=False)
+    for ax, image in zip(axes[0], images, strict=True):
+        ax.imshow(image)
+    for row, (name, values) in zip(axes[1:], maps.items(), strict=True):
+        for ax, one in zip(row, values, strict=True):
+            shown = ax.imshow(one, vmin=0, vmax=1, cmap=style.SEQUENTIAL)
+        row[0].set_ylabel(name, rotation=0, ha="right", va="center")
+    for ax in axes.flat:
+        ax.set(xticks=[], yticks=[])
+    fig.colorbar(shown, ax=axes[1:], label="causal importance", ticks=(0, 0.5, 1), shrink=0.8)
+    return fig

@@ -1,4 +1,4 @@
-"""Trained models as tables: the runs of an arm, one row per model."""
+"""Trained models as tables: the runs of an arm, one row per model; and what the published code reads off a model."""
 from __future__ import annotations
 
 import numpy as np
@@ -41,3 +41,19 @@ def describe(W: Tensor, b: Tensor, density: Tensor, importance: Tensor, rng: tor
         "n_learned": learned.sum(1),
         "n_missed": (~learned.gather(1, top)).sum(1),
     }
+
+
+def published_weight_norms(W: Tensor) -> Tensor:
+    """The published code's "weight norms": |row i of WᵀW|. A documented defect; the true ones are `feature_norms`.
+
+    It equals |Wᵀ W_i|, so an antipodal pair of unit features reads sqrt(2) where each has norm 1. W [m, n] -> [n].
+    """
+    return torch.linalg.vector_norm(metric.gram(W), dim=-1)
+
+
+def published_gram(W: Tensor) -> Tensor:
+    """The published code's "WᵀW" heat map: (WᵀW)^2. A documented defect; the true one is `gram`.
+
+    It adds up overlaps over all paths i - k - j: an antipodal pair of unit features reads ±2 where WᵀW reads ±1.
+    """
+    return metric.gram(W) @ metric.gram(W)

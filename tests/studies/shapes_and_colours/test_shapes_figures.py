@@ -146,3 +146,21 @@ def test_the_dashboard_has_a_frame_and_a_button_for_every_component():
     assert fig.data[2].y == fig.frames[3].data[2].y
     table = tables.components(layer())
     assert table.loc[7].tolist() == ["33.3%", 0.0, 1.0, 0.0]
+
+
+def test_a_filters_tile_is_its_colours_with_grey_for_nothing():
+    filters = np.zeros((3, 2, 2, 3))
+    filters[0, 0, 0, 0], filters[1, 1, 1] = 2.0, (-0.5, 0.25, 0.0)
+    fig = figures.filter_tiles(filters, ["a", "b", "c"], columns=2)
+    tiles = [ax.images[0].get_array() for ax in fig.axes if ax.images]
+    assert len(fig.axes) == 4 and len(tiles) == 3
+    assert tiles[0][0, 0].tolist() == [1, 0.5, 0.5] and tiles[0][1, 1].tolist() == [0.5, 0.5, 0.5]
+    assert tiles[1][1, 1].tolist() == [0, 0.75, 0.5] and (np.asarray(tiles[2]) == 0.5).all()
+
+
+def test_importance_maps_stand_under_their_images():
+    maps = {"c1": np.zeros((2, 3, 3)), "c2": np.ones((2, 3, 3))}
+    fig = figures.importance_maps(np.zeros((2, 6, 6, 3)), maps)
+    panels = np.array([ax for ax in fig.axes if ax.images and ax.get_label() != "<colorbar>"]).reshape(3, 2)
+    assert [ax.get_ylabel() for ax in panels[:, 0]] == ["", "c1", "c2"]
+    assert (panels[2, 1].images[0].get_array() == 1).all() and panels[1, 0].images[0].get_clim() == (0, 1)

@@ -11,6 +11,7 @@ from keys_in_a_copy import edit, keys
 from torch.testing import assert_close
 
 from lib.files import PACKAGE, ROOT
+from lib.metrics import superposition as metric
 from lib.models import toy_superposition as toy
 from lib.params import ParameterError, load
 from lib.press.keys import PRESS, source_closure
@@ -108,6 +109,14 @@ def test_well_trained_loss_falls_monotonically_past_thirty_percent():
     assert loss.is_monotonic_decreasing
     assert loss.to_numpy() == pytest.approx(list(table.values()), rel=0.1, abs=3e-4)
     assert runs.zero_loss.to_numpy() == pytest.approx((1 - 0.7**20) / 0.3 * (1 - runs.sparsity) / 3)
+
+
+def test_published_norms_and_gram_are_not_the_true_ones_where_features_overlap():
+    pair = torch.tensor([[1.0, -1.0], [0.0, 0.0]])  # WᵀW = [[1, -1], [-1, 1]]
+    assert_close(tables.published_weight_norms(pair), torch.full((2,), 2**0.5))
+    assert_close(tables.published_gram(pair), torch.tensor([[2.0, -2.0], [-2.0, 2.0]]))
+    orthonormal = torch.eye(2, 3)
+    assert_close(tables.published_weight_norms(orthonormal), metric.feature_norms(orthonormal))
 
 
 SMALL = {"seeds": 2, "published_epochs": 2}
