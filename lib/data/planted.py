@@ -250,20 +250,6 @@ def low_rank_factor(n_features: int, rank: int, scale: float, generator: torch.G
     return rows * (0.995 / rows.norm(dim=1, keepdim=True)).clamp_max(1)
 
 
-def toy_model_dictionary(W: Tensor, threshold: float = 0.5) -> tuple[Tensor, Tensor]:
-    """Directions a trained toy model stores, Ŵ_i of the columns of W [n_hidden, n_features] with |W_i| > threshold.
-
-    Returns:
-        directions [n_stored, n_hidden], and their features' indices, int64 [n_stored].
-    """
-    if W.ndim != 2:
-        raise ValueError(f"W must be [n_hidden, n_features], got {tuple(W.shape)}")
-    stored = (W.norm(dim=0) > threshold).nonzero()[:, 0]
-    if not len(stored):
-        raise ValueError(f"the toy model stores no feature: the longest column is {float(W.norm(dim=0).max()):.3g}")
-    return F.normalize(W.detach().T[stored], dim=1), stored
-
-
 def _conditional(probability: Tensor, parent: Tensor, exclusive: bool) -> Tensor:
     """Firing probabilities given the parent, raised for exclusive rivals and limited to 1."""
     below = parent >= 0

@@ -9,7 +9,6 @@ from lib.data.planted import (
     near_orthogonal,
     planted,
     random_directions,
-    toy_model_dictionary,
     zipf,
 )
 from lib.rng import generator
@@ -160,12 +159,6 @@ def test_near_orthogonal_reaches_the_welch_bound():
     assert torch.allclose(near_orthogonal(many).norm(dim=1), torch.ones(40))
 
 
-def test_dictionary_of_a_toy_model():
-    W = torch.tensor([[2.0, 0, 0.1, 0], [0, -0.6, 0, 0]])
-    directions, stored = toy_model_dictionary(W)
-    assert directions.tolist() == [[1, 0], [0, -1]] and stored.tolist() == [0, 1]
-
-
 def test_too_large_dense_features_name_their_size_and_the_way_out():
     made = planted(torch.ones(16_384, 1), 0.1)
     with pytest.raises(ValueError, match="100000 x 16384 dense features take 6.1 GiB; ask for sparse=True"):
@@ -190,7 +183,6 @@ EYE = torch.eye(3)
     (lambda: zipf(5, 1.0, 0.1, 0.2), "0 < p_min <= p_max <= 1"),
     (lambda: forest(10, 2, 3, 2), "2 roots x 3 children x depth 2 need 26 features, at least one each; there are 10"),
     (lambda: low_rank_factor(5, 4, 0.5, rng()), "scale\\^2 rank < 1, got rank 4, scale 0.5"),
-    (lambda: toy_model_dictionary(torch.zeros(2, 3)), "stores no feature: the longest column is 0"),
 ])
 def test_impossible_laws_are_refused(call, message):
     with pytest.raises(ValueError, match=message):

@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
@@ -87,13 +88,16 @@ class World(NamedTuple):
 
 
 def toy_world(W: Tensor, b: Tensor, sparsity: float, threshold: float = 0.5) -> World:
-    """The features a toy model stores, columns with |W_i| > threshold.
+    """The features a toy model stores, columns with |W_i| > threshold; their directions are Ŵ_i.
 
     Args:
         W: [n_hidden, n_features]; b: [n_features].
         sparsity: S = P(feature = 0).
     """
-    dictionary, stored = plant.toy_model_dictionary(W, threshold)
+    stored = (W.norm(dim=0) > threshold).nonzero()[:, 0]
+    if not len(stored):
+        raise ValueError(f"the toy model stores no feature: the longest column is {float(W.norm(dim=0).max()):.3g}")
+    dictionary = F.normalize(W.detach().T[stored], dim=1)
     alone = torch.full((len(dictionary),), -1, device=W.device)
     return World(dictionary, alone, False, ToyLaw(W, b, stored, sparsity), None)
 

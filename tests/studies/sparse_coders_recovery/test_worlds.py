@@ -22,6 +22,8 @@ def test_toy_world_keeps_stored_features_and_reads_the_models_output():
     assert x.shape == (50, 2) and features.shape == (50, 3)
     assert torch.allclose(other, (x @ W + b).relu())
     assert torch.allclose(x[:, 1], features[:, 1])  # feature 3 is not stored and only leans on the first axis
+    with pytest.raises(ValueError, match="stores no feature: the longest column is 0"):
+        toy_world(torch.zeros(2, 3), torch.zeros(3), sparsity=0.5)
 
 
 def test_planted_samples_are_sums_of_their_features():
