@@ -8,10 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from lib.checkpoints import content_digest
-from lib.loop import run
 from lib.schedules import EpochOrder
 from lib.tensors import device_named, own_session
-from lib.training.evaluation import in_mode
 from lib.training.recipe import Recipe
 from lib.training.steps import History, ModelTraining
 from lib.training.trainer import Running
@@ -36,9 +34,7 @@ def train_language(model: nn.Module, tokens: np.ndarray, recipe: Recipe, seed: i
     recipe.steps_per_epoch(len(tokens))
     model.to(where)
     training = ModelTraining(_Flat(model), TokenBatches(tokens, recipe, seed, where))
-    with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []), in_mode(model, training=True):
-        rows = run(training, recipe.total_steps(len(tokens)), running)
-    return History(training.table(rows), training.images_per_second(), recipe.total_steps(len(tokens)))
+    return training.run(recipe.total_steps(len(tokens)), running)
 
 
 class TokenBatches:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.checkpoints import content_digest
-from lib.loop import Row, Training, loss_digest
+from lib.loop import Keeping, Row, Training, loss_digest, run
 from lib.rng import stream_seed
 from lib.training.batches import ImageBatches
 from lib.training.evaluation import autocast, in_mode, scores
@@ -65,6 +65,13 @@ class ModelTraining(Training):
         if self.taken == 1:
             self.since = time.monotonic()
         return row
+
+    def run(self, steps: int, keep: Keeping) -> History:
+        """Take the steps in training mode; the model's mode and the global generators are then as they were."""
+        cuda = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=cuda), in_mode(self.module, training=True):
+            rows = run(self, steps, keep)
+        return History(self.table(rows), self.images_per_second(), steps)
 
     def images_per_second(self) -> float:
         """Since the first step."""

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from lib.loop import Keeping, run
+from lib.loop import Keeping
 from lib.tensors import device_named, own_session
 from lib.training.augmentation import prepare
 from lib.training.batches import ImageBatches, labelled
@@ -57,13 +57,10 @@ def train(
     model.to(where)
     _check(model, images, labels, recipe)
     batches = ImageBatches(images, labels, recipe, seed, where, running.resident)
-    training, steps = ModelTraining(model, batches, extra_loss), recipe.total_steps(len(images))
     try:
-        with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []), in_mode(model, training=True):
-            rows = run(training, steps, running)
+        return ModelTraining(model, batches, extra_loss).run(recipe.total_steps(len(images)), running)
     finally:
         batches.close()
-    return History(training.table(rows), training.images_per_second(), steps)
 
 
 def _check(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe) -> None:
