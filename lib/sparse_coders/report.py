@@ -1,7 +1,6 @@
 """Everything a sparse coder is judged by where the features are known, in one call."""
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -43,7 +42,8 @@ def report(coder: SparseCoder, truth: GroundTruth, x: Tensor, features: Tensor) 
     found["dead_fraction"] = sparsity.dead_fraction(sparsity.samples_since_fired(latents), len(latents))
     found["shrinkage"] = _shrinkage(own, recons, (coder.b_dec / coder.scaled(x.to(coder.b_dec))[1]).cpu())
     found |= directions(truth, decoder, matching)
-    found |= _means(recovery.detection(np.abs(scores) if truth.signed else scores, active)._asdict())
+    detected = recovery.detection(np.abs(scores) if truth.signed else scores, active)._asdict()
+    found |= {name: _mean(values) for name, values in detected.items()}
     return found | (splitting(truth, decoder, matching, scores, features) if (truth.parent >= 0).any() else {})
 
 
@@ -71,10 +71,9 @@ def splitting(
     parents = truth.parent[truth.parent >= 0].unique().cpu().numpy()
     absorbed = recovery.absorption(scores, features, truth.parent)
     near = recovery.cosines(truth.dictionary, decoder)[parents] >= 0.5  # [n_parents, n_latents]
-    excess = (absorbed.with_child - absorbed.alone)[parents]
     return {
         "absorption": float(np.nanmean(absorbed.score[parents])),
-        "absorption_excess": float(np.nanmean(excess)) if np.isfinite(excess).any() else 0.0,
+        "absorption_excess": _mean((absorbed.with_child - absorbed.alone)[parents]),
         "parent_recovery": recovery.recovery_at(matching.similarity[parents]),
         "latents_per_parent": float(near.sum(1).mean()),
     }
@@ -99,9 +98,9 @@ def oriented(coder: SparseCoder, x: Tensor) -> tuple[np.ndarray, np.ndarray]:
     return coder.W_dec.detach().cpu().numpy() * sign[:, None], latents * sign.astype(latents.dtype)
 
 
-def _means(columns: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Means over features that have a value; 0 where none has."""
-    return {name: float(np.nanmean(v)) if np.isfinite(v).any() else 0.0 for name, v in columns.items()}
+def _mean(values: np.ndarray) -> float:
+    """Over features that have a value; 0 where none has."""
+    return float(np.nanmean(values)) if np.isfinite(values).any() else 0.0
 
 
 def _shrinkage(x: Tensor, recons: Tensor, bias: Tensor) -> float:
