@@ -133,7 +133,8 @@ def by_chunks(
 ) -> Terms:
     """`terms(weights, x, y, moment)`, a mean over samples, of a large batch: added up chunk by chunk.
 
-    Gradients are those of the parameters; where the batch itself wants one, it is taken whole.
+    Autograd runs inside each chunk, and one chunk's graph is freed before the next begins. Gradients are those of the
+    parameters; where the batch itself wants one, it is taken whole.
     """
     if not is_large(coder, x) or x.requires_grad or y.requires_grad:
         return terms(coder, x, y, moment)
@@ -143,36 +144,17 @@ def by_chunks(
         *found, fired = terms(coder.replaced(dict(zip(names, leaves, strict=True))), x_part, y_part, moment)
         return *(len(x_part) / len(x) * term for term in found), fired
 
-    return Terms(*chunked_loss(part, (x, y), parameters, chunk_size(coder.n_latents, x.device)))
-
-
-def chunked_loss(
-    part: Callable[..., tuple[Tensor, ...]], batch: tuple[Tensor, ...], parameters: tuple[Tensor, ...], chunk: int
-) -> tuple[Tensor, ...]:
-    """Sum of any loss over chunks of samples, with gradients, at the memory of one chunk.
-
-    Autograd runs inside each chunk, and one chunk's graph is freed before the next begins.
-
-    Args:
-        part: called as part(*chunk of each of batch, *parameters); returns its loss, a scalar that adds up over chunks
-            (divide by the batch's size, not the chunk's), and statistics that add up too.
-        batch: tensors whose first dimension is the samples; they get no gradient.
-        parameters: what gets the gradient.
-        chunk: samples per chunk; `chunk_size(n_latents, device)` fits the cache.
-    Returns:
-        The loss, differentiable in the parameters, and the sums of the statistics.
-    """
-    if len({len(t) for t in batch}) != 1 or len(batch[0]) == 0:
-        raise ValueError(f"chunked_loss: batch needs as many samples everywhere, got {[len(t) for t in batch]}")
-    return _Chunked.apply(part, chunk, len(batch), *batch, *parameters)
+    return Terms(*_Chunked.apply(part, chunk_size(coder.n_latents, x.device), x, y, *parameters))
 
 
 class _Chunked(torch.autograd.Function):
+    """Sums of part(x, y, *parameters) over chunks of samples; the first, the loss, has the parameters' gradient."""
+
     @staticmethod
-    def forward(ctx, part, chunk, n_batch, *tensors):
-        batch, leaves = tensors[:n_batch], [p.detach().requires_grad_() for p in tensors[n_batch:]]
+    def forward(ctx, part, chunk, x, y, *parameters):
+        leaves = [p.detach().requires_grad_() for p in parameters]
         sums, gradients = None, [torch.zeros_like(p) for p in leaves]
-        for pieces in zip(*(t.split(chunk) for t in batch), strict=True):
+        for pieces in zip(x.split(chunk), y.split(chunk), strict=True):
             with torch.enable_grad():
                 loss, *statistics = part(*pieces, *leaves)
             for total, new in zip(gradients, torch.autograd.grad(loss, leaves, allow_unused=True), strict=True):
@@ -180,11 +162,10 @@ class _Chunked(torch.autograd.Function):
             new = [loss.detach(), *(s.detach() for s in statistics)]
             sums = new if sums is None else [a + b for a, b in zip(sums, new, strict=True)]
         ctx.save_for_backward(*gradients)
-        ctx.before = 3 + n_batch
         ctx.mark_non_differentiable(*sums[1:])
         return tuple(sums)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, g, *_):
-        return *[None] * ctx.before, *(t * g for t in ctx.saved_tensors)
+        return None, None, None, None, *(t * g for t in ctx.saved_tensors)

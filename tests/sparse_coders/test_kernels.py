@@ -11,7 +11,6 @@ from lib.rng import generator
 from lib.sparse_coders import dense_kernels, functions, selection
 from lib.sparse_coders.dense_kernels import SPARSE_BELOW, jumprelu_loss, l1_loss
 from lib.sparse_coders.kernels import Codes, batch_topk_codes, decode_codes, threshold_codes, topk_codes
-from lib.sparse_coders.losses import chunked_loss
 from lib.sparse_coders.selection import Encoder, largest
 from lib.sparse_coders.sparse_ops import Bags, dots
 
@@ -258,20 +257,6 @@ def test_few_active_latents_are_taken_as_codes(density, monkeypatch):
     assert bool(calls) == (density < SPARSE_BELOW)
 
 
-def test_chunked_loss_is_the_loss():
-    case = Case()
-    x, y, parameters = case.x.detach(), case.target, (case.W, case.b, case.D)
-
-    def part(x, y, W, b, D):
-        f = (x @ W.T + b).sigmoid()
-        return ((f @ D - y).square().sum() + f.sqrt().sum()) / 13, (f > 0.5).sum(0)
-
-    loss, fired = chunked_loss(part, (x, y), parameters, 5)
-    wanted, wanted_fired = part(x, y, *parameters)
-    assert torch.equal(fired, wanted_fired)
-    same_gradients(2 * loss, 2 * wanted, list(parameters))
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -288,7 +273,6 @@ def test_chunked_loss_is_the_loss():
         (lambda x, W, b: decode_codes(topk_codes(x, Encoder(W, b), 3), W.float()), "W_dec must have"),
         (lambda x, W, b: l1_loss(x, x, Encoder(W, b), W[1:], 0.1), "do not fit"),
         (lambda x, W, b: jumprelu_loss(x, x, Encoder(W, b), W, b, 0.0), "width positive"),
-        (lambda x, W, b: chunked_loss(lambda x: x, (x, x[1:]), (W,), 4), "as many samples"),
     ],
 )
 def test_impossible_arguments_are_refused(call, message):
