@@ -94,30 +94,19 @@ class Linear:
     """y = x Wᵀ + bias; V [d_in, C] reads, a = x V, and U [C, d_out] writes, so that Ŵ = (V U)ᵀ.
 
     With a leading axis of panels V is [S, d_in, C], x [S, ..., d_in]: S decompositions of one target side by side.
+
+    Attributes:
+        weight, bias: the target's, W [d_out, d_in]; bias may be None.
+        d_in, d_out: rows of V and columns of U.
     """
 
     def __init__(self, module: nn.Module):
-        self.module = module
+        self.module, self.weight, self.bias = module, module.weight, getattr(module, "bias", None)
+        self.d_in, self.d_out = self.sizes()
 
-    @property
-    def weight(self) -> Tensor:
-        """W, [d_out, d_in]."""
-        return self.module.weight
-
-    @property
-    def bias(self) -> Tensor | None:
-        """Of the target, or None."""
-        return self.module.bias
-
-    @property
-    def d_in(self) -> int:
-        """Rows of V."""
-        return self.weight.shape[1]
-
-    @property
-    def d_out(self) -> int:
-        """Columns of U."""
-        return self.weight.shape[0]
+    def sizes(self) -> tuple[int, int]:
+        """Rows of V and columns of U, as the weight has them."""
+        return self.weight.shape[1], self.weight.shape[0]
 
     def check(self, C: int) -> None:
         """Refuse a number of components this site cannot have."""
@@ -162,15 +151,9 @@ class Conv2d(Linear):
     Activations are [B, H', W', C]. With g groups, component c lies in group c // (C/g), and U is [C, C_out/g].
     """
 
-    @property
-    def d_in(self) -> int:
-        """Entries of a filter."""
-        return self.weight[0].numel()
-
-    @property
-    def d_out(self) -> int:
-        """Output channels of a group."""
-        return self.weight.shape[0] // self.module.groups
+    def sizes(self) -> tuple[int, int]:
+        """Entries of a filter, and output channels of a group."""
+        return self.weight[0].numel(), self.weight.shape[0] // self.module.groups
 
     def check(self, C: int) -> None:
         """Refuse a number of components that does not divide into the groups, and padding other than with zeros."""
@@ -225,17 +208,9 @@ class Conv2d(Linear):
 class Embedding(Linear):
     """Rows of a table, y = W[token]; V [vocab, C] and U [C, d], so that Ŵ = V U. Activations are [B, T, C]."""
 
-    bias = None
-
-    @property
-    def d_in(self) -> int:
-        """Tokens of the vocabulary."""
-        return self.weight.shape[0]
-
-    @property
-    def d_out(self) -> int:
-        """Width of a row."""
-        return self.weight.shape[1]
+    def sizes(self) -> tuple[int, int]:
+        """Tokens of the vocabulary, and width of a row."""
+        return self.weight.shape[0], self.weight.shape[1]
 
     def apply(self, x: Tensor) -> Tensor:
         """W[token], [..., d]."""
