@@ -4,6 +4,7 @@ Vision transformers and a residual network, timm's at small sizes.
 """
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -45,14 +46,6 @@ def vit(
     )
 
 
-def tiny_vit(image_size: int, channels: int, classes: int, *, patch: int = 16, **options: float) -> nn.Module:
-    """TinyViT: 4 blocks, width 128, 4 heads; `options` are those of `vit` and may change each of these.
-
-    Source: the published study's small transformer.
-    """
-    return vit(image_size, channels, classes, patch=patch, **{"width": 128, "depth": 4, "heads": 4, **options})
-
-
 def resnet18(image_size: int, channels: int, classes: int) -> nn.Module:
     """ResNet-18: a stem, eight blocks of two 3 x 3 convolutions (`layer<i>.<j>.conv<k>`), mean pool, `fc`.
 
@@ -70,7 +63,8 @@ def resnet18(image_size: int, channels: int, classes: int) -> nn.Module:
     return model
 
 
-MODELS = {"vit_small": vit, "tiny_vit": tiny_vit, "resnet18": resnet18}
+MODELS = {"vit_small": vit, "tiny_vit": partial(vit, width=128, depth=4, heads=4), "resnet18": resnet18}
+"""tiny_vit: the published study's small transformer."""
 
 
 def image_model(name: str, image_size: int, channels: int, classes: int, seed: int, **options: Any) -> nn.Module:
@@ -80,7 +74,7 @@ def image_model(name: str, image_size: int, channels: int, classes: int, seed: i
 
     Args:
         name: "vit_small" (ViT-S/16), "tiny_vit" or "resnet18".
-        options: keyword arguments of the model's own function above.
+        options: keyword arguments of `vit` or `resnet18`.
     """
     if name not in MODELS:
         raise ValueError(f"there is no image model {name!r}; there are {', '.join(MODELS)}")

@@ -118,7 +118,8 @@ def expected_loss(n_hidden: int, p: Tensor, importance: Tensor, nodes: int = 8, 
         importance: [I, n_features].
         scaled: divide loss and gradient by the model's mean p, so that gradients stay O(1) when features are rare.
     """
-    _check_probability(p)
+    if p.ndim != 2 or not ((p > 0) & (p <= 1)).all():
+        raise ValueError(f"p must be [models, n_features] with values in (0, 1], got shape {tuple(p.shape)}")
     n = p.shape[1]
     points, base, active = (t.to(p) for t in quadrature(n, nodes))
     chance = torch.where(active.bool(), p.unsqueeze(1), 1 - p.unsqueeze(1)).prod(-1) * base  # [I, Q]
@@ -188,11 +189,6 @@ def _small_matmul(A: Tensor, B: Tensor) -> Tensor:
 def _check_kind(kind: str) -> None:
     if kind not in KINDS:
         raise ValueError(f"kind {kind!r} is not one of {KINDS}")
-
-
-def _check_probability(p: Tensor) -> None:
-    if p.ndim != 2 or not ((p > 0) & (p <= 1)).all():
-        raise ValueError(f"p must be [models, n_features] with values in (0, 1], got shape {tuple(p.shape)}")
 
 
 def zero_predictor_loss(importance: Tensor | float, feature_probability: Tensor | float) -> Tensor:
