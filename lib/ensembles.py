@@ -152,7 +152,6 @@ def best_restart(loss: Tensor, *tables: Tensor) -> tuple[Tensor, ...]:
     best = loss.argmin(-1, keepdim=True)  # [..., 1]
     picked = [loss.gather(-1, best).squeeze(-1)]
     for table in tables:
-        rest = table.shape[best.ndim :]
-        index = best.reshape(*best.shape, *[1] * len(rest)).expand(*best.shape, *rest)
-        picked.append(table.gather(best.ndim - 1, index).squeeze(best.ndim - 1))
+        index = best.reshape(*best.shape, *[1] * (table.ndim - best.ndim))
+        picked.append(table.take_along_dim(index, best.ndim - 1).squeeze(best.ndim - 1))
     return tuple(picked)

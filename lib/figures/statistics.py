@@ -29,7 +29,9 @@ def interval_coverage(
     for ax, (way, values) in zip(axes[:-1], intervals.items(), strict=True):
         _repeated(ax, values, truth)
         ax.set_xlabel(f"estimate:\n{way}")
-    _align(axes[:-1])
+    limit = max(abs(edge) for ax in axes[:-1] for edge in ax.get_xlim())
+    for ax in axes[:-1]:
+        ax.set_xlim(-limit, limit)
     axes[0].set_ylabel("experiment")
     _coverage(axes[-1], coverage, level)
     return fig
@@ -45,13 +47,6 @@ def _repeated(ax: Axes, values: np.ndarray, truth: float) -> None:
         ax.plot(values[here, 0], rows[here], ".", color=color, markersize=3)
     ax.axvline(truth, color=style.NULL, linewidth=1, zorder=0)
     ax.set_yticks([])
-
-
-def _align(axes: np.ndarray) -> None:
-    """The widest panel's limits for all, symmetric about 0."""
-    limit = max(abs(edge) for ax in axes for edge in ax.get_xlim())
-    for ax in axes:
-        ax.set_xlim(-limit, limit)
 
 
 def _coverage(ax: Axes, coverage: pd.DataFrame, level: float) -> None:

@@ -71,7 +71,8 @@ def mean_pairwise_distance(sets: ArrayLike, sheet: Sheet) -> np.ndarray:
     sets = _checked_sets(sets, sheet)
     k, flat, between = sets.shape[-1], sets.reshape(-1, sets.shape[-1]), distances(sheet)
     rows = max(1, _CHUNK // (k * k))
-    parts = [between[own[:, :, None], own[:, None, :]].sum((1, 2)) for own in _pieces(flat, rows)]
+    pieces = [flat[start : start + rows] for start in range(0, max(1, len(flat)), rows)]
+    parts = [between[own[:, :, None], own[:, None, :]].sum((1, 2)) for own in pieces]
     return (np.concatenate(parts) / (k * (k - 1))).reshape(sets.shape[:-1])
 
 
@@ -166,10 +167,6 @@ def disc(centres: ArrayLike, k: int, sheet: Sheet) -> np.ndarray:
     if not 1 <= k <= n_places or not ((centres >= 0) & (centres < n_places)).all():
         raise ValueError(f"disc: k = {k} or a centre does not fit the {sheet[0]} x {sheet[1]} sheet")
     return np.argsort(distances(sheet)[centres].round(9), axis=-1, kind="stable")[..., :k]
-
-
-def _pieces(values: np.ndarray, rows: int) -> list[np.ndarray]:
-    return [values[start : start + rows] for start in range(0, max(1, len(values)), rows)]
 
 
 def _checked_sets(sets: ArrayLike, sheet: Sheet) -> np.ndarray:

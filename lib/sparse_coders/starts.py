@@ -34,12 +34,8 @@ def start(coder: SparseCoder, x: Tensor, y: Tensor | None, options: FitOptions) 
     x, y = (None if part is None else part.to(device, widest(device)) for part in (x, y))
     if options.normalise == "sample":
         coder.sizes = coder.sizes.replace(per_sample=True)
-    if options.normalise:
-        coder.scale.fill_(unit_scale(x, "data"))
-        coder.target_scale.fill_(coder.scale if y is None else unit_scale(y, "target"))
-    else:
-        coder.scale.fill_(1)
-        coder.target_scale.fill_(1)
+    coder.scale.fill_(unit_scale(x, "data") if options.normalise else 1)
+    coder.target_scale.fill_(coder.scale if y is None else unit_scale(y, "target") if options.normalise else 1)
     x, factor = coder.scaled(x)
     y = x[:, : coder.d_in] if y is None else y * factor
     if options.b_dec != "zero":
