@@ -21,7 +21,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from lib.files import file_digest, only_one, write_json
+from lib.files import file_digest, only_one, read_json, write_json
 
 KEEP_EVERY = 10.0
 """Seconds between notes of how far a writer has come."""
@@ -150,7 +150,7 @@ def open_store(path: Path | str, verify: bool = True) -> ActivationStore:
         raise FileNotFoundError(f"there is no activation store at {path}")
     remedy = f"delete {path} and build it again"
     try:
-        about = json.loads((path / _ABOUT).read_text(encoding="utf-8"))
+        about = read_json(path / _ABOUT)
         size = about["rows"] * about["width"] * np.dtype(about["dtype"]).itemsize
         held = (path / _ROWS).stat().st_size
         store = ActivationStore(path, about) if held == size and about["format"] == _FORMAT else None
@@ -187,7 +187,7 @@ def _left(partial: Path, identity: Any, dtype: str, batches: Batches) -> tuple[i
     The last chunk is made again and must be the same; what is damaged is begun anew.
     """
     try:
-        about = json.loads((partial / _ABOUT).read_text(encoding="utf-8"))
+        about = read_json(partial / _ABOUT)
         there, before = ({**about["identity"]}, about["dtype"]), range(about["chunks"])
         with open(partial / _ROWS, "r+b") as file:
             file.truncate(about["rows"] * about["width"] * np.dtype(about["dtype"]).itemsize)

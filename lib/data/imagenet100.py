@@ -278,7 +278,7 @@ def _some(names: list[str]) -> str:
 
 def _manifest(folder: Path, size: int) -> dict:
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = files.read_json(folder / "manifest.json")
         found = manifest["format"], tuple(manifest["wnids"]), manifest["size"]
     except (OSError, ValueError, KeyError) as error:
         raise DataCorrupt(f"imagenet100: {folder} has no readable manifest ({error}); remove it") from error

@@ -4,7 +4,6 @@ Both are read without the packages that made them: no code of a model runs, noth
 """
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lib.files import read_json
 from lib.models.causal_lm import MLP, Attention, Block, CausalLM, Rotary, gpt2_shaped
 
 if TYPE_CHECKING:
@@ -136,9 +136,9 @@ def gpt2(source: str | Path, revision: str | None = None) -> CausalLM:
         folder = Path(snapshot_download(str(source), revision=revision, allow_patterns=wanted))
     names = ["model.safetensors"]
     if not (folder / names[0]).is_file() and (folder / (index := f"{names[0]}.index.json")).is_file():
-        names = sorted(set(_parsed(folder / index)["weight_map"].values()))
+        names = sorted(set(read_json(folder / index)["weight_map"].values()))
     _all_there(folder, ["config.json", "tokenizer.json", *names])
-    config = _parsed(folder / "config.json")
+    config = read_json(folder / "config.json")
     if config.get("model_type") != "gpt2" or config.get("activation_function", "gelu_new") != "gelu_new":
         raise ValueError(f"{folder} holds a {config.get('model_type')} with {config.get('activation_function')}, not a "
                          "gpt2 with gelu_new")
@@ -147,10 +147,6 @@ def gpt2(source: str | Path, revision: str | None = None) -> CausalLM:
     model.load_state_dict(_from_gpt2({k: t for name in names for k, t in load_file(folder / name).items()}))
     model.tokenizer, model.bos = Tokenizer.from_file(str(folder / "tokenizer.json")), config.get("bos_token_id")
     return model.eval().requires_grad_(False)
-
-
-def _parsed(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8-sig"))
 
 
 def _from_gpt2(there: Mapping[str, Tensor]) -> dict[str, Tensor]:

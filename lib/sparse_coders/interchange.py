@@ -11,7 +11,6 @@ A class of theirs is a `Row` here, read and written from the same row.
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lib.files import write_atomically, write_json
+from lib.files import read_json, write_atomically, write_json
 from lib.sparse_coders.coder import SparseCoder
 
 
@@ -103,7 +102,7 @@ def load_saelens(folder: str | Path) -> SparseCoder:
     Decoder rows keep the lengths they have in the file.
     """
     path, weights = Path(folder) / "cfg.json", Path(folder) / "sae_weights.safetensors"
-    config, tensors = _read(path, "settings", _parsed), _read(weights, "weights", load_file)
+    config, tensors = _read(path, "settings", read_json), _read(weights, "weights", load_file)
     if (tensors.get("scaling_factor", torch.zeros(1)) == 1).all():  # kept by SAELens whether or not it was finetuned
         del tensors["scaling_factor"]
         config |= {"finetuning_scaling_factor": False}
@@ -140,7 +139,7 @@ def save_dictionary_learning(coder: SparseCoder, folder: str | Path) -> Path:
 def load_dictionary_learning(folder: str | Path) -> SparseCoder:
     """The coder in a folder with config.json and ae.pt; decoder rows keep the lengths they have in the file."""
     path, weights = Path(folder) / "config.json", Path(folder) / "ae.pt"
-    config, tensors = _read(path, "settings", _parsed).get("trainer"), _read(weights, "weights", _unpickled)
+    config, tensors = _read(path, "settings", read_json).get("trainer"), _read(weights, "weights", _unpickled)
     config = config if isinstance(config, dict) else {}
     if (name := config.get("dict_class")) not in DICTIONARY_LEARNING:
         raise ValueError(f"{path}: trainer.dict_class {name!r} is not one of {', '.join(DICTIONARY_LEARNING)}")
@@ -293,10 +292,6 @@ def _read(path: Path, kind: str, read: Callable[[Path], Any]) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds a {type(found).__name__}, not {kind} by name")
     return found
-
-
-def _parsed(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8-sig"))
 
 
 def _unpickled(path: Path) -> Any:
