@@ -167,17 +167,13 @@ class SparseCoder(nn.Module, Weights):
         if x is None and (self.W_skip is not None or self.per_sample):
             reason = "has a skip connection" if self.W_skip is not None else "scales every sample by its own length"
             raise ValueError(f"this coder {reason}: decode(latents, x) needs x too")
-        x, scale = (None, self._out_scale) if x is None else self._scaled(x)
+        x, scale = (None, self.target_scale.to(self.W_dec.dtype)) if x is None else self._scaled(x)
         return self.reconstruct(latents, x) / scale
 
     def forward(self, x: Tensor) -> Tensor:
         """Reconstruction of x (a transcoder's prediction of y), [B, d_out]; arguments and errors as `encode`."""
         x, scale = self._scaled(x)
         return self.reconstruct(self.rule.latents(self, x), x) / scale
-
-    @property
-    def _out_scale(self) -> Tensor:
-        return self.target_scale.to(self.W_dec.dtype)
 
     def _scaled(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.scaled(self.checked(x, self.d_in + self.context, "x"))
@@ -224,7 +220,7 @@ class SparseCoder(nn.Module, Weights):
         """
         if self.W_enc is None and not self.scale == 1:
             raise ValueError(f"{self.rule.name} encodes with its unit decoder rows: its scale cannot be folded")
-        s, t = self.scale.to(self.W_dec.dtype), self._out_scale
+        s, t = (scale.to(self.W_dec.dtype) for scale in (self.scale, self.target_scale))
         s, t = (torch.ones_like(s), t / s) if self.per_sample else (s, t)
         self.W_dec.div_(t)
         self.b_dec.div_(t)
