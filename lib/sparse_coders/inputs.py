@@ -62,25 +62,19 @@ class Rows:
 
     def __init__(self, data: Any, name: str):
         self.data, self.name, self.is_store = data, name, callable(getattr(data, "batch", None))
-        if not self.is_store:
-            self._check_array(name)
+        if not (self.is_store or isinstance(data, (np.ndarray, Tensor))):
+            kind = type(data).__name__
+            raise TypeError(f"{name} must be a NumPy array, a torch tensor or a store with batch(indices), got {kind}")
         sample = self[torch.arange(min(2, len(data)))]
         if sample.ndim != 2 or not len(sample):
-            raise ValueError(f"{name} must be [n_samples, width], got batches of shape {tuple(sample.shape)}")
+            shape = tuple(getattr(data, "shape", sample.shape))
+            raise ValueError(f"{name} must be [n_samples, width] and not empty, got {shape}")
         if not sample.is_floating_point():
             raise TypeError(f"{name} must be floating point, got {sample.dtype}; convert it with .astype or .float()")
         self.width = sample.shape[1]
-
-    def _check_array(self, name: str) -> None:
-        if not isinstance(self.data, (np.ndarray, Tensor)):
-            kind = type(self.data).__name__
-            raise TypeError(f"{name} must be a NumPy array, a torch tensor or a store with batch(indices), got {kind}")
-        if self.data.ndim != 2 or not len(self.data):
-            raise ValueError(f"{name} must be [n_samples, width] and not empty, got {tuple(self.data.shape)}")
-        if isinstance(self.data, np.memmap):
-            return
-        for first in range(0, len(self.data), 1 << 16):
-            bad = ~torch.isfinite(tensor(self.data[first : first + (1 << 16)], name)).all(1)
+        on_disk = self.is_store or isinstance(data, np.memmap)
+        for first in () if on_disk else range(0, len(data), 1 << 16):
+            bad = ~torch.isfinite(tensor(data[first : first + (1 << 16)], name)).all(1)
             if bad.any():
                 raise ValueError(f"{name} has NaN or infinite values, first in row {first + int(bad.int().argmax())}")
 
