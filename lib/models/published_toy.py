@@ -25,18 +25,14 @@ def importance(pattern: str, n_features: int) -> np.ndarray:
     `geometric_a` is a^i; `step` 1 for the first half and .1 after; `linear` falls from 1 to .1; `u_shaped` is
     .9 t^2 + .1 for t evenly spaced in [-1, 1].
     """
-    i = np.arange(n_features)
+    i, t = np.arange(n_features), np.linspace(-1, 1, n_features)
     if pattern.startswith("geometric_"):
         return float(pattern.removeprefix("geometric_")) ** i
-    if pattern == "uniform":
-        return np.ones(n_features)
-    if pattern == "step":
-        return np.where(i < n_features // 2, 1.0, 0.1)
-    if pattern == "linear":
-        return np.linspace(1, 0.1, n_features)
-    if pattern == "u_shaped":
-        return 0.9 * np.linspace(-1, 1, n_features) ** 2 + 0.1
-    raise ValueError(f"importance pattern {pattern!r} is not one of {IMPORTANCES}")
+    named = {"uniform": np.ones(n_features), "step": np.where(i < n_features // 2, 1.0, 0.1),
+             "linear": np.linspace(1, 0.1, n_features), "u_shaped": 0.9 * t**2 + 0.1}
+    if pattern not in named:
+        raise ValueError(f"importance pattern {pattern!r} is not one of {IMPORTANCES}")
+    return named[pattern]
 
 
 def legacy_toy_data(seed: int, n_features: int, sparsity: float, samples: int) -> np.ndarray:
