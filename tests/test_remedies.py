@@ -512,6 +512,8 @@ ELSEWHERE = {  # tried where the rest of the case stands
         "tests/data/test_imagenet100.py::test_every_published_name_is_read_and_a_missing_shard_is_named",
     ("activations/language.py", "the site {site.name} is an input"):
         "tests/activations/test_language.py::test_a_transcoder_reads_one_site_and_replaces_another",
+    ("data/fetch.py", "{remedy}"): "tests/data/test_resolve.py::"
+        "test_missing_package_lists_are_named_with_their_remedy",
     ("dashboard/records.py", "set model.tokenizer"):
         "tests/dashboard/test_dashboard.py::test_what_belongs_together_is_asked_for_and_then_shown",
     ("dashboard/records.py", "give other texts or latents"):
