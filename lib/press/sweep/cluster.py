@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Self
 
-from lib.files import ROOT
+from lib.files import BUILD, ROOT
 from lib.press.pages import PageError
 from lib.press.sweep import plan, point
 
@@ -40,7 +40,7 @@ class Ray:
             self._knock()
             with _silenced():
                 ray.init(self.address, log_to_driver=False, configure_logging=False,
-                         runtime_env={"env_vars": {"PYTHONPATH": path}})
+                         runtime_env={"env_vars": {"PYTHONPATH": path, "BOOK_BUILD": str(BUILD)}})
             self.width = self._room([node["Resources"] for node in ray.nodes() if node["Alive"]])
             takes = dict(num_cpus=self.needs.cpus, num_gpus=self.needs.gpus, max_retries=self.deaths)
             self.task = ray.remote(max_calls=0, **takes)(_run)  # a worker serves many points, with a GPU too

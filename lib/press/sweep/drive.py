@@ -24,10 +24,9 @@ def wanted(sweep: plan.Sweep, states: Mapping[str, str], retry_failed: bool, kee
 
 def task(sweep: plan.Sweep, of: plan.Point) -> point.Task:
     """What an engine needs to know of a point."""
-    variables = {"BOOK_CORES": str(sweep.resources.cpus), "BOOK_BUILD": str(sweep.build)}
     return point.Task(
-        sweep.page.name, sweep.plan.base, of.id, of.overrides, of.values, sweep.facts, sweep.home, variables,
-        60 * sweep.plan.timeout_minutes, sweep.plan.retries)
+        sweep.page.name, sweep.plan.base, of.id, of.overrides, of.values, sweep.facts, sweep.home,
+        {"BOOK_CORES": str(sweep.resources.cpus)}, 60 * sweep.plan.timeout_minutes, sweep.plan.retries)
 
 
 def drive(

@@ -36,7 +36,7 @@ class Task(NamedTuple):
     facts: dict[str, Any]
     home: Path
     variables: dict[str, str]
-    """Added to the environment of its process: cores, where everything generated lies, which GPUs."""
+    """Added to the environment of its process: cores, which GPUs."""
     seconds: float
     """A point that takes longer has failed."""
     retries: int

@@ -126,7 +126,7 @@ def a_sweep(home, count, cpus=1, gpus=0.0):
     """So many points of nothing."""
     points = tuple(plan.Point(f"p{i:05d}", {"seeds": i}, {}, {"seeds": i}) for i in range(count))
     made = SimpleNamespace(
-        page=SimpleNamespace(name="tiny"), points=points, facts=FACTS, home=home, build=home, table=home / "made",
+        page=SimpleNamespace(name="tiny"), points=points, facts=FACTS, home=home, table=home / "made",
         plan=SimpleNamespace(base="quick", timeout_minutes=1.0, retries=0),
         resources=plan.Resources(cpus=cpus, gpus=gpus))
     made.states = lambda: plan.Sweep.states(made)
