@@ -70,11 +70,12 @@ def run_command(sweep: plan.Sweep, asked: argparse.Namespace) -> int:
             width = min(engine.width, len(todo))
         print("\n".join([*(f"  {of.id}  {of.text}" for of in todo), drive.estimate(sweep, len(todo), width)]))
         return 0
+    counts: Counter[str] = Counter()
     if todo:
         with _engine(sweep, asked) as engine:
             with Board(todo, states, engine.width, drive.usual(sweep)[0]) as told:
-                drive.drive(sweep, todo, engine, told)
-    return collect_command(sweep, asked)
+                counts = drive.drive(sweep, todo, engine, told)
+    return collect_command(sweep, asked) or int("failed" in counts)  # one lost with its host leaves nothing behind
 
 
 def status_command(sweep: plan.Sweep, _: argparse.Namespace) -> int:

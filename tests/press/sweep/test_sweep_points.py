@@ -4,6 +4,7 @@ import io
 import json
 import threading
 import time
+from concurrent.futures import Future
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from lib.press.pages import PageError
 from lib.press.sweep import drive, engines, plan, point, results
-from lib.press.sweep.__main__ import Board
+from lib.press.sweep.__main__ import Board, main
 from lib.press.sweep.slots import Slots
 
 
@@ -224,6 +225,25 @@ def test_two_drivers_share_the_points(tmp_path, monkeypatch):
         driver.join()
     assert sorted(executed) == [of.id for of in sweep.points]
     assert sum(counts, start=type(counts[0])()) == {"done": 10, "kept": 10}
+
+
+class Losing(engines.Local):
+    """An engine whose worker is lost with its host."""
+
+    def submit(self, task):
+        lost = Future()
+        lost.set_exception(ConnectionError("its node died"))
+        return lost
+
+
+def test_a_point_that_was_lost_is_missing_and_the_run_has_failed(tmp_path, monkeypatch, capsys):
+    sweep = a_sweep(tmp_path, 1)
+    sweep.name = "mine"
+    monkeypatch.setattr(plan, "read", lambda path: sweep)
+    monkeypatch.setattr("lib.press.sweep.__main__._engine", lambda sweep, asked: Losing(sweep.resources, 1))
+    assert main(["run", "sweep_mine.yaml"]) == 1
+    said = capsys.readouterr().out
+    assert "its node died" in said and "0 done, 0 stale, 0 failed, 1 missing" in said.splitlines()[-1]
 
 
 def test_wanted_points_follow_the_options(tmp_path):
