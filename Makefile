@@ -67,7 +67,7 @@ test-site: $(VENV)/ready ## the built site in a browser (after make book)
 
 test-sweep: $(VENV)/ready ## sweeps on Ray, which it installs
 	@$(if $(SYSTEM),true,$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sweep]')
-	@$(ONE_THREAD) $(PY) -m pytest tests/press/sweep -m ray -rs $(ARGS)
+	@$(ONE_THREAD) $(PY) -m pytest tests/press/sweep -m "ray and not walk" -rs $(ARGS)
 
 wheelhouse: $(VENV)/ready ## gather what a machine without a network needs beside PyTorch: make wheelhouse TARGET=3.12
 	@$(PY) -m lib.press.sweep.carry gather $(or $(TARGET),3.11)
