@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help book confirm test test-site test-sweep lab run sweep status data reference bench bench-peers sizes lint lock study
+.PHONY: help book pdf confirm test test-site test-sweep lab run sweep status data reference bench bench-peers sizes lint lock study
 .PHONY: wheelhouse clean FORCE
 
 PYTHON ?= python3
@@ -38,6 +38,9 @@ endif
 book: $(VENV)/ready ## execute what changed and render _build/html/index.html
 	@$(PY) -m lib.press run --site --profile $(PROFILE) $(ARGS)
 	@$(PY) -m lib.press.site build --profile $(PROFILE)
+
+pdf: $(VENV)/ready ## print the book that make book made to one file, _build/book.pdf
+	@$(PY) -m lib.press.site pdf
 
 confirm: $(VENV)/ready ## run every study at quick on fresh seeds and keep what its claims came to
 	@$(PY) -m lib.press confirm $(STUDY) $(ARGS)

@@ -66,7 +66,7 @@ const toyModel = {
 };
 
 document.addEventListener("DOMContentLoaded", () => {
-  const room = document.getElementById("toy-model");
+  const room = document.querySelector(".toy-model");
   if (!room) return;
   const BATCH = 256, FIRST = 300, PER_FRAME = 10, LAST = 20000;
   const knobs = [

@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,7 @@ class Press:
             if job.state == "failed":
                 print(_failure_text(job), file=sys.stderr)
             elif job.broken:
-                print(_broken_text(job))
+                print(f"{job.name}: done; {broken_text(job.broken)}\n  notebook: {_shown(job.request.output)}")
         return int(any(job.state == "failed" for job in self.jobs))
 
     def _start_waiting(self, folder: Path) -> None:
@@ -205,10 +206,8 @@ def _stop(number: int, _: Any) -> None:
 def remember_family(job: Job) -> None:
     """Note the worker's descendants, so that they can be ended even after the worker is gone."""
     if job.state == "running":
-        try:
+        with suppress(psutil.NoSuchProcess):
             job.family |= set(psutil.Process(job.process.pid).children(recursive=True))
-        except psutil.NoSuchProcess:
-            pass
 
 
 def end(job: Job) -> None:
@@ -220,15 +219,11 @@ def end(job: Job) -> None:
         job.process.kill()
         job.state, job.ended = "stopped", time.monotonic()
     for process in job.family:
-        try:
+        with suppress(psutil.NoSuchProcess):
             job.family = job.family | set(process.children(recursive=True))
-        except psutil.NoSuchProcess:
-            pass
     for process in job.family:
-        try:
+        with suppress(psutil.NoSuchProcess):
             process.kill()  # psutil checks that the pid still is the same process
-        except psutil.NoSuchProcess:
-            pass
     psutil.wait_procs(job.family, timeout=5)
     job.process.wait()
 
@@ -244,11 +239,6 @@ def _failure_text(job: Job) -> str:
     kept = job.request.output
     lines.append(f"  previous output, untouched: {_shown(kept)}" if kept.is_file() else "  there is no previous output")
     return "\n".join(lines)
-
-
-def _broken_text(job: Job) -> str:
-    """What a reader's own values broke; the notebook is whole."""
-    return f"{job.name}: done; {broken_text(job.broken)}\n  notebook: {_shown(job.request.output)}"
 
 
 def broken_text(broken: list[str]) -> str:

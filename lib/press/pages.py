@@ -95,7 +95,7 @@ def all_pages() -> list[Page]:
     """Every page with code: studies in the order of their claims, so that a chapter is soon done, then instruments."""
     folders = [("studies", ""), ("instruments", "instruments/")]
     sources = [(prefix, path) for folder, prefix in folders for path in sorted((ROOT / "book" / folder).glob("*.md"))]
-    pages = [Page(prefix + path.stem) for prefix, path in sources if _is_notebook(path)]
+    pages = [Page(prefix + path.stem) for prefix, path in sources if "jupytext:" in _header(_text(path))]
     order = {name: at for at, name in enumerate(claims.STUDIES)}
     return sorted(pages, key=lambda page: order.get(page.name, len(order)))
 
@@ -115,10 +115,6 @@ def find_page(name: str) -> Page:
     if name not in pages:
         raise PageError(f"{name}: no such page; {params.meant(name, pages)}the book has: {', '.join(pages)}")
     return pages[name]
-
-
-def _is_notebook(path: Path) -> bool:
-    return "jupytext:" in _header(_text(path))
 
 
 def _header(text: str) -> str:

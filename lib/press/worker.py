@@ -13,6 +13,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ def execute(request: Request, values: dict[str, Any], facts: dict[str, Any], emi
             # The parameters cell shows the quick profile already; another profile's values must be seen.
             shown = request.profile != DEFAULT_PROFILE or request.overrides
             cell.metadata["tags"] = ["injected-parameters", "hide-input" if shown else "remove-cell"]
-    results = _records(records)
+    results = json.loads(records.read_text(encoding="utf-8")) if records.is_file() else None
     _check_verdicts(request.page, results)
     done.metadata["book"] = {
         "name": request.page.name, "profile": request.profile, "overrides": request.overrides,
@@ -114,10 +115,6 @@ def _check_verdicts(page: Page, results: Any) -> None:
     recorded = {record["claim_id"] for record in (results or {}).get("records", [])}
     if missing := [claim for claim in ids if claim not in recorded]:
         raise PageError(f"{page.source.relative_to(ROOT)}: no verdict was recorded for {', '.join(missing)}")
-
-
-def _records(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def _execute_notebook(
@@ -224,10 +221,8 @@ def _lock(request: Request) -> Any:
 def _end_with_the_press() -> None:
     os.read(0, 1)  # returns when the press closes the pipe or dies
     for process in psutil.Process().children(recursive=True):
-        try:
+        with suppress(psutil.NoSuchProcess):
             process.kill()
-        except psutil.NoSuchProcess:
-            pass
     os._exit(FAILED)
 
 

@@ -46,7 +46,7 @@ def test_the_page_computes_what_the_library_computes(visit: Visit):
 
 def test_knobs_start_the_model_anew_and_the_button_trains_on(visit: Visit):
     page = visit.open("instruments/toy_models.html")
-    room, said = page.locator("#toy-model"), page.locator("#toy-model .said")
+    room, said = page.locator(".toy-model"), page.locator(".toy-model .said")
     assert "300 steps: 5 of 5 features stored in 2 dimensions" in said.inner_text()
     assert room.locator("svg").first.locator("line").count() == 5
     room.locator("input[name=S]").fill("0.7")
@@ -56,7 +56,7 @@ def test_knobs_start_the_model_anew_and_the_button_trains_on(visit: Visit):
     room.locator("input[name=m]").fill("3")
     assert "in 3 dimensions" in said.inner_text() and room.locator("svg").first.locator("rect").count() == 3 * 5 + 1
     room.get_by_role("button", name="Train on").click()
-    page.wait_for_function("parseInt(document.querySelector('#toy-model .said').textContent) > 400")
+    page.wait_for_function("parseInt(document.querySelector('.toy-model .said').textContent) > 400")
     room.get_by_role("button", name="Pause").click()
     steps = int(said.inner_text().split()[0])
     page.wait_for_timeout(200)

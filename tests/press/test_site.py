@@ -28,7 +28,7 @@ from lib.press import claims
 from lib.press.ledger import VERDICTS
 from lib.press.pages import Page
 from lib.press.plotly_mime import MIME, PlotlyMime, figure_html
-from lib.press.site import Site, SiteError, build, claim_pages, claims_picture, claims_table, crate
+from lib.press.site import Site, SiteError, build, claim_pages, claims_picture, claims_table, crate, pdf
 from lib.press.site.figure_data import tables
 from lib.press.site.render import swap
 from lib.press.site.source import (
@@ -212,6 +212,33 @@ def test_a_validator_accepts_the_research_object(built: Site):
     if "URLError" in done.stdout:
         pytest.skip("rocrate-validator asks the network for RO-Crate's vocabulary, and there is none")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_one_file_holds_every_page_and_its_links_lead_inside(built: Site):
+    text = pdf.joined(built)
+    titles = ["Tiny book", "Tiny", "Status"]
+    assert re.findall(r'<section id="page-(\d)">.*?<h1>(.*?)<', text, re.DOTALL) == [*zip("012", titles, strict=True)]
+    ids, links = set(re.findall(r'\bid="([^"]+)"', text)), re.findall(r'<a\b[^>]*\bhref="([^"]+)"', text)
+    assert "#page-1" in links and {link.removeprefix("#") for link in links if link.startswith("#")} <= ids
+    assert [link for link in links if not link.startswith(("#", "https://"))] == []
+    loaded = re.findall(r'<(?:img|link|script)\b[^>]*\b(?:src|href)="file://([^"?]+)', text)
+    assert len(loaded) > 5 and all(Path(file).is_file() for file in loaded)
+
+
+def test_printing_needs_a_browser_and_a_finished_site(built: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SiteError, match="^printing needs Chromium, and none is here; apt-get install chromium$"):
+        pdf.write_pdf(built)
+    (tmp_path / "chromium").write_text("#!/bin/sh\necho it broke >&2\n")
+    (tmp_path / "chromium").chmod(0o755)
+    with pytest.raises(SiteError, match="no finished site at .*html; make book$"):
+        pdf.write_pdf(make_book(tmp_path))
+    write_text(built.build / "book.pdf", "as before")
+    with pytest.raises(SiteError, match="chromium printed nothing:\nit broke$"):
+        pdf.write_pdf(built)
+    assert (built.build / "book.pdf").read_text() == "as before"
+    assert {path.name for path in built.build.iterdir()} == {
+        ".site.lock", "book.pdf", "executed", "html", "site", "src"}
 
 
 def test_no_page_loads_anything_from_outside(built: Site):

@@ -3,10 +3,11 @@
 Nothing is executed here and nothing comes from the network. Unchanged inputs are recognised by content and left alone;
 a build that fails leaves the previous site as it was.
 
-    python -m lib.press.site build [--profile quick] [--book DIR]
+    python -m lib.press.site build|pdf [--profile quick] [--book DIR]
 
     source  what the site is made of, laid out in `_build/src`
     render  from there to `_build/html`: Jupyter Book with warnings as errors, then one swap
+    pdf     from there to `_build/book.pdf`
 """
 from lib.press.site.render import build
 from lib.press.site.source import Site, SiteError

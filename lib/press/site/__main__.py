@@ -1,4 +1,4 @@
-"""The command line: `python -m lib.press.site build [--profile quick] [--draft] [--book DIR]`."""
+"""The command line: `python -m lib.press.site build|pdf [--profile quick] [--draft] [--book DIR]`."""
 from __future__ import annotations
 
 import argparse
@@ -13,13 +13,18 @@ from lib.press.site import Site, SiteError, build
 def main(arguments: list[str] | None = None) -> int:
     """The command line; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m lib.press.site", description="Render the book.")
-    parser.add_argument("command", choices=["build"])
+    parser.add_argument("command", choices=["build", "pdf"])
     parser.add_argument("--profile", default="quick", help="whose executions to show (default: quick)")
     parser.add_argument("--draft", action="store_true", help="pages not executed yet show their headings")
     parser.add_argument("--book", type=Path, default=ROOT / "book", help="folder with _toc.yml and the pages")
     asked, started = parser.parse_args(arguments), time.perf_counter()
     site = Site(asked.book.resolve(), asked.profile, is_draft=asked.draft)
     try:
+        if asked.command == "pdf":
+            from lib.press.site.pdf import write_pdf  # reads the claims: not needed where the site stands
+
+            print(f"site: printed: {write_pdf(site)}")
+            return 0
         rendered = build(site)
     except SiteError as error:
         print(f"site: {error}", file=sys.stderr)

@@ -42,7 +42,7 @@ def page(row: Row) -> str:
         "## What each run found", _found(row), *_undecided(row),
         "## The rule, and when it changed", *row.rule(),
         "## Its data, and how to cite it",
-        f"Every number of this page: [JSON]({data}.json), [CSV]({data}.csv).",
+        f"{{.d-print-none}}\nEvery number of this page: [JSON]({data}.json), [CSV]({data}.csv).",
         f"> The superposition book, claim {claim.id}, rule {claim.rule[:8]}: "
         + "; ".join(f"{name} {record.word}" for name, record in _runs(row)) + ".",
     ]

@@ -60,8 +60,7 @@ def render(site: Site) -> Path:
     options = ["--path-output", str(work), *strict, "-q"]
     done = subprocess.run(
         [sys.executable, "-c", JUPYTER_BOOK, "build", str(site.source), *options],
-        capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": "ignore"}, check=False,
-        close_fds=False,
+        capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": "ignore"}, check=False, close_fds=False,
     )
     if done.returncode:
         lines = [line.replace(f"{site.source}/", "") for line in (done.stderr + done.stdout).splitlines()]
