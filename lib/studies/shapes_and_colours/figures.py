@@ -80,8 +80,8 @@ def counts(table: pd.DataFrame, levels: int, cells: int) -> Figure:
         ax.set(title=site, xlim=(-0.5, 2.5), ylim=(-1, max(40, table.alive.max() + 8)))
         ax.set_xticks(range(3), ["a head per\nattribute", "one 27-way\nlabel", "scrambled\nattributes"])
     axes[0].set_ylabel("count")
-    style.direct_label(axes[0], 2.45, levels, f"{levels} levels", style.NULL, "above").set_ha("right")
-    style.direct_label(axes[0], -0.5, cells, f"{cells} combinations", style.NULL, "above").set_ha("left")
+    for height, text in ((levels, f"{levels} levels"), (cells, f"{cells} combinations")):  # the other panel has the key
+        style.direct_label(axes[1], 2.45, height, text, style.NULL, "above").set_ha("right")
     for line, (text, marker) in enumerate(columns.values()):
         name = f"{ {'o': '●', '^': '△', 's': '□'}[marker]} {text}"
         axes[0].text(0.02, 0.99 - 0.075 * line, name, fontsize=8.5, va="top", transform=axes[0].transAxes)
