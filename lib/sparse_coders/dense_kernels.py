@@ -9,6 +9,7 @@ Below 12 % density (read off 64 samples of the batch) the same losses are taken 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,9 +25,26 @@ PROBE = 64
 """Samples of the batch on which that fraction is measured."""
 
 
+class L1Loss(NamedTuple):
+    """What `l1_loss` returns: loss carries the gradient; recon, penalty and fired (firings per latent) do not."""
+
+    loss: Tensor
+    recon: Tensor
+    penalty: Tensor
+    fired: Tensor
+
+
+class JumpReLULoss(NamedTuple):
+    """What `jumprelu_loss` returns: recon and l0 carry gradients of their own; fired (firings per latent) does not."""
+
+    recon: Tensor
+    l0: Tensor
+    fired: Tensor
+
+
 def l1_loss(
     x: Tensor, y: Tensor, encoder: Encoder, W_dec: Tensor, coefficient: float, weights: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> L1Loss:
     """Loss of a ReLU coder, mean over the batch of |f W_dec - y|^2 + coefficient sum_i weights_i f_i.
 
     f = ReLU(h). The coefficient enters here, because one product gives the encoder's gradient of both terms.
@@ -39,8 +57,7 @@ def l1_loss(
         coefficient: of the penalty; a float without gradient.
         weights: of the latents in the penalty, [n_latents], such as the lengths of their decoder rows; 1 if None.
     Returns:
-        The loss, differentiable in all tensors above, in all at once or in some; without gradients its reconstruction
-        and its penalty, and how often each latent fired, [n_latents].
+        L1Loss; loss is differentiable in all tensors above, in all at once or in some.
     Source: Bricken et al. 2023, "Towards monosemanticity".
     """
     _check(x, y, encoder, W_dec)
@@ -48,14 +65,14 @@ def l1_loss(
         codes = threshold_codes(x, encoder)
         weighted = codes.values if weights is None else codes.values * weights.index_select(0, codes.indices)
         recon, penalty = _squared_error(codes, W_dec, y), weighted.sum() / len(x)
-        fired = codes.indices.bincount(minlength=len(W_dec))
-        return recon + coefficient * penalty, recon.detach(), penalty.detach(), fired
-    return _DenseL1.apply(x, y, *encoder, W_dec, weights, coefficient)
+        loss = recon + coefficient * penalty
+        return L1Loss(loss, recon.detach(), penalty.detach(), codes.indices.bincount(minlength=len(W_dec)))
+    return L1Loss(*_DenseL1.apply(x, y, *encoder, W_dec, weights, coefficient))
 
 
 def jumprelu_loss(
     x: Tensor, y: Tensor, encoder: Encoder, W_dec: Tensor, threshold: Tensor, width: float
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> JumpReLULoss:
     """Losses of a JumpReLU coder, means over the batch of |f W_dec - y|^2 and of L0 = sum_i 1[h_i > θ_i].
 
     f = h · 1[h > θ] with θ = max(threshold, 0). Their gradients for θ are estimated from the pre-activations within
@@ -66,8 +83,7 @@ def jumprelu_loss(
         width: of the rectangle kernel.
         The others: as `l1_loss`.
     Returns:
-        The reconstruction and L0, each with gradients of its own, so that any penalty can be built from L0, such as
-        coefficient * l0 or (l0 / wanted - 1)^2; and how often each latent fired, [n_latents].
+        JumpReLULoss; build any penalty from l0, such as coefficient * l0 or (l0 / wanted - 1)^2.
     Source: Rajamanoharan et al. 2024, "Jumping ahead".
     """
     _check(x, y, encoder, W_dec)
@@ -81,8 +97,8 @@ def jumprelu_loss(
         on = functions.step(h, theta, width)[0]
         codes = codes.with_values(functions.jumprelu(h, theta, width)[0])
         fired = codes.indices[on.detach() > 0].bincount(minlength=len(W_dec))
-        return _squared_error(codes, W_dec, y), on.sum() / len(x), fired
-    return _DenseJumpReLU.apply(x, y, *encoder, W_dec, theta, width)
+        return JumpReLULoss(_squared_error(codes, W_dec, y), on.sum() / len(x), fired)
+    return JumpReLULoss(*_DenseJumpReLU.apply(x, y, *encoder, W_dec, theta, width))
 
 
 class _DenseL1(torch.autograd.Function):

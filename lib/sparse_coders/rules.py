@@ -51,8 +51,8 @@ class ReLU(Rule, name="relu"):
         if type(self).latents is not ReLU.latents or moment.bf16 or not losses.is_large(w, x):
             return super().loss(w, x, y, moment)
         lengths, weight = None if self.has_unit_rows else w.W_dec.norm(dim=1), moment.sparsity * self.l1
-        total, recon, size, fired = dense_kernels.l1_loss(x, w.left(x, y), w.encoder, w.W_dec, weight, weights=lengths)
-        return Terms(total, recon, weight * size, recon.new_zeros(()), fired)
+        out = dense_kernels.l1_loss(x, w.left(x, y), w.encoder, w.W_dec, weight, weights=lengths)
+        return Terms(out.loss, out.recon, weight * out.penalty, out.recon.new_zeros(()), out.fired)
 
 
 class PAnneal(ReLU, name="p_anneal"):
@@ -289,9 +289,8 @@ class JumpReLU(Rule, name="jumprelu"):
         if self.penalty == "tanh" or moment.bf16 or not losses.is_large(w, x):
             whole = self.penalty == "target_l0"  # no mean over samples
             return self.terms(w, x, y, moment) if whole else super().loss(w, x, y, moment)
-        recon, size, fired = dense_kernels.jumprelu_loss(
-            x, w.left(x, y), w.encoder, w.W_dec, w.threshold, self.bandwidth)
-        return Terms.of(recon, self.weighed(size, moment), fired)
+        out = dense_kernels.jumprelu_loss(x, w.left(x, y), w.encoder, w.W_dec, w.threshold, self.bandwidth)
+        return Terms.of(out.recon, self.weighed(out.l0, moment), out.fired)
 
     def tidy(self, w):
         w.threshold.clamp_(min=0)

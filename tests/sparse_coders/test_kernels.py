@@ -213,22 +213,22 @@ def test_l1_loss(path, options, monkeypatch):
     recon = (f @ case.D - y).square().sum(1).mean()
     penalty = (f * weights).sum(1).mean()
     torch.testing.assert_close(got[1:], (recon.detach(), penalty.detach(), (f > 0).sum(0)))
-    same_gradients(3 * got[0], 3 * (recon + 0.3 * penalty), [*case.leaves, y, weights])
+    same_gradients(3 * got.loss, 3 * (recon + 0.3 * penalty), [*case.leaves, y, weights])
 
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_jumprelu_loss(path, options, monkeypatch):
     case, y, _, threshold = dense_case(monkeypatch, path, **options)
-    got_recon, got_l0, fired = jumprelu_loss(case.x, y, case.encoder, case.D, threshold, 0.7)
+    got = jumprelu_loss(case.x, y, case.encoder, case.D, threshold, 0.7)
     theta = threshold.clamp(min=0)
     f = functions.jumprelu(case.h, theta, 0.7)
     recon = (f @ case.D - y).square().sum(1).mean()
     l0 = functions.step(case.h, theta, 0.7).sum(1).mean()
-    assert torch.equal(fired, (f != 0).sum(0))
-    torch.testing.assert_close(got_l0, l0)
+    assert torch.equal(got.fired, (f != 0).sum(0))
+    torch.testing.assert_close(got.l0, l0)
     leaves = [*case.leaves, y, threshold]
-    same_gradients(2 * got_recon + (got_l0 / 3 - 1) ** 2, 2 * recon + (l0 / 3 - 1) ** 2, leaves)
+    same_gradients(2 * got.recon + (got.l0 / 3 - 1) ** 2, 2 * recon + (l0 / 3 - 1) ** 2, leaves)
 
 
 @pytest.mark.parametrize("path", ["dense", "sparse"])
@@ -237,13 +237,13 @@ def test_the_thresholds_gradient_is_the_rectangle_kernels(path, monkeypatch):
     monkeypatch.setattr(dense_kernels, "SPARSE_BELOW", PATHS[path])
     encoder, W_dec = Encoder(torch.zeros(4, 1), torch.tensor([-0.1, 0.3, 0.45, 0.9])), torch.ones(4, 1)
     theta = torch.full((4,), 0.4, requires_grad=True)
-    recon, l0, _ = jumprelu_loss(torch.ones(1, 1), torch.zeros(1, 1), encoder, W_dec, theta, 0.4)
-    (of_recon,) = torch.autograd.grad(recon, theta, retain_graph=True)
-    (of_l0,) = torch.autograd.grad(l0, theta)
+    got = jumprelu_loss(torch.ones(1, 1), torch.zeros(1, 1), encoder, W_dec, theta, 0.4)
+    (of_recon,) = torch.autograd.grad(got.recon, theta, retain_graph=True)
+    (of_l0,) = torch.autograd.grad(got.l0, theta)
     pull = 2 * (0.45 + 0.9)  # d recon / d f
     torch.testing.assert_close(of_recon, torch.tensor([0, -pull, -pull, 0]))  # θ / width = 1
     torch.testing.assert_close(of_l0, torch.tensor([0, -2.5, -2.5, 0]))
-    assert l0 == 2
+    assert got.l0 == 2
 
 
 @pytest.mark.parametrize("density", [SPARSE_BELOW / 4, SPARSE_BELOW * 2])
