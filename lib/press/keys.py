@@ -13,7 +13,7 @@ from lib.files import PACKAGE, digest, file_digest
 
 PRESS = "press"
 """The folder of the package that runs studies; no run's key covers it."""
-BESIDE = (".toml", ".yml", ".json")
+BESIDE = (".toml", ".yml", ".json", ".txt")
 """How data files end that belong to the module of their name."""
 
 

@@ -286,7 +286,7 @@ def conclude(
         without_cause: the same with the other cause taken away.
     """
     found, recipe, cured = verdict(claim, parts), _of_some(claim, published), _of_some(claim, without_cause)
-    if any(own is not None and own.values is part.values and not isinstance(own.values, (bool, np.bool_))
+    if any(own is part or own is not None and own.values is part.values and not isinstance(own.values, (bool, np.bool_))
            for own, part in zip(without_cause, parts, strict=False)):
         raise ClaimError(f"{claim.id}: the recipe without its other cause is the very test of the claim")
     if cured is not None and not claim.artefact:

@@ -81,7 +81,7 @@ def test_data_beside_code_counts_to_the_byte(package):
     assert closure_digest("import lib.sub.late") != before
 
 
-@pytest.mark.parametrize("appears", ["alone/helper.py", "alone.toml", "sub/leaf/__init__.py"])
+@pytest.mark.parametrize("appears", ["alone/helper.py", "alone.toml", "alone.txt", "sub/leaf/__init__.py"])
 def test_a_file_that_appears_counts_at_once_and_no_longer_when_it_goes(package, appears):
     code = "from lib.alone import helper\nimport lib.sub.leaf"
     before, path = closure_digest(code), package / appears

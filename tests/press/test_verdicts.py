@@ -436,6 +436,8 @@ def test_the_test_itself_takes_no_cause_away():
         conclude(claim(LARGE, artefact="a"), [Measured(SAYS[AB])], [Measured(around(3, 0.5))], [Measured(SAYS[AB])])
     holds = [Measured(True)]  # of every identity that holds the value is the same True
     assert conclude(claim(part("identity"), artefact="a"), holds, [Measured(False)], [Measured(True)])[0] == RE
+    with pytest.raises(ClaimError, match="is the very test of the claim"):
+        conclude(claim(part("identity"), artefact="a"), holds, [Measured(False)], holds)
 
 
 # What the seeds could show --------------------------------------------------------------------------------------------
