@@ -93,10 +93,13 @@ def polysemanticity_index(
                          f"same samples, and top {top} lie in {max(COUNTS) + 1} to their number")
     rows = []
     for unit in A.T:
+        if not np.ptp(unit):
+            rows.append((np.nan, np.nan, np.nan, 0))
+            continue
         strongest = np.argsort(-unit, kind="stable")[:top]
         found, chance = best_clusters(E[strongest]), silhouette_null(E[strongest], n, rng).mean()
         alignment = max(0.0, float(adjusted_mutual_info_score(labels[strongest], found.labels)))
-        geometry = max(0.0, (found.silhouette - chance) / (1 - chance)) if np.ptp(unit) else np.nan
+        geometry = max(0.0, (found.silhouette - chance) / (1 - chance))
         rows.append((geometry * alignment, geometry, alignment, found.n_clusters))
     return Polysemanticity(*map(np.array, zip(*rows, strict=True)))
 

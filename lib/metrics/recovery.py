@@ -148,6 +148,12 @@ def matched_scores(latents: ArrayLike, matching: Matching) -> np.ndarray:
     return latents[:, matching.latent] * matching.sign.astype(np.result_type(latents, np.int8))  # which has signs
 
 
+def _known(values: ArrayLike, name: str) -> np.ndarray:
+    """As `finite`, in the type they have: only their signs are asked for."""
+    values = np.asarray(as_array(values))
+    return values if np.isfinite(values).all() else finite(values, name)
+
+
 def detection(scores: ArrayLike, active: ArrayLike) -> Detection:
     """Precision, recall, F1 and AUC of "score > 0" against "feature active", feature by feature.
 
@@ -155,7 +161,7 @@ def detection(scores: ArrayLike, active: ArrayLike) -> Detection:
         scores: `matched_scores` or the decisions of a `linear_probe`, [n_samples, n_features].
         active: features > 0, bool, [n_samples, n_features].
     """
-    scores, active = finite(scores, "scores"), np.asarray(as_array(active)).astype(bool)
+    scores, active = _known(scores, "scores"), np.asarray(as_array(active)).astype(bool)
     if scores.ndim != 2 or scores.shape != active.shape or not len(scores):
         raise ValueError(f"detection: scores and active need one shape and samples, got {scores.shape}, {active.shape}")
     fires, n = scores > 0, len(scores)
@@ -210,7 +216,7 @@ def absorption(scores: ArrayLike, features: ArrayLike, parent: ArrayLike) -> Abs
     Source: Chanin et al. 2024, "A is for Absorption" (there with probes for unknown features, here with the known
         ones).
     """
-    fires, active = finite(scores, "scores") > 0, finite(features, "features") > 0
+    fires, active = _known(scores, "scores") > 0, _known(features, "features") > 0
     parent = np.asarray(as_array(parent))
     if fires.shape != active.shape or parent.shape != active.shape[1:]:
         raise ValueError(

@@ -51,12 +51,14 @@ def procrustes_similarity(X: ArrayLike, Y: ArrayLike) -> float:
 def rsa(X: ArrayLike, Y: ArrayLike) -> float:
     """Representational similarity analysis: Spearman's rank correlation of all pairwise Euclidean distances.
 
-    In [-1, 1]; 1 where both order all pairs alike, as when equal up to rotation, shift and scale. Memory n_samples^2.
+    In [-1, 1]; 1 where both order all pairs alike, as when equal up to rotation, shift and scale. Distances are told
+    apart by nine digits: what is equal but for rounding is a tie. Memory n_samples^2.
 
     Source: Kriegeskorte et al. 2008.
     """
     X, Y = _checked_pair(X, Y, least=3)
-    distances = [(far / far.max()).round(9) for far in map(pdist, (X, Y))]  # [n_samples (n_samples - 1) / 2], ties kept
+    parts = [np.frexp(pdist(points)) for points in (X, Y)]
+    distances = [np.ldexp(digits.round(9), power) for digits, power in parts]  # [n_samples (n_samples - 1) / 2] each
     for name, values in zip("XY", distances, strict=True):
         if not np.ptp(values):
             raise ValueError(f"rsa: all pairs of {name} are equally far apart, so their order means nothing")

@@ -154,8 +154,10 @@ def hierarchical_bootstrap(
     Source: Davison & Hinkley 1997, section 3.8.
     """
     values, groups, rng = sample(values, "values"), np.asarray(as_array(groups)), checked_generator(rng)
-    if groups.shape != values.shape or (groups != groups).any():
+    if groups.shape != values.shape:
         raise ValueError(f"groups must name the seed of every value: {len(values)} values, groups {groups.shape}")
+    if (groups != groups).any():
+        raise ValueError(f"groups must name the seed of every value: {(groups != groups).sum()} are NaN")
     items = [values[groups == group] for group in np.unique(groups)]
     if len(items) < 2:
         raise ValueError("hierarchical_bootstrap needs at least two seeds: one seed says nothing about others")

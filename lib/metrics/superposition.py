@@ -77,6 +77,8 @@ def n_represented(W: ArrayLike, threshold: float = 0.5) -> Tensor:
 
 def _checked(W: ArrayLike) -> Tensor:
     W = torch.as_tensor(W)
-    if W.ndim < 2 or not torch.isfinite(W).all():
-        raise ValueError(f"W must be finite [..., n_hidden, n_features], got shape {tuple(W.shape)}")
+    if W.ndim < 2:
+        raise ValueError(f"W must be [..., n_hidden, n_features], got shape {tuple(W.shape)}")
+    if not torch.isfinite(W).all():
+        raise ValueError("W has values that are NaN or infinite")
     return W if W.is_floating_point() else W.double()

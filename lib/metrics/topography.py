@@ -157,7 +157,7 @@ def correlation_profile(activations: ArrayLike, sheet: Sheet, n: int = 200, *, r
     sums = [np.bincount(bins, correlations[order[upper[0]], order[upper[1]]])[found] for order in orders]
     means = np.stack(sums) / counts[found]  # [1 + n, n_distances]
     if n > 1 and np.ptp(means[1:], axis=0).max() <= 1e-9:
-        raise NullCannotMove("correlation_profile: every arrangement of the units reads the same")
+        raise NullCannotMove("correlation_profile: the arrangements drawn all read the same")
     return Profile(found.astype(float), means[0], counts[found], means[1:])
 
 
