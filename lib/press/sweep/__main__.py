@@ -70,12 +70,12 @@ def run_command(sweep: plan.Sweep, asked: argparse.Namespace) -> int:
             width = min(engine.width, len(todo))
         print("\n".join([*(f"  {of.id}  {of.text}" for of in todo), drive.estimate(sweep, len(todo), width)]))
         return 0
-    counts: Counter[str] = Counter()
     if todo:
         with _engine(sweep, asked) as engine:
             with Board(todo, states, engine.width, drive.usual(sweep)[0]) as told:
-                counts = drive.drive(sweep, todo, engine, told)
-    return collect_command(sweep, asked) or int("failed" in counts)  # one lost with its host leaves nothing behind
+                drive.drive(sweep, todo, engine, told)
+        states = sweep.states()
+    return collect_command(sweep, asked) or int(any(states[of.id] != "done" for of in todo))  # lost with its host, say
 
 
 def status_command(sweep: plan.Sweep, _: argparse.Namespace) -> int:

@@ -67,7 +67,7 @@ def _outcome(future: concurrent.futures.Future[point.Outcome]) -> point.Outcome:
 def usual(sweep: plan.Sweep) -> tuple[list[float], str]:
     """Seconds that points of the study took, else its own execution at the base, and which of the two; may be none."""
     places = (sweep.home / "points").glob("*/done.json")
-    made = [done for done in map(plan.read_json, places) if done and done.get("profile") == sweep.plan.base]
+    made = [done for done in map(plan.mapping_in, places) if done and done.get("profile") == sweep.plan.base]
     if made:
         return [done["seconds"] for done in made], f"the median of {len(made)} points"
     stored = Request(Page(sweep.page.name), sweep.plan.base).stored()

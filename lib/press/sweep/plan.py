@@ -143,9 +143,9 @@ class Sweep:
 
 def state(home: Path, id: str, facts: Mapping[str, Any]) -> str:
     """Whether a point stands: done, stale (made by other code), failed (by this code) or missing."""
-    if done := read_json(home / "points" / id / "done.json"):
+    if done := mapping_in(home / "points" / id / "done.json"):
         return "done" if lasting(done) == facts else "stale"
-    failed = read_json(home / "failed" / id / "error.json")
+    failed = mapping_in(home / "failed" / id / "error.json")
     return "failed" if failed and lasting(failed) == facts else "missing"
 
 
@@ -154,7 +154,7 @@ def lasting(made: Mapping[str, Any]) -> dict[str, Any]:
     return {name: made.get("facts", {}).get(name) for name in LASTING}
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
+def mapping_in(path: Path) -> dict[str, Any] | None:
     """A mapping from a file; None where there is none or it is not whole."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))

@@ -98,7 +98,7 @@ def kept_path(study: str, name: str) -> Path:
 def _row(sweep: plan.Sweep, point: plan.Point, state: str) -> dict[str, Any]:
     row = {"run.id": point.id, "run.state": state, "run.varied": point.text}
     row |= {name: _cell(value) for name, value in point.values.items()}
-    made = plan.read_json(_place(sweep, point.id, state)) or {}
+    made = plan.mapping_in(_place(sweep, point.id, state)) or {}
     row |= made.get("measures", {})
     for name in ("seconds", "finished", "attempts", "host", "processor", "error"):
         row[f"{RUN}{name}"] = made.get(name)

@@ -1,4 +1,4 @@
-"""A Ray cluster; one of two nodes serves all tests, since starting one takes a while."""
+"""A Ray cluster; one of two nodes serves all tests of a file, since starting one takes a while."""
 import os
 import secrets
 import socket
