@@ -96,13 +96,22 @@ class Linear:
     With a leading axis of panels V is [S, d_in, C], x [S, ..., d_in]: S decompositions of one target side by side.
 
     Attributes:
-        weight, bias: the target's, W [d_out, d_in]; bias may be None.
         d_in, d_out: rows of V and columns of U.
     """
 
     def __init__(self, module: nn.Module):
-        self.module, self.weight, self.bias = module, module.weight, getattr(module, "bias", None)
+        self.module = module
         self.d_in, self.d_out = self.sizes()
+
+    @property
+    def weight(self) -> Tensor:
+        """The target's, as the module has it now."""
+        return self.module.weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The target's, or None."""
+        return getattr(self.module, "bias", None)
 
     def sizes(self) -> tuple[int, int]:
         """Rows of V and columns of U, as the weight has them."""

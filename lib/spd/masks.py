@@ -96,13 +96,14 @@ def masked(acts: Tensor, mask: Mask) -> Tensor:
 
 def _fused(a: Tensor, g: Tensor, r: Tensor, delta: Tensor | float) -> Tensor:
     """a (g + (1 - g) r - delta), all of one shape and delta one per position, for r and delta without gradients."""
-    def mask(g: Tensor, r: Tensor) -> Tensor:
+    def mask(g: Tensor, r: Tensor, delta: Tensor) -> Tensor:
         return torch.rsub(g, 1).mul_(r).add_(g).sub_(delta)
 
-    def gradient(d: Tensor, a: Tensor, g: Tensor, r: Tensor) -> tuple[Tensor, Tensor, None]:
-        return mask(g, r).mul_(d), torch.rsub(r, 1).mul_(a).mul_(d), None
+    def gradient(d: Tensor, a: Tensor, g: Tensor, r: Tensor, delta: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        return mask(g, r, delta).mul_(d), torch.rsub(r, 1).mul_(a).mul_(d), None, None
 
-    return WithGradient.apply(lambda a, g, r: mask(g, r).mul_(a), gradient, a, g, r)
+    delta = torch.as_tensor(delta, dtype=a.dtype, device=a.device)
+    return WithGradient.apply(lambda a, g, r, delta: mask(g, r, delta).mul_(a), gradient, a, g, r, delta)
 
 
 def subset_routes(names: Sequence[str], noise: Noise, rows: Tensor) -> dict[str, Tensor]:
