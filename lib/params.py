@@ -52,7 +52,7 @@ class Options(BaseModel):
 
     model_config = Params.model_config
     owner: ClassVar[str] = ""
-    """Whose options these are, as errors call it; empty: the class's name."""
+    """Whose options these are, as errors call it; the class's name where it says no other."""
 
     def __init__(self, **given: Any):
         try:
@@ -66,6 +66,7 @@ class Options(BaseModel):
         """Add what each option means to the docstring."""
         fields = cls.model_fields.items()
         told = [f"    {name}: {field.description}" for name, field in fields if field.description]
+        cls.owner = cls.__dict__.get("owner", cls.__name__)
         cls.__doc__ = "\n".join([inspect.cleandoc(cls.__doc__ or ""), *(["", "Options:"] if told else []), *told])
 
     def replace(self, **changes: Any) -> Self:
@@ -74,15 +75,14 @@ class Options(BaseModel):
 
     @classmethod
     def _problem(cls, error: Any) -> str:
-        owner = cls.owner or cls.__name__
         match error["type"], error["loc"]:
             case "extra_forbidden", (name, *_):
-                return f"{owner} has no option {name}; it has {', '.join(cls.model_fields) or 'none'}"
+                return f"{cls.owner} has no option {name}; it has {', '.join(cls.model_fields) or 'none'}"
             case "missing", (name, *_):
-                return f"{owner} needs {name}"
+                return f"{cls.owner} needs {name}"
             case "value_error", ():
                 return error["msg"].removeprefix("Value error, ")
-        return f"{owner}: {_value_problem(error)}"
+        return f"{cls.owner}: {_value_problem(error)}"
 
 
 _NOT_CALLED = "default_factory_not_called"

@@ -1,4 +1,4 @@
-"""Functions that encoder rules are made of: of tensors alone, each differentiable, if only by an estimate.
+"""Functions that encoder rules are made of: of tensors alone, each differentiable once, if only by an estimate.
 
 A latent counts as active where it is `!= 0`. Sources stand with the rules.
 """

@@ -65,9 +65,9 @@ class Rows:
         if not (self.is_store or isinstance(data, (np.ndarray, Tensor))):
             kind = type(data).__name__
             raise TypeError(f"{name} must be a NumPy array, a torch tensor or a store with batch(indices), got {kind}")
-        sample = self[torch.arange(min(2, len(data)))]
+        shape = tuple(getattr(data, "shape", ()))
+        sample = self[torch.arange(min(2, len(data)))] if self.is_store or shape else torch.empty(())
         if sample.ndim != 2 or not len(sample):
-            shape = tuple(getattr(data, "shape", sample.shape))
             raise ValueError(f"{name} must be [n_samples, width] and not empty, got {shape}")
         if not sample.is_floating_point():
             raise TypeError(f"{name} must be floating point, got {sample.dtype}; convert it with .astype or .float()")

@@ -94,6 +94,8 @@ def toy_world(W: Tensor, b: Tensor, sparsity: float, threshold: float = 0.5) -> 
         W: [n_hidden, n_features]; b: [n_features].
         sparsity: S = P(feature = 0).
     """
+    if W.ndim != 2:
+        raise ValueError(f"W must be [n_hidden, n_features] of one model, got shape {tuple(W.shape)}")
     stored = (W.norm(dim=0) > threshold).nonzero()[:, 0]
     if not len(stored):
         raise ValueError(f"the toy model stores no feature: the longest column is {float(W.norm(dim=0).max()):.3g}")
