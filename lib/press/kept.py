@@ -1,7 +1,7 @@
 """Records kept in the tree: `book/kept/<label>/<study>.json`, a run's verdicts with what they were computed from.
 
-A reader sees them beside those of their own machine: on seeds that no rule had seen when it was written, and at
-profiles that take hours.
+A reader sees them beside those of their own machine: on seeds that no rule had seen when it was written, on
+another model, and at profiles that take hours.
 """
 from __future__ import annotations
 

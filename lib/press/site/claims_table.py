@@ -104,7 +104,7 @@ def summary(label: str) -> str:
         lines.append(f"\nOf {judged} that were judged, {shown} read *reproduced* or *in part*. Were none true, chance "
                      f"alone would make at most {0.05 * judged:.1f} read so on average (5\u00a0% of those judged, "
                      "where seeds scatter evenly).")
-        lines += _again(told, "fresh_seeds") + _again(told, "other_model")
+        lines += [line for name in ("fresh_seeds", "other_model") if name != label for line in _again(told, name)]
     amended = sum(claim.amended > 0 for claim in known.values())
     of = f"{amended} of {_count(len(known), 'claim')}"
     lines.append(f"\nThe rules of {of} were changed after they were first written.")

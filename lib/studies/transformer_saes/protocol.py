@@ -98,9 +98,10 @@ def with_model(params: Params, seed: int) -> Params:
 
 def described(params: Params) -> tuple[str, int, int]:
     """What the language model is called, its blocks and the width of its residual stream."""
+    if params.model == OWN:
+        return "the book's own model", params.depth, params.width
     model = model_of(params.view(Language), False)
-    names = {OWN: "The book's own model", SMOLLM2: "SmolLM2-135M, its weights in four bits,"}
-    return names.get(params.model, params.model), len(model.blocks), model.width
+    return "SmolLM2-135M" if params.model == SMOLLM2 else files.unpinned(params.model), len(model.blocks), model.width
 
 
 def main(params: Params) -> pd.DataFrame:
