@@ -8,8 +8,8 @@ from checkout import CLAIM, Checkout, judging, make_checkout, until_quiet
 
 from lib import files
 from lib.press import kept
-from lib.press.claims import ClaimError
-from lib.press.pages import Page
+from lib.press.claims import SETTLING, ClaimError
+from lib.press.pages import Page, profiles
 
 FRESH = "book/kept/fresh_seeds/tiny.json"
 STALE = "import json; from lib.press.kept import kept; print(json.dumps({{i: r.stale for i, r in kept({!r}).items()}}))"
@@ -128,6 +128,10 @@ def test_a_study_is_confirmed_on_seeds_that_no_rule_has_seen(once, judged):
     assert "quick+seed=2" in judged.press("confirm").stdout
     assert json.loads((judged.root / FRESH).read_text())["run"]["overrides"] == {"seed": 2}
     assert stale(judged, "fresh_seeds") == {"TI-1": False}
+
+
+def test_every_profile_that_settles_is_one_of_a_study():
+    assert set(SETTLING) <= set(profiles())
 
 
 def test_a_longer_profile_may_be_what_confirms_and_is_run_again_then(judged):

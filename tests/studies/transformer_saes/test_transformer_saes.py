@@ -359,7 +359,9 @@ def test_another_content_of_a_models_folder_is_another_run_and_another_harvest(t
     folder, weights = tmp_path / "tiny", written_gpt2(tmp_path / "tiny", tokenizer)
     own = params(model=str(folder)).view(train.Coders)
     before, loss = planned(train_lm.language_model, own).path, reuse(train_lm.language_model, own)["loss"]
-    store = train.acts(own, False, "residual").train
+    store, small = train.acts(own, False, "residual").train, params()
+    assert study.described(params(model=str(folder))) == (str(folder), 2, 16)
+    assert study.described(small) == ("the book's own model", small.depth, small.width)
     assert planned(train_lm.language_model, params(model=str(folder))).path == before
     weights["h.0.mlp.c_fc.weight"][0, 0] += 1.0
     save_file(weights, folder / "model.safetensors")
