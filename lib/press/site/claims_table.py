@@ -115,9 +115,9 @@ def summary(label: str) -> str:
 
 def _again(told: Mapping[str, str], label: str) -> list[str]:
     """How many words of a run stand in what is kept under a label, and which do not."""
-    kept = {id: record.word for id, record in _standing(label).items()}
-    both = [id for id, word in told.items() if id in kept and UNTESTED not in (word, kept[id]) and word != NO_RUN]
-    other = [f"{_link(id)} {kept[id]}" for id in both if kept[id] != told[id]]
+    there = {id: record.word for id, record in _standing(label).items()}
+    both = [id for id, word in told.items() if id in there and UNTESTED not in (word, there[id]) and word != NO_RUN]
+    other = [f"{_link(id)} {there[id]}" for id in both if there[id] != told[id]]
     if not both:
         return []
     named = f"; the others read: {', '.join(other)}" if other else ""
