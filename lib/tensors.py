@@ -58,8 +58,8 @@ def widest(device: torch.device) -> torch.dtype:
 class WithGradient(torch.autograd.Function):
     """`WithGradient.apply(value, gradient, *tensors)` is value(*tensors), whose gradient is given and not derived.
 
-    gradient(d, *tensors) gives that of each tensor, or None, from the value's own, d. It is differentiable once. A tensor
-    that it needs is one of these: what else the functions enclose is not guarded against changes in between.
+    gradient(d, *tensors) gives that of each tensor, or None, from the value's own, d; it is differentiable once. What
+    the functions enclose beside the tensors is not guarded against changes in between.
     """
 
     @staticmethod
