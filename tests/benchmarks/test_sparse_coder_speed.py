@@ -4,10 +4,12 @@ d = 384, 3,072 latents, batch 4,096, k = 32, float32, one thread. A step is forw
 clip, fused Adam and renormalisation, as `fit` takes it. Each is measured in a process of its own, because the
 allocator's settings are read when a process starts, and in turns with its floor, so that a busy machine slows both:
 
-    TopK, BatchTopK   one product (2 B d M operations) and the search for the k largest
+    TopK, BatchTopK   one product (2 B d M operations), the search for the k largest, and four passes over k rows of
+                      a weight matrix per sample: decoding, and the gradients of the values and of both matrices
     L1, JumpReLU      five products (10 B d M operations)
 
-Called as a script with the name of a measurement, this file prints it as JSON.
+How long passes take beside products differs between processors: "beyond" is what a step takes beyond its products and
+its search, as a multiple of them. Called as a script with the name of a measurement, this file prints it as JSON.
 """
 from __future__ import annotations
 
@@ -18,9 +20,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
+from torch.nn.functional import embedding_bag
 
 from lib.files import ROOT
 from lib.press.jobs import KERNEL_ENVIRONMENT
@@ -73,7 +77,7 @@ class Step:
 
 
 @torch.no_grad()
-def selection_floor(step: Step) -> None:
+def search(step: Step) -> None:
     """One product, and the faster of two exact searches for the k largest."""
     for x in step.x.split(512):
         h = torch.addmm(step.coder.b_enc, x, step.coder.W_enc.T)
@@ -81,7 +85,15 @@ def selection_floor(step: Step) -> None:
 
 
 @torch.no_grad()
-def dense_floor(step: Step) -> None:
+def passes(step: Step) -> None:
+    """Four weighted sums of k rows of a matrix per sample: as many as decoding and its gradients take."""
+    rows = (torch.arange(B * K, dtype=torch.int32) * 7919 % M).view(B, K)
+    for _ in range(4):
+        embedding_bag(rows, step.coder.W_dec, per_sample_weights=torch.ones(B, K), mode="sum")
+
+
+@torch.no_grad()
+def products(step: Step) -> None:
     """The five products of a dense step, in chunks too."""
     coder = step.coder
     for x in step.x.split(512):
@@ -92,18 +104,18 @@ def dense_floor(step: Step) -> None:
 
 
 STEPS = {
-    "TopK": ({"rule": "topk"}, selection_floor),
-    "TopK, bfloat16 screen": ({"rule": "topk", "precision": "bf16"}, selection_floor),
-    "BatchTopK": ({"rule": "batch_topk"}, selection_floor),
-    "L1": ({"rule": "relu"}, dense_floor),
-    "JumpReLU": ({"rule": "jumprelu"}, dense_floor),
-    "L1, sparse": ({"rule": "relu", "l0": L0_SPARSE}, dense_floor),
-    "JumpReLU, sparse": ({"rule": "jumprelu", "l0": L0_SPARSE}, dense_floor),
-    "Gated": ({"rule": "gated"}, dense_floor),
-    "p-annealing": ({"rule": "p_anneal"}, dense_floor),
-    "Stochastic": ({"rule": "stochastic"}, dense_floor),
-    "L1, bfloat16": ({"rule": "relu", "precision": "bf16"}, dense_floor),
-    "plain L1": ({"rule": "plain"}, dense_floor),
+    "TopK": ({"rule": "topk"}, (search, passes)),
+    "TopK, bfloat16 screen": ({"rule": "topk", "precision": "bf16"}, (search, passes)),
+    "BatchTopK": ({"rule": "batch_topk"}, (search, passes)),
+    "L1": ({"rule": "relu"}, (products,)),
+    "JumpReLU": ({"rule": "jumprelu"}, (products,)),
+    "L1, sparse": ({"rule": "relu", "l0": L0_SPARSE}, (products,)),
+    "JumpReLU, sparse": ({"rule": "jumprelu", "l0": L0_SPARSE}, (products,)),
+    "Gated": ({"rule": "gated"}, (products,)),
+    "p-annealing": ({"rule": "p_anneal"}, (products,)),
+    "Stochastic": ({"rule": "stochastic"}, (products,)),
+    "L1, bfloat16": ({"rule": "relu", "precision": "bf16"}, (products,)),
+    "plain L1": ({"rule": "plain"}, (products,)),
 }
 
 
@@ -114,12 +126,15 @@ def cpu_seconds(call: Call) -> float:
 
 
 def speed(name: str) -> dict[str, float]:
-    """CPU-ms of a step and of its floor, the least of several taken in turns."""
-    options, floor = STEPS[name]
+    """CPU-ms of a step and of the parts of its floor, the least of several taken in turns."""
+    options, parts = STEPS[name]
     step = Step(**options)
-    times = [(cpu_seconds(step), cpu_seconds(lambda: floor(step))) for _ in range(ROUNDS + 1)][1:]
-    ms, floor_ms = (1000 * min(column) for column in zip(*times, strict=True))
-    return {"ms": ms, "floor_ms": floor_ms, "ratio": ms / floor_ms, "l0": step.l0, "load": os.getloadavg()[0]}
+    calls = [step, *(partial(part, step) for part in parts)]
+    times = [[cpu_seconds(call) for call in calls] for _ in range(ROUNDS + 1)][1:]
+    ms, first_ms, *others_ms = (1000 * min(column) for column in zip(*times, strict=True))
+    floor_ms = first_ms + sum(others_ms)
+    return {"ms": ms, "floor_ms": floor_ms, "ratio": ms / floor_ms, "beyond": ms / first_ms - 1, "l0": step.l0,
+            "load": os.getloadavg()[0]}
 
 
 def memory(name: str) -> dict[str, float]:
@@ -153,11 +168,10 @@ def measured(kind: str, name: str) -> dict[str, float]:
 def table():
     rows: dict[str, dict[str, float]] = {}
     yield rows
-    lines = [f"{'step':24}{'CPU-ms':>8}{'floor':>8}{'ratio':>8}{'L0':>8}{'load':>8}"]
+    form = {"ms": ".0f", "floor_ms": ".0f", "ratio": ".2f", "beyond": ".2f", "l0": ".0f", "load": ".1f"}
+    print("\n" + "step".ljust(24) + "".join(f"{key:>10}" for key in form))
     for name, row in rows.items():
-        ms, floor, ratio, l0, load = (row[key] for key in ("ms", "floor_ms", "ratio", "l0", "load"))
-        lines.append(f"{name:24}{ms:8.0f}{floor:8.0f}{ratio:8.2f}{l0:8.0f}{load:8.1f}")
-    print("\n" + "\n".join(lines))
+        print(name.ljust(24) + "".join(f"{row[key]:10{digits}}" for key, digits in form.items()))
 
 
 @pytest.mark.parametrize(
