@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lib import files, params
-from lib.files import digest, write_json
+from lib.files import digest, read_json, write_json
 from lib.press import claims, ledger
 from lib.press.claims import SETTLING, ClaimError
 from lib.press.ledger import Record
@@ -109,7 +109,7 @@ def _read(study: str, label: str) -> _Kept | None:
     if not path.is_file():
         return None
     try:
-        found = _Kept.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        found = _Kept.model_validate(read_json(path))
         if label == FRESH and not isinstance(found.run.overrides.get("seed"), int):
             raise ValueError("run.overrides has no root seed")
     except ValueError as error:

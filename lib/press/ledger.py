@@ -5,7 +5,6 @@ A chapter judges each claim next to its result; the pages of the book read the r
 """
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -280,7 +279,7 @@ def read(path: Path, study: str) -> list[Record]:
         return []
     known = claims.of_study(study)
     try:
-        records = [Record.model_validate(r) for r in json.loads(path.read_text(encoding="utf-8"))["records"]]
+        records = [Record.model_validate(r) for r in files.read_json(path)["records"]]
     except (ValueError, KeyError, TypeError) as error:
         what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else f"{type(error).__name__}: {error}"
         raise ClaimError(f"{path}: not a file of records ({what}); delete it and run {study} again") from None

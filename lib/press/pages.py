@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lib import files, params
-from lib.files import BUILD, ROOT, digest, file_digest
+from lib.files import BUILD, ROOT, digest, file_digest, read_json
 from lib.press import claims, provenance
 from lib.press.claims import SETTLING
 from lib.press.keys import closure_digest
@@ -214,7 +214,7 @@ class Request:
     def stored(self) -> dict[str, Any] | None:
         """The last whole execution (notebook JSON), None if there is none that can be read."""
         try:
-            notebook = json.loads(self.output.read_text(encoding="utf-8"))
+            notebook = read_json(self.output)
             return notebook if notebook["metadata"]["book"]["facts"]["page"] and notebook["cells"] else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -366,6 +366,6 @@ def _code(notebook: Any) -> tuple[list[str], list[list[str]]]:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except ValueError:
         return None

@@ -25,7 +25,7 @@ from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
 from lib import files
-from lib.files import ROOT
+from lib.files import ROOT, read_json
 from lib.press import provenance
 from lib.press.pages import DEFAULT_PROFILE, KERNEL, Page, PageError, Request, find_page, read_page
 
@@ -89,7 +89,7 @@ def execute(request: Request, values: dict[str, Any], facts: dict[str, Any], emi
             # The parameters cell shows the quick profile already; another profile's values must be seen.
             shown = request.profile != DEFAULT_PROFILE or request.overrides
             cell.metadata["tags"] = ["injected-parameters", "hide-input" if shown else "remove-cell"]
-    results = json.loads(records.read_text(encoding="utf-8")) if records.is_file() else None
+    results = read_json(records) if records.is_file() else None
     _check_verdicts(request.page, results)
     done.metadata["book"] = {
         "name": request.page.name, "profile": request.profile, "overrides": request.overrides,
@@ -185,7 +185,7 @@ def main(job_file: str) -> int:
         events.write(json.dumps(event) + "\n")
 
     threading.Thread(target=_end_with_the_press, daemon=True).start()
-    job = json.loads(Path(job_file).read_text(encoding="utf-8"))
+    job = read_json(Path(job_file))
     folder = Path(job["folder"]) if job.get("folder") else None
     request = Request(find_page(job["page"]), job["profile"], job["overrides"], folder)
     lock = _lock(request)

@@ -4,13 +4,12 @@ Source: https://w3id.org/ro/crate/1.1.
 """
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from lib.files import ROOT, write_json
+from lib.files import ROOT, read_json, write_json
 from lib.press.site.source import CITED, Site
 
 NAME = "ro-crate-metadata.json"
@@ -21,7 +20,7 @@ TYPES = {".html": "text/html", ".csv": "text/csv", ".json": "application/json", 
 def write_crate(site: Site, html: Path) -> None:
     """Write `NAME` into the rendered site, which lists what lies there."""
     notebooks = [site.source / f"{page}.ipynb" for page in site.notebooks()]
-    finished = [json.loads(path.read_text(encoding="utf-8"))["metadata"]["book"]["finished"] for path in notebooks]
+    finished = [read_json(path)["metadata"]["book"]["finished"] for path in notebooks]
     files = sorted(path for path in html.rglob("*") if path.is_file() and _is_told(path.relative_to(html)))
     names = [path.relative_to(html).as_posix() for path in files]
     write_json(html / NAME, metadata(names, site.profile, max(finished)))

@@ -1,7 +1,6 @@
 """The built site as one file: its pages joined into one, and printed by Chromium to `_build/book.pdf`."""
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import subprocess
@@ -11,7 +10,7 @@ from urllib.parse import urldefrag, urljoin
 
 from bs4 import BeautifulSoup
 
-from lib.files import only_one, write_atomically, write_text
+from lib.files import only_one, read_json, write_atomically, write_text
 from lib.press.claims import load
 from lib.press.site import crate
 from lib.press.site.source import Site, SiteError
@@ -59,7 +58,7 @@ def joined(site: Site) -> str:
     titles["by-claim"] = "Claim by claim"
     running = [f'@page {at} {{@top-left {{content: "{title}"}}}} #{at} {{page: {at}}}' for at, title in titles.items()]
     parts = [f'<section id="page-{i}">{soup.article.decode_contents()}</section>' for i, soup in enumerate(soups)]
-    book = json.loads((site.html / crate.NAME).read_text(encoding="utf-8"))["@graph"][1]
+    book = read_json(site.html / crate.NAME)["@graph"][1]
     contents = soups[0].select_one("nav.bd-links")
     for tag in contents.find_all(class_=lambda name: name != "caption"):
         del tag["class"]

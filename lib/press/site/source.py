@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lib.files import BUILD, ROOT, digest, file_digest, write_text
+from lib.files import BUILD, ROOT, digest, file_digest, read_json, write_text
 from lib.live import PASSING
 from lib.press.keys import closure_digest
 from lib.press.pages import Page, Request
@@ -134,7 +134,7 @@ def assemble(site: Site) -> None:
             write_text(site.source / f"{page}.md", with_roles(awaited(site.text(page)), page, words))
             continue
         (site.source / f"{page}.md").unlink()
-        executed = json.loads(notebook.read_text(encoding="utf-8"))
+        executed = read_json(notebook)
         _lay_beside(site, page, executed)
         write_text(site.source / f"{page}.ipynb", json.dumps(for_page(executed, page, words, site.standing(page))))
     for page in set(site.pages()) - set(notebooks):
@@ -241,7 +241,7 @@ def executions_table(site: Site) -> str:
     for page, path in site.notebooks().items():
         if not path.is_file():
             continue  # of a draft
-        book = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("book", {})
+        book = read_json(path)["metadata"].get("book", {})
         finished = str(book.get("finished", "unknown"))[:16].replace("T", " ")
         used = dict(book.get("facts", {}).get("environment", {}))
         machine = [used.pop("device", "cpu"), book.get("processor", "unknown")]

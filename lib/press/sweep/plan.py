@@ -13,7 +13,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field
 
 from lib import params
-from lib.files import BUILD, ROOT, digest
+from lib.files import BUILD, ROOT, digest, read_json
 from lib.params import Count, Options, ParameterError, Positive, Weight
 from lib.press import claims
 from lib.press.pages import SWEEP, Page, PageError, Request, find_page, read_page, without_magics
@@ -157,7 +157,7 @@ def lasting(made: Mapping[str, Any]) -> dict[str, Any]:
 def mapping_in(path: Path) -> dict[str, Any] | None:
     """A mapping from a file; None where there is none or it is not whole."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path)
         return data if isinstance(data, dict) else None
     except (OSError, ValueError):
         return None

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lib.files import write_json
+from lib.files import read_json, write_json
 from lib.press import jobs
 from lib.press.pages import Page, Request
 from lib.press.sweep import plan
@@ -157,7 +157,7 @@ def _listen(job: jobs.Job) -> None:
 
 
 def _from_notebook(request: Request, task: Task) -> dict[str, Any]:
-    notebook = json.loads(request.output.read_text(encoding="utf-8"))
+    notebook = read_json(request.output)
     book = notebook["metadata"]["book"]
     kept = {name: book[name] for name in TOLD}
     return {**kept, "measures": measured(notebook, book["results"], task.values)}
