@@ -1,10 +1,9 @@
 """Every edge of a decomposed 784-128-10 network ablated on 2,000 images, in process CPU seconds of one thread."""
 from __future__ import annotations
 
-import time
-
 import pytest
 import torch
+from measuring import cpu_seconds
 
 from lib.rng import generator
 from lib.studies.spd_causal_graphs.effects import Pairs, TwoLayers, ablation_effects, mean_effects
@@ -25,12 +24,6 @@ def network() -> tuple[TwoLayers, torch.Tensor, torch.Tensor]:
     sizes = [(784, C), (C, 128), (128, 784), (128,), (128, C), (C, 10), (10, 128), (10,)]
     parts = [torch.randn(*size, generator=rng) / size[0] ** 0.5 for size in sizes]
     return TwoLayers(*parts), torch.rand(IMAGES, 784, generator=rng), torch.rand(IMAGES, C, generator=rng) < 0.1
-
-
-def cpu_seconds(call) -> float:
-    start = time.process_time()
-    call()
-    return time.process_time() - start
 
 
 def floor() -> float:

@@ -10,6 +10,7 @@ from functools import partial
 
 import pytest
 import torch
+from measuring import cpu_seconds
 
 from lib.activations.language import harvest, rows, token_site
 from lib.models.causal_lm import causal_lm
@@ -48,12 +49,6 @@ def tokens():
     return torch.randint(VOCABULARY, (WINDOWS, CONTEXT), generator=generator(0, "benchmark"))
 
 
-def cpu_seconds(call) -> float:
-    start = time.process_time()
-    call()
-    return time.process_time() - start
-
-
 def test_harvesting_is_hardly_more_than_the_models_own_pass(benchmark, model, tokens, tmp_path):
     site, times = token_site(model, "blocks.1", tokens), []
 
@@ -63,7 +58,7 @@ def test_harvesting_is_hardly_more_than_the_models_own_pass(benchmark, model, to
 
     def measure() -> None:
         for turn in range(ROUNDS + 1):
-            stored = partial(harvest, tmp_path / f"acts {turn}", model, tokens, [site], {"turn": turn})
+            stored = partial(harvest, tmp_path / f"acts {turn}", model, tokens, [site])
             times.append((cpu_seconds(alone), cpu_seconds(stored)))
 
     benchmark.pedantic(measure, rounds=1)

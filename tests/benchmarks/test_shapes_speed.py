@@ -1,20 +1,13 @@
 """Generated images of shapes, in process CPU seconds: drawing them against drawing the noise alone."""
 from __future__ import annotations
 
-import time
-
 import numpy as np
+from measuring import cpu_seconds
 
 from lib.data.shapes_colours import shapes_colours
 from lib.rng import numpy_generator
 
 IMAGES = 4000
-
-
-def cpu_seconds(call) -> float:
-    start = time.process_time()
-    call()
-    return time.process_time() - start
 
 
 def floor() -> None:

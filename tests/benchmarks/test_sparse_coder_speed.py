@@ -1,33 +1,26 @@
 """Training steps of sparse coders against the arithmetic they cannot avoid, by process CPU time, and their memory.
 
 d = 384, 3,072 latents, batch 4,096, k = 32, float32, one thread. A step is forward, backward, gradient projection,
-clip, fused Adam and renormalisation, as `fit` takes it. Each is measured in a process of its own, because the
-allocator's settings are read when a process starts, and in turns with its floor, so that a busy machine slows both:
+clip, fused Adam and renormalisation, as `fit` takes it. Each is measured in a process of its own and in turns with its
+floor:
 
     TopK, BatchTopK   one product (2 B d M operations), the search for the k largest, and four passes over k rows of
                       a weight matrix per sample: decoding, and the gradients of the values and of both matrices
     L1, JumpReLU      five products (10 B d M operations)
 
 How long passes take beside products differs between processors: "beyond" is what a step takes beyond its products and
-its search, as a multiple of them. Called as a script with the name of a measurement, this file prints it as JSON.
+its search, as a multiple of them.
 """
 from __future__ import annotations
 
-import json
 import os
-import resource
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from functools import partial
 
 import pytest
 import torch
+from measuring import answer, least_ms, measured, peak_mb
 from torch.nn.functional import embedding_bag
 
-from lib.files import ROOT
-from lib.press.jobs import KERNEL_ENVIRONMENT
 from lib.rng import generator
 from lib.sparse_coders import FitOptions, SparseCoder
 from lib.sparse_coders.selection import largest
@@ -38,8 +31,6 @@ L0_SPARSE = 80
 MANY = 24_576
 """Latents in the measurement of memory; pre-activations of the batch would take 403 MB."""
 ROUNDS = 7
-
-Call = Callable[[], object]
 
 
 class Step:
@@ -119,19 +110,11 @@ STEPS = {
 }
 
 
-def cpu_seconds(call: Call) -> float:
-    start = time.process_time()
-    call()
-    return time.process_time() - start
-
-
 def speed(name: str) -> dict[str, float]:
     """CPU-ms of a step and of the parts of its floor, the least of several taken in turns."""
     options, parts = STEPS[name]
     step = Step(**options)
-    calls = [step, *(partial(part, step) for part in parts)]
-    times = [[cpu_seconds(call) for call in calls] for _ in range(ROUNDS + 1)][1:]
-    ms, first_ms, *others_ms = (1000 * min(column) for column in zip(*times, strict=True))
+    ms, first_ms, *others_ms = least_ms([step, *(partial(part, step) for part in parts)], ROUNDS)
     floor_ms = first_ms + sum(others_ms)
     return {"ms": ms, "floor_ms": floor_ms, "ratio": ms / floor_ms, "beyond": ms / first_ms - 1, "l0": step.l0,
             "load": os.getloadavg()[0]}
@@ -146,22 +129,10 @@ def memory(name: str) -> dict[str, float]:
     whole, step.x = step.x, step.x[:64]
     for _ in range(3):
         step()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_mb()
     step.x = whole
     step(), step()
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"mb": (after - before) / 1024, "matrix_mb": B * MANY * 4 / 2**20}
-
-
-def measured(kind: str, name: str) -> dict[str, float]:
-    """`speed`, in the environment kernels of the press have, or `memory`, each in a fresh process."""
-    command = [sys.executable, __file__, kind, name]
-    environment = {**os.environ, **KERNEL_ENVIRONMENT}
-    if kind == "memory":  # every large block returned at once: the peak is what a step holds, not what the heap keeps
-        environment["MALLOC_MMAP_THRESHOLD_"] = str(2**17)
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return {"mb": peak_mb() - before, "matrix_mb": B * MANY * 4 / 2**20}
 
 
 @pytest.fixture(scope="module")
@@ -179,15 +150,15 @@ def table():
     [("TopK", 1.3), ("BatchTopK", 1.2), ("L1", 1.3), ("JumpReLU", 1.3), ("TopK, bfloat16 screen", None)],
 )
 def test_step_against_its_floor(benchmark, table, name, wanted):
-    row = table[name] = benchmark.pedantic(measured, ("speed", name), rounds=1)
+    row = table[name] = benchmark.pedantic(measured, (__file__, "speed", name), rounds=1)
     benchmark.extra_info.update(row)
     assert wanted is None or row["ratio"] <= wanted, f"{name}: {row['ratio']:.2f}x of its floor, wanted {wanted}x"
 
 
 @pytest.mark.parametrize("rule", ["L1", "JumpReLU"])
 def test_sparse_path_against_the_dense_one(benchmark, table, rule):
-    dense = table.get(rule) or measured("speed", rule)
-    row = table[f"{rule}, sparse"] = benchmark.pedantic(measured, ("speed", f"{rule}, sparse"), rounds=1)
+    dense = table.get(rule) or measured(__file__, "speed", rule)
+    row = table[f"{rule}, sparse"] = benchmark.pedantic(measured, (__file__, "speed", f"{rule}, sparse"), rounds=1)
     faster = dense["ratio"] / row["ratio"]  # both have the same floor, measured beside them
     benchmark.extra_info.update(row, times_faster=faster)
     assert 0.8 * L0_SPARSE <= row["l0"] <= 1.25 * L0_SPARSE
@@ -198,7 +169,7 @@ def test_pre_activations_are_never_stored(benchmark):
     rows = {}
 
     def run():
-        rows.update({name: measured("memory", name) for name in STEPS})
+        rows.update({name: measured(__file__, "memory", name) for name in STEPS})
 
     benchmark.pedantic(run, rounds=1)
     matrix = rows["plain L1"]["matrix_mb"]
@@ -210,5 +181,4 @@ def test_pre_activations_are_never_stored(benchmark):
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    print(json.dumps({"speed": speed, "memory": memory}[sys.argv[1]](sys.argv[2])))
+    answer(speed, memory)

@@ -2,26 +2,17 @@
 
 tms_40-10: 40 features, 10 hidden units, 200 components at each of two sites, batch 4,096, gates 1 -> 16 -> 1, one
 thread. A step is forward, backward and fused AdamW. The plain version has no hooks either: it keeps activations in
-rows, gates as strided batched products [B, C, m], and the delta component as a matrix of its own. Both run under the
-environment the book's kernels have, and are taken in turns, so that a busy machine slows both.
-
-Called as a script with the name of a measurement, this file prints it as JSON.
+rows, gates as strided batched products [B, C, m], and the delta component as a matrix of its own. Both run in a process
+of their own and are taken in turns.
 """
 from __future__ import annotations
 
-import json
 import os
-import re
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from measuring import answer, least_ms, measured, peak_mb
 
-from lib.files import ROOT
-from lib.press.jobs import KERNEL_ENVIRONMENT
 from lib.rng import generator
 from lib.spd import Decomposition, SPDConfig
 from lib.spd.losses import Step
@@ -122,18 +113,10 @@ class Training:
         self.optimizer.step()
 
 
-def cpu_ms(call) -> float:
-    start = time.process_time()
-    call()
-    return 1000 * (time.process_time() - start)
-
-
 def speed() -> dict[str, float]:
-    """CPU-ms of a step of each, the least of several taken in turns."""
-    steps = {name: Training(name) for name in LOSSES}
-    rounds = [{name: cpu_ms(step) for name, step in steps.items()} for _ in range(ROUNDS + 1)][1:]
-    best = {name: min(row[name] for row in rounds) for name in steps}
-    return {**best, "load": os.getloadavg()[0]}
+    """CPU-ms of a step of each."""
+    steps = [Training(name) for name in LOSSES]
+    return {**dict(zip(LOSSES, least_ms(steps, ROUNDS), strict=True)), "load": os.getloadavg()[0]}
 
 
 def memory(name: str) -> float:
@@ -143,26 +126,10 @@ def memory(name: str) -> float:
     small, globals()["B"] = B, 64
     for _ in range(3):
         step()
-    before = peak_kb()
+    before = peak_mb()
     step.x, globals()["B"] = whole, small
     step(), step()
-    return (peak_kb() - before) / 1024
-
-
-def peak_kb() -> int:
-    """Largest resident size of this process since it began (`ru_maxrss` would count the parent's before it)."""
-    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
-
-
-def measured(kind: str, *names: str):
-    """A measurement in a fresh process; for memory every large block is returned at once."""
-    environment = {**os.environ, **KERNEL_ENVIRONMENT}
-    if kind == "memory":
-        environment["MALLOC_MMAP_THRESHOLD_"] = str(2**17)
-    command = [sys.executable, __file__, kind, *names]
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return peak_mb() - before
 
 
 class SingleNoise(Noise):
@@ -194,7 +161,7 @@ def test_all_compute_the_same():
 
 
 def test_step_is_twice_as_fast(benchmark):
-    row = benchmark.pedantic(measured, ("speed",), rounds=1)
+    row = benchmark.pedantic(measured, (__file__, "speed"), rounds=1)
     benchmark.extra_info.update(row)
     print("\n" + ", ".join(f"{name} {value:.1f}" for name, value in row.items()))
     assert row["plain"] / row["ours"] >= 2
@@ -202,7 +169,7 @@ def test_step_is_twice_as_fast(benchmark):
 
 
 def test_step_holds_half_the_memory(benchmark):
-    rows = benchmark.pedantic(lambda: {name: measured("memory", name) for name in LOSSES}, rounds=1)
+    rows = benchmark.pedantic(lambda: {name: measured(__file__, "memory", name) for name in LOSSES}, rounds=1)
     benchmark.extra_info.update(rows)
     print("\nMB a batch adds: " + ", ".join(f"{name} {mb:.0f}" for name, mb in rows.items()))
     for name in ("plain", "plain, broadcast"):
@@ -211,5 +178,4 @@ def test_step_holds_half_the_memory(benchmark):
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    print(json.dumps({"speed": speed, "memory": memory}[sys.argv[1]](*sys.argv[2:])))
+    answer(speed, memory)

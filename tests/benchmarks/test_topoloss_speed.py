@@ -7,12 +7,12 @@ together. Weights of ViT-S/16 (the 12 attention projections; all 48 matrices of 
 """
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import pytest
 import torch
 import torch.nn.functional as F
+from measuring import Call, cpu_seconds
 from torch import Tensor, nn
 
 from lib.models.image_models import image_model
@@ -25,8 +25,6 @@ LAYERS = {
     "ViT-S, 48 matrices": ("vit_small", ("blocks.*.attn.*[jv]", "blocks.*.mlp.fc*"), 8, 48),
     "ResNet-18, 16 convolutions": ("resnet18", ("layer*.*.conv*",), 4, 16),
 }
-
-Call = Callable[[], object]
 
 
 def published(model: nn.Module, topo: TopoLoss) -> Tensor:
@@ -54,9 +52,7 @@ def interpolated(model: nn.Module, topo: TopoLoss) -> Tensor:
 
 
 def cpu_milliseconds(call: Call) -> float:
-    start = time.process_time()
-    call()
-    return 1000 * (time.process_time() - start)
+    return 1000 * cpu_seconds(call)
 
 
 def gpu_milliseconds(call: Call) -> float:

@@ -2,12 +2,12 @@
 from __future__ import annotations
 
 import runpy
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from measuring import cpu_seconds
 
 from lib.models import published_toy as published
 from lib.models import toy_exact
@@ -23,12 +23,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-def cpu_seconds(call) -> float:
-    start = time.process_time()
-    call()
-    return time.process_time() - start
 
 
 def floor() -> float:
