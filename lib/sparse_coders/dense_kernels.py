@@ -135,8 +135,8 @@ class _DenseJumpReLU(torch.autograd.Function):
         on_sum, window_sum, pull_sum = walk.zeros(), walk.zeros(), walk.zeros()
         for part, h in walk:
             beyond = h - theta
-            on = (beyond > 0).to(h.dtype)
-            window = (beyond.abs_() < width / 2).to(h.dtype)
+            on = torch.gt(beyond, 0, out=torch.empty_like(h))  # as numbers at once, where `>` would be cast
+            window = torch.lt(beyond.abs_(), width / 2, out=torch.empty_like(h))
             f = h.mul_(on)
             walk.reconstruct(part, f)
             pull = torch.mm(walk.g, W_dec.T, out=f)  # of recon on f

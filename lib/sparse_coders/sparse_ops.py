@@ -12,6 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+CACHED = 1_500_000
+"""Bytes of a table that a CPU reads at random without cutting it."""
+
 
 class Bags:
     """Where the codes of a batch lie: latents, the bags they are summed in, and the same codes ordered by latent.
@@ -56,8 +59,16 @@ def sum_rows(table: Tensor, indices: Tensor, edges: Tensor, weights: Tensor) -> 
     Returns:
         [n_bags, d].
     """
-    return F.embedding_bag(indices, table.contiguous(), edges, per_sample_weights=weights.contiguous(), mode="sum",
-                           include_last_offset=True)
+    parts = table.split(_width(table, len(indices)), 1)
+    sums = [F.embedding_bag(indices, part.contiguous(), edges, per_sample_weights=weights.contiguous(), mode="sum",
+                            include_last_offset=True) for part in parts]
+    return torch.cat(sums, 1) if len(sums) > 1 else sums[0]
+
+
+def _width(table: Tensor, reads: int) -> int:
+    """Columns taken at a time: few where rows are read often from a table that a core's own cache does not hold."""
+    is_cut = table.device.type == "cpu" and table.nbytes > CACHED and reads >= 16 * len(table)
+    return 64 if is_cut else table.shape[1]
 
 
 def sum_rows_by_latent(rows: Tensor, weights: Tensor, bags: Bags, n_latents: int, per_row: int = 1) -> Tensor:
