@@ -162,7 +162,7 @@ def test_sparse_path_against_the_dense_one(benchmark, table, rule):
     faster = dense["ratio"] / row["ratio"]  # both have the same floor, measured beside them
     benchmark.extra_info.update(row, times_faster=faster)
     assert 0.8 * L0_SPARSE <= row["l0"] <= 1.25 * L0_SPARSE
-    assert faster >= 2.7, f"{rule} at L0 {row['l0']:.0f}: {faster:.2f}x faster than dense, wanted 2.7x"
+    assert faster >= 1.8, f"{rule} at L0 {row['l0']:.0f}: {faster:.2f}x faster than dense, wanted 1.8x"
 
 
 def test_pre_activations_are_never_stored(benchmark):
