@@ -10,7 +10,7 @@
     losses         what is minimised
     trainer        `decompose`, for one seed or many at once
     options        every option of the method; `trainer.Watching`: of how it is recorded and kept
-    metrics        distance to a known answer, tallies of importance; targets, known_answers: networks that have one
+    metrics        distance to a known answer, use of components; targets, known_answers: networks that have one
 
 Source: Bushnaq, Braun and Sharkey 2025, "Stochastic parameter decomposition", arXiv 2506.20790.
 """

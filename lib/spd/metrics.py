@@ -1,4 +1,4 @@
-"""How far a decomposition lies from a known answer; how importances are spread, and parts used, where none is known.
+"""How far a decomposition lies from a known answer; how parts are used where none is known.
 
 Where the features are known, a one-hot input of each shows which components it needs.
 """
@@ -94,58 +94,6 @@ def identity_error(importance: np.ndarray, tolerance: float = 0.1) -> int:
     ordered = importance[:, permutation(importance)]
     diagonal = np.eye(*ordered.shape, dtype=bool)
     return int((ordered[diagonal] < 1 - tolerance).sum() + (ordered[~diagonal] > tolerance).sum())
-
-
-class Tally(NamedTuple):
-    """Causal importances of one site over many images (or whatever a sample is), per position and per image apart.
-
-    Where a sample has one position, both are the same. A component is on above a threshold.
-
-    Attributes:
-        mean: over positions, [C]; peak: mean over images of the largest over an image's positions, [C].
-        frequency: share of positions where it is on, [C]; image_frequency: share of images where it is on somewhere.
-        l0: components on at a position, mean; image_l0: components on somewhere in an image, mean.
-        histogram: share of all importances in equal bins of [0, 1], [bins].
-        positions: of an image.
-    """
-
-    mean: np.ndarray
-    peak: np.ndarray
-    frequency: np.ndarray
-    image_frequency: np.ndarray
-    l0: float
-    image_l0: float
-    histogram: np.ndarray
-    positions: int
-
-
-@torch.no_grad()
-def tally(
-    dec: Decomposition, x: Tensor, threshold: float = 0.1, bins: int = 10, batch: int = 500
-) -> dict[str, Tally]:
-    """The `Tally` of every site on inputs x [N, ...], batch by batch.
-
-    A site's own positions are counted: a convolution has H' W' of them in an image, a linear layer behind it one.
-    """
-    if dec.panels is not None:
-        raise ValueError("tally takes one decomposition: dec.panel(i)")
-    sums: dict[str, list] = {}
-    for part in x.split(batch):
-        for name, g in dec.causal_importance(part).items():
-            g = g.flatten(1, -2) if g.ndim > 2 else g.unsqueeze(1)  # [B, positions, C]
-            peak, on = g.amax(1), g > threshold
-            edges = (g.double() * bins).clamp(max=bins - 1).long().flatten()
-            new = [g.double().sum((0, 1)), peak.double().sum(0), on.double().sum((0, 1)),
-                   (peak > threshold).double().sum(0), edges.bincount(minlength=bins), g.shape[1]]
-            old = sums.get(name)
-            sums[name] = new if old is None else [a + b for a, b in zip(old[:5], new[:5], strict=True)] + [g.shape[1]]
-    found = {}
-    for name, (total, peak, on, image_on, counts, positions) in sums.items():
-        by_position = [t.cpu().numpy() / (len(x) * positions) for t in (total, on)]
-        by_image = [t.cpu().numpy() / len(x) for t in (peak, image_on)]
-        found[name] = Tally(by_position[0], by_image[0], by_position[1], by_image[1], float(by_position[1].sum()),
-                            float(by_image[1].sum()), (counts / counts.sum()).cpu().numpy(), positions)
-    return found
 
 
 class Use(NamedTuple):

@@ -1,4 +1,4 @@
-"""Layers of images: positions and images said apart, each layer by its own positions, and what cannot be combined."""
+"""Layers of images: each layer by its own positions, and what cannot be combined."""
 import numpy as np
 import pytest
 import torch
@@ -9,7 +9,6 @@ from lib.spd import Decomposition, Mask, Routed, SPDConfig, decompose
 from lib.spd.components import plain
 from lib.spd.losses import Step
 from lib.spd.masks import Noise
-from lib.spd.metrics import tally
 
 IMAGES = torch.tensor([[[[0.05, 0.3], [0.3, 0.95]]], [[[0.05, 0.0], [0.0, 0.0]]]])  # [2, 1, 2, 2]
 
@@ -39,25 +38,6 @@ def readable(conv_first: bool = True) -> Decomposition:
 
 
 @pytest.mark.parametrize("conv_first", [True, False])
-@pytest.mark.parametrize("batch", [1, 500])
-def test_positions_and_images_are_tallied_apart_by_hand(conv_first, batch):
-    found = tally(readable(conv_first), IMAGES, threshold=0.1, bins=4, batch=batch)
-    conv, fc = found["conv"], found["fc"]
-    assert (conv.positions, fc.positions) == (4, 1)
-    assert conv.mean == pytest.approx((0.05 + 0.3 + 0.3 + 0.95 + 0.05) / 8) and conv.peak == pytest.approx(1.0 / 2)
-    assert conv.frequency == pytest.approx(3 / 8) and conv.image_frequency == pytest.approx(1 / 2)
-    assert (conv.l0, conv.image_l0) == pytest.approx((3 / 8, 1 / 2))
-    assert conv.histogram == pytest.approx([5 / 8, 2 / 8, 0, 1 / 8])
-    assert fc.mean == fc.peak == pytest.approx(0.05) and fc.l0 == fc.image_l0 == 0
-
-
-def test_a_decomposition_of_panels_has_no_tally():
-    dec = Decomposition(Routed(nn.Linear(4, 2)), torch.zeros(2, 4), 3, seed=[0, 1])
-    with pytest.raises(ValueError, match=r"dec\.panel"):
-        tally(dec, torch.zeros(2, 4))
-
-
-@pytest.mark.parametrize("conv_first", [True, False])
 def test_a_site_is_penalised_by_its_own_positions_or_by_the_first_sites(conv_first):
     """Of 5 images with 4 positions and 1: own is a mean of each; first divides both sums by those of the first."""
     dec = readable(conv_first)
@@ -69,21 +49,6 @@ def test_a_site_is_penalised_by_its_own_positions_or_by_the_first_sites(conv_fir
     conv, fc = 1.65, 0.1  # sums of g over all positions
     assert importance() == pytest.approx(conv / 8 + fc / 2)
     assert importance(positions="first") == pytest.approx((conv + fc) / (8 if conv_first else 2))
-    assert importance(site_importance={"fc": 3.0, "conv": 0.5}) == pytest.approx(0.5 * conv / 8 + 3 * fc / 2)
-
-
-def test_factors_on_sites_that_there_are_not_are_refused():
-    with pytest.raises(ValueError, match="site_importance names fc3; the sites are conv, fc"):
-        decompose(Branches(True), IMAGES, SPDConfig(1, steps=1, site_importance={"fc3": 1.0}))
-
-
-def test_importances_mask_one_site_at_a_time_by_hand():
-    """Masked alone, conv gives x^2 and the rest is right; fc gives x_0^2. MSE over 5 outputs of 2 images."""
-    dec = readable()
-    x, first = IMAGES.flatten(), IMAGES[:, 0, 0, 0]
-    conv, fc = ((v - v * v).square().sum() / 10 for v in (x, first))
-    found = Step(dec, IMAGES, SPDConfig(1), Noise([0], False)).ci_layerwise()
-    assert float(found.detach()) == pytest.approx(float(conv + fc) / 2, rel=1e-5)
 
 
 def conv_net() -> Routed:

@@ -12,10 +12,10 @@ from torch import Tensor
 from lib.figures.spd import balanced
 from lib.rng import generator
 from lib.spd import Decomposition, Mask
-from lib.spd.metrics import Tally, tally
 from lib.studies.shapes_and_colours.common import HEADS, SLUG, answers, images, pixels, place
 from lib.studies.shapes_and_colours.measure import TAU, accuracy, loaded, restored_whole
 from lib.studies.shapes_and_colours.net import SITES, unfolded
+from lib.studies.shapes_and_colours.tallies import Tally, tally
 from lib.studies.shapes_and_colours.train_spd import Whole
 
 METRICS = ("histogram", "density", "directions", "layerwise")

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from lib.press.runs import reuse
 from lib.rng import generator
 from lib.spd import Decomposition, Mask, Routed
-from lib.spd.metrics import tally
 from lib.studies.shapes_and_colours import anova
 from lib.studies.shapes_and_colours.common import HEADS, SLUG, Images, answers, cells, held_out, images, pixels, place
 from lib.studies.shapes_and_colours.net import BEHIND, SITES
+from lib.studies.shapes_and_colours.tallies import tally
 from lib.studies.shapes_and_colours.train import restored, trained
 from lib.studies.shapes_and_colours.train_coders import Coding, restored_coders
 from lib.studies.shapes_and_colours.train_spd import WIDTH, Behind, Whole, behind, whole
