@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from numbers import Real
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +27,6 @@ from lib.rng import generator
 from lib.tensors import own_session
 
 Factor = float | tuple[float, float]
-Kind = Literal["output", "input", "bias"]
 
 EPS = 1e-8
 """Shorter rows count as this long, so a zero row has cosine 0 and not NaN."""
@@ -81,7 +80,7 @@ def operator(h: int, w: int, factor: Factor) -> tuple[Tensor, Tensor]:
     return _kron(down_h, down_w), _kron(up_h, up_w)  # [r, h·w], [h·w, r]
 
 
-def topo_loss(W: Tensor, D: Tensor, U: Tensor, whole: bool = False) -> Tensor:
+def topo_loss(W: Tensor, D: Tensor, U: Tensor) -> Tensor:
     """L = 1 - mean_i cos(W_i, (U D W)_i), in its closed low-rank form, with its closed gradient.
 
     0 where every unit agrees with its anchors, about 1 for units that have nothing in common with them. L(cW) = L(W),
@@ -90,12 +89,11 @@ def topo_loss(W: Tensor, D: Tensor, U: Tensor, whole: bool = False) -> Tensor:
     Args:
         W: [..., n, e], row i what unit i is compared by.
         D, U: [..., r, n] and [..., n, r] from `operator`, in W's dtype and on its device.
-        whole: compare the sheet as one vector of n·e numbers, as the source does for biases.
     Returns:
         [...]; differentiable once in W, and not in D and U. Leading axes take the place of torch.vmap, refused here.
     Source: Deb, Deb & Murty 2025, section 3, rewritten.
     """
-    return _LowRank.apply(W, D, U, whole)
+    return _LowRank.apply(W, D, U)
 
 
 def interpolated_loss(W: Tensor, h: int, w: int, factor: Factor) -> Tensor:
@@ -109,7 +107,7 @@ def interpolated_loss(W: Tensor, h: int, w: int, factor: Factor) -> Tensor:
     sheet = W.reshape(-1, h, w, W.shape[-1]).permute(0, 3, 1, 2)  # [layers, e, h, w]
     down = F.interpolate(sheet, scale_factor=(1 / factor_h, 1 / factor_w), mode="bilinear")
     up = F.interpolate(down, size=(h, w), mode="bilinear").permute(0, 2, 3, 1).reshape(W.shape)  # [..., n, e]
-    return 1 - _cosines((W * up).sum(-1), W.square().sum(-1), up.square().sum(-1), whole=False)[1].mean(-1)
+    return 1 - _cosines((W * up).sum(-1), W.square().sum(-1), up.square().sum(-1))[1].mean(-1)
 
 
 class TopoLoss:
@@ -119,10 +117,9 @@ class TopoLoss:
 
     Args:
         model: holds the layers; the loss may be called with any model in which they have the same shapes.
-        layers: dotted module name or names whose parts may be globs; all must be Linear or Conv2d.
+        layers: dotted module name or names whose parts may be globs; all must be Linear or Conv2d. Their output units
+            lie on the sheet, rows of the weight [out, in] or [out, in·kh·kw].
         factor: by which sheets shrink, one number or (factor_h, factor_w).
-        kind: which units lie on the sheet. "output": rows of the weight, [out, in] or [out, in·kh·kw]; "input": its
-            columns, [in, out] or [in, out·kh·kw]; "bias": its entries, compared as one vector.
         permute: None, or a seed: each layer's units are laid on the sheet in a fixed random order of its own (stream
             "topoloss", "places", name). Every layer is pressed to the same rank and no units are neighbours, but layers
             that write into one stream no longer share a subspace there: together they keep more dimensions.
@@ -138,20 +135,18 @@ class TopoLoss:
 
     @own_session()
     def __init__(
-        self, model: nn.Module, layers: str | Sequence[str], factor: Factor = 8.0, kind: Kind = "output",
-        permute: int | None = None, shared: bool = False,
+        self, model: nn.Module, layers: str | Sequence[str], factor: Factor = 8.0, permute: int | None = None,
+        shared: bool = False,
     ) -> None:
-        if kind not in ("output", "input", "bias"):
-            raise ValueError(f"kind is output, input or bias; got {kind!r}")
-        self.factor, self.kind = factor, kind
+        self.factor = factor
         found = match_modules(unwrapped(model), *([layers] if isinstance(layers, str) else layers))
         self.names = list(found)
         self.places: dict[str, Tensor] = {}
         self.shapes: dict[str, tuple[int, int]] = {}
         self._groups: dict[tuple[int, int], list[str]] = {}
         for name, layer in found.items():
-            n, e = _sheet(name, layer, kind).shape
-            if e == 1 and kind != "bias":
+            n, e = _sheet(name, layer).shape
+            if e == 1:
                 raise ValueError(f"{name} has one weight per unit, whose cosine is only a sign; choose another layer")
             self.shapes[name] = sheet_shape(n)
             try:
@@ -166,7 +161,7 @@ class TopoLoss:
     def __repr__(self) -> str:
         sheets = ", ".join(f"{name} on {h} x {w}" for name, (h, w) in self.shapes.items())
         permuted = ", permuted" * self._is_permuted
-        return f"TopoLoss({sheets}; factor {self.factor}, {self.kind}{permuted})"
+        return f"TopoLoss({sheets}; factor {self.factor}{permuted})"
 
     def __call__(self, model: nn.Module) -> Tensor:
         """The loss of `model`, a scalar with its graph."""
@@ -183,12 +178,12 @@ class TopoLoss:
         """Losses of each group of layers of one shape, [layers] each."""
         losses, model = [], unwrapped(model)
         for group in self._groups.values():
-            W = torch.stack([_sheet(name, model.get_submodule(name), self.kind) for name in group])  # [layers, n, e]
+            W = torch.stack([_sheet(name, model.get_submodule(name)) for name in group])  # [layers, n, e]
             with torch.autocast(W.device.type, enabled=False):
                 W = W.to(torch.promote_types(W.dtype, torch.float32))
                 if (key := (*W.shape[1:], W.device, W.dtype)) not in self._operators:
                     self._operators[key] = self._operator(group, W)
-                losses.append(topo_loss(W, *self._operators[key], whole=self.kind == "bias"))
+                losses.append(topo_loss(W, *self._operators[key]))
         return losses
 
     @own_session()
@@ -221,12 +216,12 @@ class _LowRank(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, W: Tensor, D: Tensor, U: Tensor, whole: bool) -> Tensor:
+    def forward(ctx: Any, W: Tensor, D: Tensor, U: Tensor) -> Tensor:
         C = D @ W  # [..., r, e]
         num = ((W @ C.mT) * U).sum(-1)  # [..., n]
         y_square = ((U @ (C @ C.mT)) * U).sum(-1)  # [..., n]
         x_square = torch.linalg.vector_norm(W, dim=-1).square()  # [..., n]
-        a, c, x_square, y_square = _cosines(num, x_square, y_square, whole)  # [..., n], or [..., 1] of the whole
+        a, c, x_square, y_square = _cosines(num, x_square, y_square)  # [..., n]
         c = c.clamp(-1, 1)  # where S W nearly cancels, rounding alone would leave this range
         aU = a.unsqueeze(-1) * U  # [..., n, r]
         UZ = aU.mT @ W - (U.mT @ ((c / y_square).unsqueeze(-1) * U)) @ C  # [..., r, e]
@@ -235,20 +230,18 @@ class _LowRank(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
         W, C, UZ, aU, shrink, D = ctx.saved_tensors
         scale = upstream.unsqueeze(-1) / shrink.shape[-1]  # [..., 1]
         left = torch.cat([aU, D.mT.expand_as(aU)], -1) * scale.unsqueeze(-1)  # [..., n, 2r]
         along = W * (shrink * scale).unsqueeze(-1)  # [..., n, e]
         if W.ndim == 3:
-            return along.baddbmm_(left, torch.cat([C, UZ], -2), alpha=-1), None, None, None
-        return along - left @ torch.cat([C, UZ], -2), None, None, None
+            return along.baddbmm_(left, torch.cat([C, UZ], -2), alpha=-1), None, None
+        return along - left @ torch.cat([C, UZ], -2), None, None
 
 
-def _cosines(num: Tensor, x_square: Tensor, y_square: Tensor, whole: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """1 / (|x| |y|), num / (|x| |y|), |x|² and |y|², all [..., n]; or of the sums over n, [..., 1]."""
-    if whole:
-        num, x_square, y_square = (t.sum(-1, keepdim=True) for t in (num, x_square, y_square))
+def _cosines(num: Tensor, x_square: Tensor, y_square: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """1 / (|x| |y|), num / (|x| |y|), |x|² and |y|², all [..., n]."""
     x_square, y_square = x_square.clamp_min(EPS**2), y_square.clamp_min(EPS**2)
     a = (x_square * y_square).rsqrt()
     return a, num * a, x_square, y_square
@@ -260,16 +253,8 @@ def _order(n: int, seed: int, name: str) -> Tensor:
     return torch.randperm(n, generator=generator(seed, "topoloss", "places", *labels), device="cpu")
 
 
-def _sheet(name: str, layer: nn.Module, kind: Kind) -> Tensor:
+def _sheet(name: str, layer: nn.Module) -> Tensor:
     """What the loss compares of one layer, [n, e]: row i belongs to unit i."""
     if not isinstance(layer, (nn.Linear, nn.Conv2d)):
         raise ValueError(f"{name} is a {type(layer).__name__}; a cortical sheet needs a Linear or a Conv2d")
-    if kind == "bias":
-        if layer.bias is None:
-            raise ValueError(f"{name} has no bias to lay on a sheet; choose kind output or input")
-        return layer.bias.unsqueeze(1)  # [out, 1]
-    if kind == "output":
-        return layer.weight.flatten(1)  # [out, in·kh·kw]
-    if getattr(layer, "groups", 1) > 1:
-        raise ValueError(f"{name} is a convolution in {layer.groups} groups, whose inputs share no sheet")
-    return layer.weight.transpose(0, 1).flatten(1)  # [in, out·kh·kw]
+    return layer.weight.flatten(1)  # [out, in·kh·kw]

@@ -447,10 +447,6 @@ TRIED = {  # (file, what the message says) -> (tmp_path, monkeypatch) -> what is
     ("tensors.py", "finds no Apple GPU here; write device: auto or cpu"): lambda t, m: no_gpu(m, "mps"),
     ("tensors.py", "decide what they mean first"): lambda t, m: (
         lambda: finite([1.0, np.nan], "x"), lambda: finite(np.nan_to_num([1.0, np.nan]), "x")),
-    ("topoloss.py", "choose kind output or input"): lambda t, m: (
-        lambda: TopoLoss(nn.Sequential(nn.Linear(8, 16, bias=False)), "0", factor=2, kind="bias"),
-        lambda: [TopoLoss(nn.Sequential(nn.Linear(8, 16, bias=False)), "0", factor=2, kind=kind)
-                 for kind in ("output", "input")]),
     ("topoloss.py", "choose another layer"): lambda t, m: (
         lambda: TopoLoss(nn.Sequential(nn.Linear(1, 16), nn.Linear(16, 16)), "0", factor=2),
         lambda: TopoLoss(nn.Sequential(nn.Linear(1, 16), nn.Linear(16, 16)), "1", factor=2)),
@@ -539,7 +535,6 @@ WITHOUT = {  # why nothing is tried
         ("metrics/mixed_effects.py", "there are"), ("models/image_models.py", "there are"), ("params.py", "here are"),
         ("spd/decomposition.py", "the sites are"), ("spd/components.py", "there is no module"),
         ("spd/options.py", "the sites are"), ("spd/decomposition.py", "it has {"),
-        ("topoloss.py", "kind is output, input or bias"),
     ],
     "it says what must hold": [
         ("data/planted.py", "there are {n_features}"),
