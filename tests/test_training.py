@@ -53,7 +53,7 @@ def test_a_model_learns_what_can_be_learned_and_nothing_from_shuffled_labels():
     assert evaluate(model, *test) > 0.95
     assert abs(evaluate(fooled, *test) - 1 / 3) < 0.15
     assert history.steps == 150 and list(history.table["step"]) == [0, 50, 100, 149]
-    assert history.table["loss"].iloc[-1] < 0.2 < history.table["loss"].iloc[0] and history.images_per_second > 0
+    assert history.table["loss"].iloc[-1] < 0.2 < history.table["loss"].iloc[0]
 
 
 def test_steps_are_those_of_a_plain_loop():
@@ -214,7 +214,7 @@ def test_a_finished_training_is_not_repeated(tmp_path):
     for _ in range(2):
         model, x, labels, extra = parts()
         history = train(model, x, labels, RECIPE, 0, extra, checkpoint=path, **QUIET)
-    assert history.images_per_second == 0 and len(history.table) == 2
+    assert len(history.table) == 2
     first, *_ = parts()
     train(first, x, labels, RECIPE, 0, extra, **QUIET)
     assert torch.equal(model.head.weight, first.head.weight)

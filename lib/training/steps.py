@@ -1,7 +1,6 @@
 """One model in training: its optimiser, its step, its record, and what a checkpoint keeps of it."""
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -33,12 +32,10 @@ class History:
         table: one row per logged step: step, epoch, lr, loss (cross-entropy of that batch), grad_norm (of the
             cross-entropy, before clipping); with an extra loss also extra, extra_grad_norm, and pressure, the ratio
             |grad extra| / |grad cross-entropy|, nan where the latter is 0 (as in a step that float16 skips).
-        images_per_second: of this call, without its first step.
         steps: optimiser steps done, those before a resume included.
     """
 
     table: pd.DataFrame
-    images_per_second: float
     steps: int
 
 
@@ -56,26 +53,17 @@ class ModelTraining(Training):
         self.optimizer = adamw(module, self.recipe)
         fp16 = self.device.type == "cuda" and self.recipe.precision == "fp16"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=fp16)
-        self.taken, self.since = 0, 0.0
 
     def step(self, step: int, log: bool) -> Tensor:
         """Nothing here waits for the device."""
-        row = self.update(step, *self.batches[step], log)
-        self.taken += 1
-        if self.taken == 1:
-            self.since = time.monotonic()
-        return row
+        return self.update(step, *self.batches[step], log)
 
     def run(self, steps: int, keep: Keeping) -> History:
         """Take the steps in training mode; the model's mode and the global generators are then as they were."""
         cuda = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=cuda), in_mode(self.module, training=True):
             rows = run(self, steps, keep)
-        return History(self.table(rows), self.images_per_second(), steps)
-
-    def images_per_second(self) -> float:
-        """Since the first step."""
-        return max(0, self.taken - 1) * self.samples / max(time.monotonic() - self.since, 1e-9)
+        return History(self.table(rows), steps)
 
     def update(self, step: int, x: Tensor, labels: Tensor, log: bool) -> Tensor:
         """One optimiser step on x [b, C, H, W] and labels [b]; its row, or the loss alone."""
