@@ -10,7 +10,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist, squareform
 from sklearn.metrics import adjusted_mutual_info_score, silhouette_score
 
-from lib.metrics.nulls import NullCannotMove, null_distribution
+from lib.metrics.nulls import null_distribution
 from lib.rng import checked_generator
 from lib.tensors import as_array, matrix
 
@@ -102,19 +102,3 @@ def polysemanticity_index(
         geometry = max(0.0, (found.silhouette - chance) / (1 - chance))
         rows.append((geometry * alignment, geometry, alignment, found.n_clusters))
     return Polysemanticity(*map(np.array, zip(*rows, strict=True)))
-
-
-def polysemanticity_null(
-    activations: ArrayLike, embeddings: ArrayLike, labels: ArrayLike, draws: int, *, rng: np.random.Generator,
-    **options: int,
-) -> np.ndarray:
-    """Mean index over units whose activations are permuted over samples, so that any sample may be a top one; [draws].
-
-    Samples of several classes split by class, so it is not 0. options: as `polysemanticity_index` takes them.
-    """
-    A = matrix(activations, "activations")
-    if not np.ptp(A, axis=0).any():
-        raise NullCannotMove("polysemanticity_null: no unit's activation varies over samples")
-    return null_distribution(
-        lambda own: np.nanmean(polysemanticity_index(own, embeddings, labels, rng=rng, **options).index),
-        lambda r: r.permuted(A, axis=0), draws, rng)

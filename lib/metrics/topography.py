@@ -28,8 +28,6 @@ class Colocation(NamedTuple):
     """Mean pairwise distance of the set, in steps of the grid."""
     z: np.ndarray
     """(distance - mean of the null) / its standard deviation; below 0 is closer than chance."""
-    p_value: np.ndarray
-    """Two-sided, the set counted as one draw."""
     p_closer: np.ndarray
     """One-sided, P(null <= distance), the set counted as one draw."""
     null: np.ndarray
@@ -100,10 +98,8 @@ def colocation(sets: ArrayLike, sheet: Sheet, n: int = 2_000, *, rng: np.random.
     if np.ptp(null) <= 1e-9 * null.max():
         raise NullCannotMove(f"colocation: all sets of {sets.shape[-1]} places on {sheet} are as far apart; take fewer")
     distance, edge = mean_pairwise_distance(sets, sheet), 1e-9  # of summation order, so that ties count as ties
-    below = (1 + (null <= distance[..., None] + edge).sum(-1)) / (n + 1)
-    above = (1 + (null >= distance[..., None] - edge).sum(-1)) / (n + 1)
-    z = (distance - null.mean()) / null.std(ddof=1)
-    return Colocation(distance, z, np.minimum(1, 2 * np.minimum(below, above)), below, null)
+    closer = (1 + (null <= distance[..., None] + edge).sum(-1)) / (n + 1)
+    return Colocation(distance, (distance - null.mean()) / null.std(ddof=1), closer, null)
 
 
 def morans_i(maps: ArrayLike, sheet: Sheet) -> np.ndarray:

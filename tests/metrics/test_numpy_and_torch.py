@@ -38,7 +38,6 @@ CALLS = {
     "polysemanticity.one_cloud": lambda f, a: f(a(X), **rng()),
     "polysemanticity.silhouette_null": lambda f, a: f(a(X), 3, **rng()),
     "polysemanticity.polysemanticity_index": lambda f, a: f(a(LATENTS), a(FAR), a(LABELS), 9, 2, **rng()),
-    "polysemanticity.polysemanticity_null": lambda f, a: f(a(LATENTS), a(FAR), a(LABELS), 2, top=9, n=2, **rng()),
     "polytopes.polytopes": lambda f, a: f(a(W)),
     "recovery.cosines": lambda f, a: f(a(W.T), a(W.T)),
     "recovery.match_features": lambda f, a: f(a(W.T), a(W.T)),
