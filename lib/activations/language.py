@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -135,13 +135,13 @@ def splice(
 
 
 def end_to_end(
-    model: nn.Module, tokens: Tensor, site: TokenSite, weight: float, kind: Literal["kl", "ce"] = "kl",
-    sources: Sequence[TokenSite] = (), batch: int = 4, seed: int = 0,
+    model: nn.Module, tokens: Tensor, site: TokenSite, weight: float, sources: Sequence[TokenSite] = (), batch: int = 4,
+    seed: int = 0,
 ) -> Callable[[Recode, int], Tensor]:
     """What the model loses with a coder's recons at a site, as an `extra_loss` of `fit`; a mean over tokens, in nats.
 
-    "kl": the divergence of what it predicts then from what it predicts without, 0 where nothing is lost; "ce": the loss
-    itself. `fit` adds it to a reconstruction in units where E|x|^2 = d, so that a weight near d makes them alike.
+    The KL divergence of what it predicts then from what it predicts without, 0 where nothing is lost. `fit` adds it to
+    a reconstruction in units where E|x|^2 = d, so that a weight near d makes them alike.
 
     Args:
         model: its parameters must want no gradient, and it must not be in training mode; tokens, site, sources: as
@@ -157,8 +157,6 @@ def end_to_end(
         raise ValueError("the model's own parameters would be given gradients: model.requires_grad_(False)")
     if model.training:
         raise ValueError("the model is in training mode, so that dropout would draw anew at every pass: model.eval()")
-    if kind not in ("kl", "ce"):
-        raise ValueError(f'kind must be "kl" or "ce", got {kind!r}')
     if batch > len(tokens):
         raise ValueError(f"there are {len(tokens)} windows, {batch} are asked for at a step: give a smaller batch")
     order = EpochOrder(len(tokens), batch, seed, "end to end", tokens.device)
@@ -167,13 +165,11 @@ def end_to_end(
         part = tokens[order[step]]
         x, ordinary, clean = _sources(model, part, site, sources)
         logits = _spliced(model, part, site, recode(x), ordinary)
-        if kind == "ce":
-            return weight * _losses(logits, part).mean()
         said, wanted = (each.flatten(0, 1).float().log_softmax(-1) for each in (logits, clean))
         return weight * F.kl_div(said, wanted, reduction="batchmean", log_target=True)
 
     told = identity_of(model, tokens, [site, *sources])
-    extra_loss.identity = content_digest([told, weight, kind, batch, seed])
+    extra_loss.identity = content_digest([told, weight, batch, seed])
     return extra_loss
 
 

@@ -31,7 +31,7 @@ def logit_changes(
     Unit u of S becomes a_u + g_S (v_u - a_u) at all tokens or places; g_S = 1 replaces it by the value.
 
     Args:
-        sets: ints [n_sets, k], or bool masks [n_sets, d] for sets of several sizes.
+        sets: ints [n_sets, k].
         value: v, [*acts.shape[1:]]; scale: g, [n_sets].
         rows: images to patch, ints [n], all by default.
         batch: (set, image) pairs at a time.
@@ -176,12 +176,9 @@ def _images_of(site: Site, c: int) -> Tensor:
 def _masks(site: Site, sets: ArrayLike) -> Tensor:
     """Sets as 0/1 rows, [n_sets, d]."""
     given = torch.as_tensor(np.asarray(as_array(sets)), device=site.acts.device)
-    if given.ndim == 2 and given.dtype == torch.bool and given.shape[1] == site.n_units:
-        return given.to(site.acts.dtype)
     is_ints = given.ndim == 2 and not given.is_floating_point() and given.dtype != torch.bool
     if not is_ints or not ((given >= 0) & (given < site.n_units)).all():
-        raise ValueError(f"sets must be ints [n_sets, k] below {site.n_units} or bool [n_sets, {site.n_units}], "
-                         f"got {given.dtype} {tuple(given.shape)}")
+        raise ValueError(f"sets must be ints [n_sets, k] below {site.n_units}, got {given.dtype} {tuple(given.shape)}")
     return torch.zeros(len(given), site.n_units, dtype=site.acts.dtype, device=given.device).scatter_(1, given, 1)
 
 

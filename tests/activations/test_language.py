@@ -140,8 +140,7 @@ def test_recovered_by_hand():
         recovered(losses | {"mean": losses["clean"]}, "coder")
 
 
-@pytest.mark.parametrize("kind", ["kl", "ce"])
-def test_the_gradient_of_the_loss_end_to_end_by_hand(model, kind):
+def test_the_gradient_of_the_loss_end_to_end_by_hand(model):
     """The last block is replaced by b_dec, and no norm stands behind it: logits are U b_dec, dKL/dlogits = q - p."""
     model.norm, model = nn.Identity(), model.double()
     clean = model(TOKENS).softmax(-1)
@@ -150,19 +149,15 @@ def test_the_gradient_of_the_loss_end_to_end_by_hand(model, kind):
         coder.W_enc.zero_()  # so that it writes b_dec alone, whatever it reads
         coder.b_dec.copy_(torch.linspace(-1, 1, 12))
     site = TokenSite("blocks.1", "output", 1e9)
-    found = end_to_end(model, TOKENS, site, 3.0, kind, batch=5)(coder, 0)
+    found = end_to_end(model, TOKENS, site, 3.0, batch=5)(coder, 0)
     found.backward()
     U = model.unembed.weight
     q = (U @ coder.b_dec).softmax(0).detach().expand(5, 8, -1)
     divergence = (clean * (clean.log() - q.log())).sum(-1)
     divergence[:, 0] = 0  # the first token is as it was
-    wanted = {"kl": divergence.mean(), "ce": torch.cat([
-        -clean[:, :1].log().gather(2, TOKENS[:, 1:2, None])[..., 0],
-        -q[:, 1:-1].log().gather(2, TOKENS[:, 2:, None])[..., 0]], 1).mean()}[kind]
-    assert float(found.detach()) == pytest.approx(3 * float(wanted), rel=1e-5)
-    target, share = (clean, 1 / 40) if kind == "kl" else (nn.functional.one_hot(TOKENS.roll(-1, 1), 30), 1 / 35)
-    away = (q - target)[:, 1:] if kind == "kl" else (q - target)[:, 1:-1]
-    assert torch.allclose(coder.b_dec.grad, 3 * share * (away @ U).sum((0, 1)), rtol=1e-4, atol=1e-7)
+    assert float(found.detach()) == pytest.approx(3 * float(divergence.mean()), rel=1e-5)
+    away = (q - clean)[:, 1:]
+    assert torch.allclose(coder.b_dec.grad, 3 / 40 * (away @ U).sum((0, 1)), rtol=1e-4, atol=1e-7)
     assert coder.W_dec.grad is None or not coder.W_dec.grad.any()
 
 
@@ -178,8 +173,6 @@ def test_what_changes_nothing_diverges_by_nothing_and_windows_are_drawn_by_seed_
 def test_what_no_end_can_be_asked_of_is_refused(model):
     with pytest.raises(ValueError, match="the site blocks.0.mlp is an input"):
         end_to_end(model, TOKENS, SITE._replace(where="input"), 1.0)
-    with pytest.raises(ValueError, match='kind must be "kl" or "ce", got \'mse\''):
-        end_to_end(model, TOKENS, SITE, 1.0, "mse")
     with pytest.raises(ValueError, match="there are 5 windows, 6 are asked for at a step: give a smaller batch"):
         end_to_end(model, TOKENS, SITE, 1.0, batch=6)
     with pytest.raises(ValueError, match=r"in training mode, so that dropout would draw anew .*: model.eval\(\)"):

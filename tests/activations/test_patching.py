@@ -76,13 +76,11 @@ def test_logit_changes_by_hand(site):
     assert half[0, 0].tolist() == [-2, 0]
 
 
-def test_effects_push_and_masks_by_hand(site):
+def test_effects_and_push_by_hand(site):
     values, sets = other_class_means(site), [[0], [2], [1]]
     assert patching.patch_effects(site, sets, values, 0) == pytest.approx([(0 + 2) / 2, (4 + 0) / 2, 0])
     assert patching.patch_effect_matrix(site, sets, values)[:, 1] == pytest.approx([0, 0, (6 + 0) / 2])
     assert patching.push(site, [[0, 2], [1, 2]], values, 0) == pytest.approx([2, 3**0.5])  # squares 0+4, 4+0; 1+4, 1+0
-    masks = np.eye(3, dtype=bool)[[0, 2, 1]]
-    assert np.array_equal(patching.patch_effects(site, masks, values, 0), patching.patch_effects(site, sets, values, 0))
 
 
 def test_contrast_and_top_sets_by_hand():
