@@ -38,10 +38,7 @@ def start(coder: SparseCoder, x: Tensor, y: Tensor | None, options: FitOptions) 
     coder.target_scale.fill_(coder.scale if y is None else unit_scale(y, "target") if options.normalise else 1)
     x, factor = coder.scaled(x)
     y = x[:, : coder.d_in] if y is None else y * factor
-    if options.b_dec != "zero":
-        coder.b_dec.copy_(y.mean(0) if options.b_dec == "mean" else geometric_median(y))
-    else:
-        coder.b_dec.zero_()
+    coder.b_dec.copy_(y.mean(0) if options.b_dec == "mean" else torch.zeros_like(y[0]))
 
 
 @torch.no_grad()
@@ -86,15 +83,6 @@ def unit_scale(x: Tensor, name: str) -> float:
     if not square > 0:
         raise ValueError(f"{len(x)} samples drawn from {name} are all zero; there is nothing to reconstruct")
     return math.sqrt(x.shape[1] / square)
-
-
-def geometric_median(x: Tensor, steps: int = 100) -> Tensor:
-    """The point of least summed distance to the rows of x [n, d], by Weiszfeld's iteration; [d]."""
-    at = x.mean(0)
-    for _ in range(steps):
-        weight = 1 / (x - at).norm(dim=1).clamp_min(1e-12)  # [n]
-        at = (x * weight[:, None]).sum(0) / weight.sum()
-    return at
 
 
 @torch.no_grad()

@@ -49,7 +49,7 @@ class FitOptions(Keeping):
     normalise: Literal[True, False, "sample"] = Field(
         True, description='measure `scale` so that E|x|^2 = d (once; a coder trained before keeps its own); "sample": '
                           "divide every sample by its own length too, which makes one threshold fit all of them")
-    b_dec: Literal["mean", "geometric_median", "zero"] = Field("mean", description="where b_dec starts, of first data")
+    b_dec: Literal["mean", "zero"] = Field("mean", description="where b_dec starts, of first data")
     precision: Literal["float32", "bf16"] = Field(
         "float32", description='"bf16": matrix products in bfloat16, parameters and sums as they are; topk, abs_topk: '
                                "a screen before the exact choice; refused where it would do nothing")

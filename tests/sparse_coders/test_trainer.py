@@ -17,7 +17,7 @@ from lib.rng import generator
 from lib.sparse_coders import FitOptions, SparseCoder, fit, load, starts, table, trainee, trainer
 from lib.sparse_coders.inputs import SampleBatches
 from lib.sparse_coders.losses import Moment, loss
-from lib.sparse_coders.starts import geometric_median, resample
+from lib.sparse_coders.starts import resample
 
 SCRIPT = Path(__file__).with_name("resumed_training.py")
 
@@ -94,13 +94,6 @@ def test_scale_and_bias_come_from_the_first_data():
     starts.start(both, x, 100 * X[:, :3], FitOptions(b_dec="zero"))
     assert (100 * X[:, :3] * both.target_scale).square().sum(1).mean().item() == pytest.approx(3)
     assert both.scale == coder.scale and not both.b_dec.any()
-
-
-def test_the_geometric_median_is_not_moved_by_an_outlier():
-    x = torch.tensor([[0.0, 0], [1, 0], [0, 1], [1, 1], [1000, 1000]], dtype=torch.float64)
-    at = geometric_median(x, steps=2000)
-    pull = sum((at - row) / (at - row).norm() for row in x)  # the gradient of the summed distance
-    assert pull.norm() < 1e-3 and at.max() <= 1.001
 
 
 @pytest.mark.parametrize("rule", ["topk", "batch_topk", "jumprelu"])
@@ -543,7 +536,7 @@ def test_a_checkpoint_keeps_its_last_good_state_when_training_diverges(tmp_path)
         (X, {"lr": -1.0}, ValueError, "lr: input should be greater than 0"),
         (X, {"lr_decay": 2.0}, ValueError, "lr_decay: input should be less than or equal to 1"),
         (X, {"clip": 0}, ValueError, "clip: input should be greater than 0"),
-        (X, {"b_dec": "median"}, ValueError, "b_dec: input should be 'mean', 'geometric_median' or 'zero'"),
+        (X, {"b_dec": "median"}, ValueError, "b_dec: input should be 'mean' or 'zero'"),
         (X, {"precision": "fp8"}, ValueError, "precision: input should be 'float32' or 'bf16'"),
         (X, {"held_out": 4000}, ValueError, "held_out 4000 is outside 2 to 3999"),
         (X, {"held_out": X[:5, :3]}, ValueError, "held_out samples are 3 wide, the training samples 12"),
