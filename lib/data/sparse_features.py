@@ -8,9 +8,7 @@ import torch
 from torch import Tensor
 
 
-def sparse_features(
-    shape: Sequence[int], density: float | Tensor, generator: torch.Generator, dtype: torch.dtype = torch.float32
-) -> Tensor:
+def sparse_features(shape: Sequence[int], density: float | Tensor, generator: torch.Generator) -> Tensor:
     """Independent sparse features, x_i = Bernoulli(p_i) · U(0, 1), from one uniform draw each: x = u/p where u < p.
 
     Given u < p, u/p is uniform on [0, 1), so one draw decides both whether a feature is there and its value.
@@ -22,14 +20,14 @@ def sparse_features(
         generator: the source of every draw; its device is the result's.
     Source: Elhage et al. 2022, "Toy Models of Superposition", synthetic data.
     """
-    p = _density(density, generator, dtype)
-    u = torch.rand(*shape, generator=generator, device=generator.device, dtype=dtype)
+    p = _density(density, generator)
+    u = torch.rand(*shape, generator=generator, device=generator.device, dtype=p.dtype)
     return torch.where(u < p, u / p, 0)
 
 
 def correlated_groups(
     shape: Sequence[int], density: float | Tensor, generator: torch.Generator, group_size: int,
-    kind: Literal["correlated", "anticorrelated"] = "correlated", dtype: torch.dtype = torch.float32,
+    kind: Literal["correlated", "anticorrelated"] = "correlated",
 ) -> Tensor:
     """Sparse features in groups of neighbours that fire all together, or at most one at a time.
 
@@ -46,23 +44,23 @@ def correlated_groups(
     *batch, n_features = shape
     if group_size < 1 or n_features % group_size:
         raise ValueError(f"group_size {group_size} does not divide {n_features} features")
-    p = _density(density, generator, dtype)
+    p = _density(density, generator)
     groups = (*batch, n_features // group_size)  # [..., n_samples, n_groups]
-    draw = torch.rand(*groups, 1, generator=generator, device=generator.device, dtype=dtype)
+    draw = torch.rand(*groups, 1, generator=generator, device=generator.device, dtype=p.dtype)
     if kind == "correlated":
-        value = torch.rand(*groups, group_size, generator=generator, device=generator.device, dtype=dtype)
+        value = torch.rand(*groups, group_size, generator=generator, device=generator.device, dtype=p.dtype)
         return torch.where(draw < p, value, 0).reshape(tuple(shape))
     if kind != "anticorrelated":
         raise ValueError(f"kind {kind!r} is not one of correlated, anticorrelated")
     if float(p.max()) * group_size > 1 + 1e-6:
         raise ValueError(f"density {float(p.max()):g} x group_size {group_size} > 1: at most one per group cannot hold")
     t = draw / p  # [..., n_samples, n_groups, 1]
-    place = torch.arange(group_size, device=generator.device, dtype=dtype)
+    place = torch.arange(group_size, device=generator.device, dtype=p.dtype)
     return torch.where(t.floor() == place, t - place, 0).reshape(tuple(shape))
 
 
-def _density(density: float | Tensor, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
-    p = torch.as_tensor(density, dtype=dtype, device=generator.device)
+def _density(density: float | Tensor, generator: torch.Generator) -> Tensor:
+    p = torch.as_tensor(density, dtype=torch.float32, device=generator.device)
     if not bool(((p >= 0) & (p <= 1)).all()):
         raise ValueError(f"density must lie in [0, 1], got {float(p.min()):g} to {float(p.max()):g}")
     return p

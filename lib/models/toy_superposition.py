@@ -29,10 +29,10 @@ def layout(n_features: int, n_hidden: int) -> Layout:
     return Layout(W=(n_hidden, n_features), b=(n_features,))
 
 
-def initial(n_models: int, n_features: int, n_hidden: int, rng: torch.Generator, dtype=torch.float32) -> Tensor:
+def initial(n_models: int, n_features: int, n_hidden: int, rng: torch.Generator) -> Tensor:
     """A table [n_models, P] on the generator's device: W normal of variance 2/(n_hidden + n_features), b = 0."""
     shape = (n_models, n_hidden, n_features)
-    W = torch.randn(shape, generator=rng, dtype=dtype, device=rng.device) * (2 / (n_hidden + n_features)) ** 0.5
+    W = torch.randn(shape, generator=rng, dtype=torch.float32, device=rng.device) * (2 / (n_hidden + n_features)) ** 0.5
     return layout(n_features, n_hidden).pack(W=W, b=W.new_zeros(n_models, n_features))
 
 

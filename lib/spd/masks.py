@@ -42,8 +42,8 @@ class Noise:
         panels: whether tensors have a leading axis of panels.
     """
 
-    def __init__(self, seeds: Sequence[int], panels: bool, device: torch.device | str = "cpu", label: str = "noise"):
-        self.streams = [generator(seed, "spd", label, device=device) for seed in seeds]
+    def __init__(self, seeds: Sequence[int], panels: bool, device: torch.device | str = "cpu"):
+        self.streams = [generator(seed, "spd", "noise", device=device) for seed in seeds]
         self.panels = panels
 
     def uniform(self, like: Tensor) -> Tensor:

@@ -48,7 +48,6 @@ def test_same_generator_same_draws_and_no_global_stream():
 
 def test_extreme_densities():
     assert not sparse_features((50, 5), 0.0, generator(0, "test")).any()
-    assert sparse_features((50, 5), 1.0, generator(0, "test"), torch.float64).dtype == torch.float64
     for kind in ("correlated", "anticorrelated"):
         assert not correlated_groups((50, 4), 0.0, generator(0, "test"), 2, kind).any()
 

@@ -19,7 +19,7 @@ def table(models: int, n: int, m: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("kind", toy.KINDS)
 def test_manual_gradient_equals_autograd(kind):
-    x = sparse_features((4, 64, 7), 0.4, generator(0, "x"), torch.float64)
+    x = sparse_features((4, 64, 7), 0.4, generator(0, "x")).double()
     importance = torch.rand(4, 7, generator=generator(0, "importance"), dtype=torch.float64) + 0.1
     theta = table(4, 7, 3).requires_grad_()
     loss = toy.feature_losses(**toy.layout(7, 3).views(theta), x=x, importance=importance, kind=kind).sum(-1)
@@ -66,7 +66,7 @@ def test_expected_loss_is_what_sampling_converges_to():
     p, importance = torch.tensor([[0.3, 0.6]], dtype=torch.float64), torch.tensor([[1.0, 0.5]], dtype=torch.float64)
     theta = table(1, 2, 1)
     exact = toy.expected_loss(1, p, importance, nodes=32, scaled=False)(theta, torch.empty_like(theta))
-    x = sparse_features((1, 400_000, 2), p[:, None], generator(0, "sampled"), torch.float64)
+    x = sparse_features((1, 400_000, 2), p[:, None], generator(0, "sampled")).double()
     sampled = toy.feature_losses(**toy.layout(2, 1).views(theta), x=x, importance=importance)
     assert exact.item() == pytest.approx(sampled.sum().item(), rel=0.01)
 
