@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import rankdata
 
@@ -96,23 +95,6 @@ def mmcs(dictionary: ArrayLike, decoder: ArrayLike) -> float:
     return float(_nearest(dictionary, decoder)[1].mean())
 
 
-def nearest_living(dictionary: ArrayLike, decoder: ArrayLike, living: ArrayLike) -> np.ndarray:
-    """Cosine of each feature with the nearest latent that lives, max_{j living} cos(D_i, W_j), [n_features].
-
-    Latents may share a feature's place, and features a latent: `recovery_at` of it is recovery as others count it. A
-    dead row tells nothing of the data, though one that started at a feature lies there still.
-
-    Args:
-        living: whether each latent fires at all, bool, [n_latents]; where none does, every cosine reads -1.
-    """
-    D, W = _checked_pair(dictionary, decoder)
-    living = np.asarray(as_array(living))
-    if living.shape != W.shape[:1] or living.dtype != bool:
-        raise ValueError(f"nearest_living: living must be bool, one per latent of {len(W)}, got {living.dtype} "
-                         f"{living.shape}")
-    return _nearest(D, W[living])[1] if living.any() else np.full(len(D), -1.0)
-
-
 def uniqueness(dictionary: ArrayLike, decoder: ArrayLike) -> float:
     """Distinct nearest latents per feature, #{argmax_j cos(D_i, W_j)} / n_features.
 
@@ -158,7 +140,7 @@ def detection(scores: ArrayLike, active: ArrayLike) -> Detection:
     """Precision, recall, F1 and AUC of "score > 0" against "feature active", feature by feature.
 
     Args:
-        scores: `matched_scores` or the decisions of a `linear_probe`, [n_samples, n_features].
+        scores: `matched_scores`, or other decisions, [n_samples, n_features].
         active: features > 0, bool, [n_samples, n_features].
     """
     scores, active = _known(scores, "scores"), np.asarray(as_array(active)).astype(bool)
@@ -170,37 +152,6 @@ def detection(scores: ArrayLike, active: ArrayLike) -> Detection:
     with np.errstate(invalid="ignore", divide="ignore"):
         varies = np.where((positives > 0) & (positives < n), 1.0, np.nan)
         return Detection(hits / fired, hits / positives, 2 * hits / (fired + positives), np.concatenate(auc) * varies)
-
-
-def linear_probe(x: ArrayLike, active: ArrayLike, x_test: ArrayLike, penalty: float = 1e-3) -> np.ndarray:
-    """Decisions of one supervised linear probe per feature, > 0 for "active": what x tells linearly.
-
-    Ridge regression of active on x, all features at once, cut where F1 on the training samples is best.
-
-    Args:
-        x: training samples, [n, d]; active: bool, [n, n_features]; x_test: [n_test, d].
-        penalty: ridge, in units of the mean variance of x's dimensions times n.
-    Returns:
-        [n_test, n_features], for `detection(decisions, active_test)`.
-    Source: Alain & Bengio 2016, "Understanding intermediate layers using linear classifier probes".
-    """
-    x, x_test = matrix(x, "x"), matrix(x_test, "x_test")
-    active = np.asarray(as_array(active)).astype(bool)
-    if active.ndim != 2 or len(active) != len(x) or x.shape[1] != x_test.shape[1]:
-        raise ValueError(
-            f"linear_probe: x {x.shape}, active {active.shape} and x_test {x_test.shape} do not fit together"
-        )
-    if (np.ptp(x, 0) <= 8 * np.finfo(x.dtype).eps * np.abs(x).max()).all():
-        raise ValueError("linear_probe: x is the same for every sample, so it tells nothing")
-    centred = x - x.mean(0)
-    covariance = centred.T @ centred  # [d, d]
-    ridge = penalty * np.trace(covariance) / len(covariance)
-    factor = cho_factor(covariance + ridge * np.eye(len(covariance)))
-    decisions = np.empty((len(x_test), active.shape[1]))
-    for c in _columns(*active.shape):
-        weights = cho_solve(factor, centred.T @ (active[:, c] - active[:, c].mean(0)))  # [d, columns]
-        decisions[:, c] = x_test @ weights - _best_cut(x @ weights, active[:, c])
-    return decisions
 
 
 def absorption(scores: ArrayLike, features: ArrayLike, parent: ArrayLike) -> Absorption:
@@ -242,19 +193,6 @@ def _auc(scores: np.ndarray, active: np.ndarray) -> np.ndarray:
     positives = active.sum(0)
     u = (rankdata(scores, axis=0) * active).sum(0) - positives * (positives + 1) / 2
     return u / np.maximum(positives * (len(active) - positives), 1)
-
-
-def _best_cut(scores: np.ndarray, active: np.ndarray) -> np.ndarray:
-    """The cut between two distinct scores with the best F1 of each column; above all scores where none is active."""
-    order = np.argsort(-scores, axis=0)
-    ranked = np.take_along_axis(scores, order, 0)
-    hits = np.cumsum(np.take_along_axis(active, order, 0), axis=0)
-    f1 = 2 * hits / (np.arange(1, len(scores) + 1)[:, None] + hits[-1])  # [n, columns], the first k called active
-    below = np.vstack([ranked[1:], ranked[-1:] - 1])
-    f1[ranked <= below] = -1  # no cut between equal scores
-    best = f1.argmax(0)[None]
-    cut = (np.take_along_axis(ranked, best, 0) + np.take_along_axis(below, best, 0))[0] / 2
-    return np.where(hits[-1] > 0, cut, ranked[0])
 
 
 def _nearest(dictionary: ArrayLike, decoder: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -10,11 +10,9 @@ from lib.metrics.recovery import (
     against_random_dictionary,
     cosines,
     detection,
-    linear_probe,
     match_features,
     matched_scores,
     mmcs,
-    nearest_living,
     random_dictionary_null,
     recovery_at,
     uniqueness,
@@ -123,61 +121,6 @@ def test_unsigned_matching_turns_the_latents_it_matched_to_an_antipode():
     assert matched_scores(np.array([[-3.0, 2]]), found).tolist() == [[3, 2]]
 
 
-def planted(r: np.random.Generator, n: int = 2000) -> tuple[np.ndarray, np.ndarray]:
-    features = (r.random((n, 6)) < 0.2) * r.uniform(0.5, 1, (n, 6))
-    return features @ unit(6, 12, rng("directions")) + 0.01 * r.normal(size=(n, 12)), features
-
-
-def test_linear_probe_reads_what_is_linear():
-    (x, features), (x_test, features_test) = planted(rng("train")), planted(rng("test"))
-    found = detection(linear_probe(x, features > 0, x_test), features_test > 0)
-    assert found.f1.min() > 0.97 and found.auc.min() > 0.99
-    shuffled = linear_probe(x, rng("shuffle").permutation(features > 0), x_test)
-    assert detection(shuffled, features_test > 0).f1.max() < 0.45  # always "active" has 2 x .2 / 1.2 = .33
-
-
-def test_linear_probe_does_not_depend_on_how_columns_are_chunked(monkeypatch):
-    x, features = planted(rng("train"))
-    whole = linear_probe(x, features > 0, x)
-    monkeypatch.setattr("lib.metrics.recovery._CHUNK", 2 * len(x))
-    assert linear_probe(x, features > 0, x) == pytest.approx(whole, abs=1e-12)
-    assert detection(whole, features > 0).auc == pytest.approx([1] * 6, abs=0.02)
-
-
-def test_linear_probe_of_a_feature_that_is_never_active_says_no():
-    x, features = planted(rng("train"))
-    active = np.hstack([features > 0, np.zeros((len(x), 1), bool)])
-    decisions = linear_probe(x, active, x)
-    assert not (decisions[:, -1] > 0).any() and decisions.shape == (len(x), 7)
-
-
-def test_linear_probe_never_cuts_between_equal_scores():
-    x = np.array([[0.0], [0], [0], [1]])
-    active = np.array([[1], [1], [0], [1]], bool)  # the three zeros stand or fall together: F1 6/7 or 2/4
-    assert (linear_probe(x, active, x)[:, 0] > 0).all()
-    assert (linear_probe(x, active[::-1], x)[:, 0] > 0).all()
-
-
-def test_nearest_living_by_hand():
-    """cos with (1, 0): 1 (dead), .6, 0; with (0, 1): 0 (dead), .8, 1."""
-    decoder, living = np.array([[2.0, 0], [3, 4], [0, 0.1]]), np.array([False, True, True])
-    assert nearest_living(np.eye(2), decoder, living) == pytest.approx([0.6, 1])
-    assert nearest_living(np.eye(2), torch.tensor(decoder), torch.tensor(~living)) == pytest.approx([1, 0])
-    assert nearest_living(np.eye(2), decoder, np.zeros(3, bool)).tolist() == [-1, -1]
-    assert recovery_at(nearest_living(np.eye(2), decoder, living), 0.8) == 0.5
-    for wrong in (living[:2], living.astype(int)):
-        with pytest.raises(ValueError, match="living must be bool, one per latent of 3"):
-            nearest_living(np.eye(2), decoder, wrong)
-
-
-def test_chance_of_the_nearest_living_latent_grows_with_those_alive_and_moves():
-    def mean_of(n):
-        return lambda D, W: float(nearest_living(D, W, np.arange(len(W)) < n).mean())
-
-    few, many = (random_dictionary_null(np.eye(8), 40, rng("living"), 50, mean_of(n)) for n in (4, 40))
-    assert few.std() > 0 and many.std() > 0 and many.min() > few.max()
-
-
 def test_absorption_by_hand():
     parent = np.array([-1, 0, 0])
     #                   absorbed    both fire   missed      no child    child off   inactive
@@ -210,9 +153,6 @@ def test_a_latent_that_points_away_scores_below_0_in_every_type(dtype):
     (lambda: match_features(EYE, EYE * np.nan), "decoder has 9 non-finite values"),
     (lambda: detection(np.zeros((2, 3)), np.zeros((3, 2))), r"one shape and samples, got \(2, 3\), \(3, 2\)"),
     (lambda: detection(np.full((2, 3), np.nan), np.zeros((2, 3))), "scores has 6 non-finite values"),
-    (lambda: linear_probe(EYE, np.ones((2, 2)), EYE), r"x \(3, 3\), active \(2, 2\) and x_test \(3, 3\) do not fit"),
-    *((lambda value=value: linear_probe(np.full((1000, 3), value), np.eye(1000, 2), EYE), "x is the same for every")
-      for value in (0.0, 0.1, 3.7)),
     (lambda: absorption(EYE, EYE, [-1, -1, -1]), "no feature has a parent"),
     (lambda: absorption(EYE, EYE, [-1, 0]), "do not fit together"),
     (lambda: absorption(EYE, EYE, [-1, 0, 3]), "a parent among the features, by its number"),

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from lib.metrics import recovery, sparsity
@@ -33,12 +34,24 @@ def judged(params: Training, arm: list, seed: int) -> dict[str, Any]:
     x = samples(params, train.of_plain(arm).law, seed)[1]
     latents, recons = encoded(made, x)
     truth, living = directions(params, seed), (latents != 0).any(0)
-    cosine = recovery.nearest_living(truth, made.W_dec, living)
-    every = recovery.nearest_living(truth, made.W_dec, np.ones(len(living), bool))
+    cosine = nearest_living(truth, made.W_dec, living)
+    every = nearest_living(truth, made.W_dec, np.ones(len(living), bool))
     return {
         "recovery": recovery.recovery_at(cosine, CLOSE), "recovery_all": recovery.recovery_at(every, CLOSE),
         "ev": 1 - sparsity.fvu(x, recons), "l0": sparsity.l0(latents), "alive": float(living.mean()), "cosine": cosine,
     }
+
+
+def nearest_living(dictionary: ArrayLike, decoder: ArrayLike, living: np.ndarray) -> np.ndarray:
+    """Cosine of each feature with the nearest latent that lives, max_{j living} cos(D_i, W_j), [n_features].
+
+    Latents may share a feature's place, and features a latent: `recovery_at` of it is recovery as others count it. A
+    dead row tells nothing of the data, though one that started at a feature lies there still.
+
+    Args:
+        living: whether each latent fires at all, bool, [n_latents]; where none does, every cosine reads -1.
+    """
+    return recovery.cosines(dictionary, decoder[living]).max(1) if living.any() else np.full(len(dictionary), -1.0)
 
 
 def trained(params: Training, arm: list, seed: int) -> SparseCoder:
@@ -65,7 +78,7 @@ def chance(params: World, seed: int, draws: int) -> dict[str, Any]:
         length_cv: standard deviation over mean of the lengths of samples.
     """
     truth, rng = directions(params, seed).numpy(), np.random.default_rng(stream_seed(params.seed, SLUG, "null", seed))
-    near = [recovery.nearest_living(truth, rng.normal(size=truth.shape), np.ones(len(truth), bool))
+    near = [nearest_living(truth, rng.normal(size=truth.shape), np.ones(len(truth), bool))
             for _ in range(draws)]
     x = samples(params, Law(), seed)[1]
     ev = {}

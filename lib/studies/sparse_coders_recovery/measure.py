@@ -16,6 +16,7 @@ from lib.sparse_coders.functions import causal_importance, sample_mask
 from lib.sparse_coders.losses import reconstruction
 from lib.sparse_coders.report import likeness, oriented, report
 from lib.studies.sparse_coders_recovery import train
+from lib.studies.sparse_coders_recovery.probe import linear_probe
 from lib.studies.sparse_coders_recovery.samples import TOYS, OneWorld, ground_truth, samples, size
 from lib.studies.sparse_coders_recovery.worlds import SLUG, World, stream
 
@@ -58,7 +59,7 @@ def facts(params: OneWorld, world: str, seed: int, draws: int) -> dict[str, floa
     found = {"true_l0": float(active.sum(1).mean()), "n_features": len(truth.dictionary)}
     if not truth.signed:
         told_of = data.train[1] != 0
-        told = recovery.detection(recovery.linear_probe(data.train[0][: len(told_of)], told_of, x), active)
+        told = recovery.detection(linear_probe(data.train[0][: len(told_of)], told_of, x), active)
         found |= {"probe_f1": float(np.nanmean(told.f1)), "probe_auc": float(np.nanmean(told.auc))}
     rows = []
     for draw in range(draws):

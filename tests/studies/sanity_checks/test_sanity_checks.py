@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from lib.files import ROOT
+from lib.metrics import recovery
 from lib.params import load
 from lib.press.runs import planned
-from lib.rng import generator
+from lib.rng import generator, numpy_generator
 from lib.sparse_coders import SparseCoder
 from lib.studies.sanity_checks import figures, inherent, measure, train, worlds
 from lib.studies.sanity_checks import protocol as study
@@ -219,3 +220,22 @@ def test_figures_show_every_seed():
     titles = [step.args[1]["title.text"] for step in page.layout.sliders[0].steps]
     assert titles == ["a = 0: 50% of the features recovered", "a = 1: 100% of the features recovered"]
     assert [bar.y.sum() for bar in page.data] == pytest.approx([1, 1])
+
+
+def test_nearest_living_by_hand():
+    """cos with (1, 0): 1 (dead), .6, 0; with (0, 1): 0 (dead), .8, 1."""
+    decoder, living = np.array([[2.0, 0], [3, 4], [0, 0.1]]), np.array([False, True, True])
+    assert measure.nearest_living(np.eye(2), decoder, living) == pytest.approx([0.6, 1])
+    assert measure.nearest_living(np.eye(2), torch.tensor(decoder), ~living) == pytest.approx([1, 0])
+    assert measure.nearest_living(np.eye(2), decoder, np.zeros(3, bool)).tolist() == [-1, -1]
+    assert recovery.recovery_at(measure.nearest_living(np.eye(2), decoder, living), 0.8) == 0.5
+
+
+def test_chance_of_the_nearest_living_latent_grows_with_those_alive_and_moves():
+    def mean_of(n):
+        return lambda D, W: float(measure.nearest_living(D, W, np.arange(len(W)) < n).mean())
+
+    few, many = (
+        recovery.random_dictionary_null(np.eye(8), 40, numpy_generator(0, "test", "living"), 50, mean_of(n))
+        for n in (4, 40))
+    assert few.std() > 0 and many.std() > 0 and many.min() > few.max()
