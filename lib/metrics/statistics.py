@@ -91,25 +91,6 @@ def bootstrap_interval(
     return Interval(estimate, low, high)
 
 
-def bootstrap_seeds(
-    table: ArrayLike, statistic: Callable[[np.ndarray], float], level: float = 0.95, n_resamples: int = 2_000,
-    *, rng: np.random.Generator,
-) -> Interval:
-    """Percentile interval of a statistic of a whole table with one row per seed, resampling seeds (rows).
-
-    For what a mean per seed cannot express, such as where the curve of seed means is steepest.
-
-    Args:
-        table: [n_seeds, ...]; statistic: maps such a table to a number.
-    Source: Efron & Tibshirani 1993, chapter 13.
-    """
-    table, rng = np.asarray(as_array(table), dtype=float), checked_generator(rng)
-    sample(table.reshape(len(table), -1).sum(1), "table")
-    drawn = [statistic(table[rng.integers(len(table), size=len(table))]) for _ in range(n_resamples)]
-    low, high = np.quantile(finite(drawn, "the resampled statistic"), [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(statistic(table)), float(low), float(high))
-
-
 def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     """Student's interval of the mean of a few roughly normal values [n], one per seed, mean ± t_{n-1} s / sqrt(n)."""
     values = sample(values, "values")

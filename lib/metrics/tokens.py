@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import csc_array, issparse
-from scipy.special import gammaln
 
 from lib.metrics.nulls import null_distribution
 from lib.tensors import as_array, finite
@@ -34,41 +33,7 @@ def top_purity(latents: ArrayLike, tokens: ArrayLike, top: int = TOP) -> np.ndar
         strongest = ids[np.argsort(-sizes, kind="stable")[:top]]
         return np.bincount(strongest).max() / top if len(strongest) == top else np.nan
 
-    return np.array([purity(*own) for own in _firings(latents, tokens, top)])
-
-
-def token_entropy(latents: ArrayLike, tokens: ArrayLike, firings: int = TOP) -> np.ndarray:
-    """Entropy of the tokens a latent fires on, H = -Σ_t p_t log p_t in nats, p_t the share of its firings on t.
-
-    Of all firings it would be at most log(firings) and so rise with the rate alone: two latents that fire on random
-    tokens would differ by their rates.
-
-    Args:
-        firings: H is what so many of a latent's firings, drawn without replacement, have on average (exact, no draws).
-    Returns:
-        [n_latents]; nan for a latent that fires more rarely.
-    """
-    counts = [np.bincount(ids) for _, ids in _firings(latents, tokens, firings)]
-    total = np.array([own.sum() for own in counts])
-    latent, size = np.repeat(np.arange(len(counts)), [len(own) for own in counts]), np.concatenate(counts)
-    (latent, size), times = np.unique(np.stack((latent, size))[:, size > 0], axis=1, return_counts=True)
-    k = np.arange(1, firings + 1)
-    chance = _hypergeometric(k, total[latent, None], size[:, None], firings)  # of k of them on one such token
-    each = times * (chance @ (-k / firings * np.log(k / firings)))
-    return np.where(total < firings, np.nan, np.bincount(latent, each, len(counts)))
-
-
-def _hypergeometric(k: np.ndarray, total: np.ndarray, size: np.ndarray, drawn: int) -> np.ndarray:
-    """`scipy.stats.hypergeom.pmf(k, total, size, drawn)`, from a table of log factorials 70 times as fast."""
-    log_factorial = gammaln(np.arange(1.0, total.max(initial=0) + 2))
-
-    def ways(n: np.ndarray, r: np.ndarray) -> np.ndarray:
-        return log_factorial[n] - log_factorial[r] - log_factorial[n - r]
-
-    possible = (k <= size) & (drawn - k <= total - size) & (drawn <= total)
-    k, rest = np.where(possible, k, 0), np.where(possible, drawn - k, 0)
-    logs = ways(size, k) + ways(total - size, rest) - ways(total, np.minimum(drawn, total))
-    return np.where(possible, np.exp(logs), 0.0)
+    return np.array([purity(*own) for own in firings(latents, tokens, top)])
 
 
 def permuted_tokens_null(
@@ -85,7 +50,7 @@ def permuted_tokens_null(
     return null_distribution(lambda ids: np.nanmean(measure(kept, ids)), lambda r: r.permutation(_ids(tokens)), n, rng)
 
 
-def _firings(latents: ArrayLike, tokens: ArrayLike, least: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def firings(latents: ArrayLike, tokens: ArrayLike, least: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Each latent's sizes and tokens where it fires, in the order of the text."""
     by_latent, ids = _by_latent(latents), _ids(tokens)
     if ids.shape != by_latent.shape[:1]:

@@ -42,14 +42,12 @@ CALLS = {
     "recovery.cosines": lambda f, a: f(a(W.T), a(W.T)),
     "recovery.match_features": lambda f, a: f(a(W.T), a(W.T)),
     "recovery.recovery_at": lambda f, a: f(a(ONES)),
-    "recovery.nearest_living": lambda f, a: f(a(W.T), a(W.T), a(np.arange(W.shape[1]) > 0)),
     "recovery.mmcs": lambda f, a: f(a(W.T), a(W.T)),
     "recovery.uniqueness": lambda f, a: f(a(W.T), a(W.T)),
     "recovery.random_dictionary_null": lambda f, a: f(a(W.T), 5, n=4, **rng()),
     "recovery.against_random_dictionary": lambda f, a: f(a(W.T), a(W.T), n=4, **rng()),
     "recovery.matched_scores": lambda f, a: f(a(LATENTS), PUBLIC["recovery.match_features"](X[:6], Y[:6])),
     "recovery.detection": lambda f, a: f(a(LATENTS), a(X > 0.5)),
-    "recovery.linear_probe": lambda f, a: f(a(X), a(X > 0.5), a(Y)),
     "recovery.absorption": lambda f, a: f(a(LATENTS), a(LATENTS), a(PARENT)),
     "selectivity.class_means": lambda f, a: f(a(LATENTS), a(LABELS)),
     "selectivity.entropy_selectivity": lambda f, a: f(a(MEANS)),
@@ -75,7 +73,6 @@ CALLS = {
     "spectrum.principal_dimension": lambda f, a: f(a(X)),
     "spectrum.unrelated": lambda f, a: f(a(X), **rng()),
     "statistics.bootstrap_interval": lambda f, a: f(a(ONES), n_resamples=50, **rng()),
-    "statistics.bootstrap_seeds": lambda f, a: f(a(X), lambda rows: rows.mean(), n_resamples=50, **rng()),
     "statistics.t_interval": lambda f, a: f(a(ONES)),
     "statistics.mean_interval": lambda f, a: f(a(ONES)),
     "statistics.paired_difference": lambda f, a: f(a(ONES), a(ONES**2), **rng()),
@@ -94,7 +91,7 @@ CALLS = {
     "superposition_theory.measured_phase": lambda f, a: f(a(W)),
     "tokens.firing_rates": lambda f, a: f(a(LATENTS)),
     "tokens.top_purity": lambda f, a: f(a(LATENTS), a(LABELS), 5),
-    "tokens.token_entropy": lambda f, a: f(a(LATENTS), a(LABELS), 5),
+    "tokens.firings": lambda f, a: list(f(a(LATENTS), a(LABELS), 5)),
     "tokens.permuted_tokens_null": lambda f, a: f(
         lambda own, ids: PUBLIC["tokens.top_purity"](own, ids, 5), a(LATENTS), a(LABELS), 3, **rng()),
     "topography.mean_pairwise_distance": lambda f, a: f(a(LABELS[:3][None]), **TOPOLOGY),
@@ -154,7 +151,7 @@ INFINITE = {("superposition.dimensions_per_feature", "everything")}  # and says 
 UNDEFINED = {  # where a value is NaN, which each says: a unit, pair or map that has none
     "monosemanticity.monosemanticity", "polysemanticity.polysemanticity_index", "recovery.detection",
     "recovery.absorption", "selectivity.entropy_selectivity", "selectivity.class_selectivity_index",
-    "selectivity.peak_share", "selectivity.label_permutation_null", "tokens.top_purity", "tokens.token_entropy",
+    "selectivity.peak_share", "selectivity.label_permutation_null", "tokens.top_purity",
     "topography.morans_i", "topography.morans_i_null"}
 
 

@@ -277,10 +277,8 @@ def test_an_interval_without_ends_is_refused():
     with pytest.raises(ValueError, match=r"a list of at least two numbers, got shape \(1, 3\)"):
         st.mean_interval([[1, 2, 3]])
     hollow = lambda x, axis=None: np.where(np.max(x, axis) > 1, np.nan, 0.0)  # noqa: E731
-    for call in (lambda: st.bootstrap_seeds([[1], [2]], hollow, rng=rng()),
-                 lambda: st.hierarchical_bootstrap([0, 1, 1, 2], [0, 0, 1, 1], hollow, rng=rng())):
-        with pytest.raises(ValueError, match="the resampled statistic has [0-9]+ non-finite values"):
-            call()
+    with pytest.raises(ValueError, match="the resampled statistic has [0-9]+ non-finite values"):
+        st.hierarchical_bootstrap([0, 1, 1, 2], [0, 0, 1, 1], hollow, rng=rng())
 
 
 @pytest.mark.parametrize("call", [

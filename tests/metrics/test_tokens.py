@@ -1,9 +1,8 @@
-"""Rates, purity and entropy by hand, and that rates or common tokens alone are told from what a latent reads."""
+"""Rates and purity by hand, and that rates or common tokens alone are told from what a latent reads."""
 import numpy as np
 import pytest
 import torch
 from scipy.sparse import csc_array, csr_array
-from scipy.stats import hypergeom
 
 from lib.metrics import tokens as measure
 from lib.metrics.nulls import NullCannotMove
@@ -24,17 +23,6 @@ def test_by_hand(given):
     # the strongest three: 7 7 9 (the 2 at the first of two equals), fewer than three, 7 7 2, none
     assert measure.top_purity(latents, TOKENS, 3) == pytest.approx([2 / 3, np.nan, 2 / 3, np.nan], nan_ok=True)
     assert measure.top_purity(latents, TOKENS, 1) == pytest.approx([1, 1, 1, np.nan], nan_ok=True)
-    half, quarter = 0.5 * np.log(2), 0.25 * np.log(4)  # all four firings of the first and the third
-    assert measure.token_entropy(latents, TOKENS, 4) == pytest.approx(
-        [half + 2 * quarter, np.nan, half + 2 * quarter, np.nan], nan_ok=True)
-
-
-def test_entropy_of_two_of_four_firings_by_hand():
-    latents, tokens = np.ones((4, 1)), np.array([1, 1, 3, 3])
-    # of six pairs four have both tokens, whose entropy is log 2, and two have one, whose entropy is 0
-    assert measure.token_entropy(latents, tokens, 2) == pytest.approx([4 / 6 * np.log(2)])
-    assert measure.token_entropy(latents, tokens, 4) == pytest.approx([np.log(2)])
-    assert np.isnan(measure.token_entropy(latents, tokens, 5)).all()
 
 
 def blind():
@@ -42,11 +30,6 @@ def blind():
     r = rng("blind")
     latents = r.random((4000, 12)) * (r.random((4000, 12)) < np.linspace(0.01, 0.3, 12))
     return latents, np.where(r.random(4000) < 0.25, 0, r.integers(1, 500, 4000))
-
-
-def test_at_equally_many_firings_a_rate_alone_moves_no_entropy():
-    latents, tokens = blind()
-    assert np.ptp(measure.token_entropy(latents, tokens, 20)) < 0.35
 
 
 def test_permuted_tokens_read_what_common_tokens_give_and_a_latent_of_one_token_stands_out():
@@ -78,11 +61,3 @@ def test_parts_of_one_entry_are_one_firing():
 def test_what_has_no_tokens_is_refused(latents, tokens, message):
     with pytest.raises(ValueError, match=message):
         measure.top_purity(latents, tokens)
-
-
-def test_the_chances_of_drawing_are_those_of_scipy():
-    draw = rng("chances")
-    total = draw.integers(0, 400, (60, 1))
-    size, k = (draw.random((60, 1)) * (total + 1)).astype(int), np.arange(1, 21)
-    expected = np.nan_to_num(hypergeom.pmf(k, total, size, 20))  # nan where more are drawn than there are
-    np.testing.assert_allclose(measure._hypergeometric(k, total, size, 20), expected, atol=1e-12)

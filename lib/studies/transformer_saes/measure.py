@@ -14,12 +14,13 @@ from lib.activations.language import TokenSite, recovered, splice
 from lib.metrics import sparsity
 from lib.metrics.polysemanticity import polysemanticity_index
 from lib.metrics.selectivity import class_auroc
-from lib.metrics.tokens import firing_rates, permuted_tokens_null, token_entropy, top_purity
+from lib.metrics.tokens import firing_rates, permuted_tokens_null, top_purity
 from lib.models.causal_lm import CausalLM
 from lib.press.runs import reuse
 from lib.rng import numpy_generator
 from lib.sparse_coders import SparseCoder
 from lib.studies.transformer_saes import train
+from lib.studies.transformer_saes.entropy import token_entropy
 from lib.studies.transformer_saes.train import Arm, Coders, acts
 from lib.studies.transformer_saes.train_lm import Language, model_of
 from lib.studies.transformer_saes.world import SLUG, evenly, read_speeches, tokenised
