@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -98,26 +98,6 @@ def patch(model: nn.Module, edits: Mapping[str, Edit], where: Where = "output") 
             for name, module in match_modules(model, pattern).items():
                 _hook(stack, name, module, edit, where)
         yield
-
-
-def stream(
-    model: nn.Module, name: str, inputs: Iterable[Any], where: Where = "output", call: Callable[..., Any] | None = None
-) -> Iterator[Tensor]:
-    """Activations of one module over many inputs, without gradients, for `build`.
-
-    Args:
-        model: put into the mode you want (`model.eval()`) beforehand; name: a pattern that matches one module.
-        inputs: arguments of the model, one at a time; call: how to call it, by default model(input).
-    Yields:
-        What the module returned for each input, [..., d], as it was then: copies, safe from in-place operations.
-    """
-    name = one_module(model, name)
-    for each in inputs:
-        with torch.no_grad(), capture(model, name, where=where, copy=True) as found:
-            (call or model)(each)
-        if not found:
-            raise ValueError(f"the model did not call its module {name}")
-        yield found[name]
 
 
 def _matches(name: list[str], pattern: list[str]) -> bool:

@@ -21,7 +21,6 @@ from lib.activations import (
     match_modules,
     open_store,
     patch,
-    stream,
 )
 from lib.files import ROOT
 from lib.rng import generator
@@ -93,14 +92,12 @@ def test_capture_outputs_and_inputs(model):
 
 
 @pytest.mark.parametrize("where", ["output", "input"])
-def test_what_is_streamed_is_safe_from_in_place_operations(where):
+def test_what_is_copied_is_safe_from_in_place_operations(where):
     model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(inplace=True))
     x, name = rows(30, 4), "0" if where == "output" else "1"
-    (found,) = stream(model, name, [x], where)
-    assert torch.equal(found, model[0](x)) and (found < 0).any()
     with capture(model, name, where=where) as shared, capture(model, name, where=where, copy=True) as copied:
         model(x)
-    assert torch.equal(copied[name], found) and not (shared[name] < 0).any()
+    assert torch.equal(copied[name], model[0](x)) and (copied[name] < 0).any() and not (shared[name] < 0).any()
 
 
 def test_patch_replaces_a_tensor_or_the_first_of_a_tuple(model):
@@ -161,18 +158,10 @@ def test_rows_come_back_as_they_were_to_three_digits(tmp_path):
     assert (tmp_path / "s/activations.bin").stat().st_size == 100 * 6 * 2
 
 
-def test_a_model_streams_into_a_store_that_is_built_once(tmp_path, model):
-    inputs = rows(40, 4).split(16)
-    with capture(model, "blocks.1") as found:
-        model(torch.cat(inputs))
-    store = build(tmp_path / "s", WHO, lambda: stream(model, "blocks.1", inputs))
-    assert torch.equal(store.batch(range(40)), found["blocks.1"].half().float())
+def test_a_store_is_built_once(tmp_path):
+    store = build(tmp_path / "s", WHO, lambda: rows(40, 4).split(16))
     again = build(tmp_path / "s", WHO, lambda: pytest.fail("built again"))
     assert again.sha256 == store.sha256
-    with pytest.raises(ValueError, match="must name one module"):
-        next(stream(model, "blocks.*", inputs))
-    with pytest.raises(ValueError, match="did not call its module head"):
-        next(stream(model, "head", inputs, call=model.blocks[0]))
 
 
 def test_statistics_are_those_of_the_stored_rows(tmp_path):
