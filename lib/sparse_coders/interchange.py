@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,6 +69,8 @@ DICTIONARY_LEARNING = {
     "MatryoshkaBatchTopKSAE": Row("matryoshka", _OWN | _LEVEL | {"group_sizes": "groups"}, ("matryoshka",)),
 }
 """dictionary_learning: classes."""
+_tensors = partial(torch.load, map_location="cpu", weights_only=True)
+"""What a .pt file holds; nothing but tensors and plain containers is read."""
 _PER_SAMPLE = "constant_norm_rescale"
 """SAELens's name for x / |x| sqrt(d), with recons multiplied back."""
 _TRANSPOSED = ("W_enc", "decoder.weight")
@@ -139,7 +142,7 @@ def save_dictionary_learning(coder: SparseCoder, folder: str | Path) -> Path:
 def load_dictionary_learning(folder: str | Path) -> SparseCoder:
     """The coder in a folder with config.json and ae.pt; decoder rows keep the lengths they have in the file."""
     path, weights = Path(folder) / "config.json", Path(folder) / "ae.pt"
-    config, tensors = _read(path, "settings", read_json).get("trainer"), _read(weights, "weights", _unpickled)
+    config, tensors = _read(path, "settings", read_json).get("trainer"), _read(weights, "weights", _tensors)
     config = config if isinstance(config, dict) else {}
     if (name := config.get("dict_class")) not in DICTIONARY_LEARNING:
         raise ValueError(f"{path}: trainer.dict_class {name!r} is not one of {', '.join(DICTIONARY_LEARNING)}")
@@ -292,11 +295,6 @@ def _read(path: Path, kind: str, read: Callable[[Path], Any]) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds a {type(found).__name__}, not {kind} by name")
     return found
-
-
-def _unpickled(path: Path) -> Any:
-    """What a .pt file holds; nothing but tensors and plain containers is read."""
-    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _counts(path: Path, config: Mapping[str, Any], *keys: str) -> list[int]:

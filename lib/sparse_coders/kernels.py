@@ -22,7 +22,7 @@ from torch.autograd.function import once_differentiable
 
 from lib.sparse_coders import selection
 from lib.sparse_coders.selection import Encoder
-from lib.sparse_coders.sparse_ops import Bags, dots, sum_by_latent, sum_rows, sum_rows_by_latent
+from lib.sparse_coders.sparse_ops import Bags, dots, sum_rows, sum_rows_by_latent
 
 
 class Codes(NamedTuple):
@@ -190,7 +190,7 @@ class _Encode(torch.autograd.Function):
         x, W_enc, centre = ctx.saved_tensors
         bags, (coders, n, d) = ctx.bags, W_enc.reshape(-1, *W_enc.shape[-2:]).shape
         W, g, g_x, g_W, g_centre = W_enc.reshape(-1, d), g.contiguous(), None, None, None
-        g_b = sum_by_latent(g, bags.indices, len(W)).view(coders, 1, n)
+        g_b = g.new_zeros(len(W)).index_add_(0, bags.indices, g).view(coders, 1, n)
         if ctx.needs_input_grad[0]:
             g_x = sum_rows(W, bags.indices, bags.edges, g).view(len(x), coders, d).sum(1)
         if ctx.needs_input_grad[1]:

@@ -83,11 +83,6 @@ def sum_rows_by_latent(rows: Tensor, weights: Tensor, bags: Bags, n_latents: int
     return sum_rows(rows, bag, bags.by_latent(n_latents), weights.index_select(0, bags.order))
 
 
-def sum_by_latent(weights: Tensor, indices: Tensor, n_latents: int) -> Tensor:
-    """Sum of each latent's weights, [n_latents]."""
-    return weights.new_zeros(n_latents).index_add_(0, indices, weights)
-
-
 def dots(rows: Tensor, table: Tensor, bags: Bags) -> Tensor:
     """rows[bag of j] · table[latent of j] for every code j, [nnz]; rows [n_bags, d], table [n_latents, d]."""
     shape, zeros = (len(rows), len(table)), rows.new_zeros(len(bags.indices))

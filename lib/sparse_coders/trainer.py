@@ -12,7 +12,7 @@ from lib import checkpoints
 from lib.loop import Row, Training, loss_digest, run
 from lib.sparse_coders.coder import SparseCoder
 from lib.sparse_coders.inputs import SampleBatches
-from lib.sparse_coders.losses import Terms, check_bf16
+from lib.sparse_coders.losses import check_bf16
 from lib.sparse_coders.starts import start
 from lib.sparse_coders.table import group
 from lib.sparse_coders.trainee import COLUMNS, ExtraLoss, FitOptions, FitResult, Trainee
@@ -77,13 +77,11 @@ class Fitting(Training):
         x, y = (None if rows is None else rows.to(self.device) for rows in self.batches[step])
         terms = {trainee: found for part in self.parts for trainee, found in part.step(step, x, y).items()}
         self.fired = [found.fired for found in terms.values()] if log and self.options.watch else []
-        values = [part for trainee in self.trainees for part in self._values(terms[trainee], log)]
+        values = []  # the history's numbers of each coder, or its loss alone
+        for found in (terms[trainee] for trainee in self.trainees):
+            values += (*found[:4], found.fired.sum() / self.samples) if log else found[:1]
         wide = widest(self.device)
         return torch.stack([value.detach().to(self.device, wide) for value in values]).view(len(terms), -1)
-
-    def _values(self, terms: Terms, log: bool) -> Sequence[Tensor]:
-        """The history's numbers of one coder, or its loss alone."""
-        return (*terms[:4], terms.fired.sum() / self.samples) if log else terms[:1]
 
     def told(self, values: Tensor) -> Told:
         """Means over the coders; share of dead latents, and of the batch's samples on which each latent fired."""

@@ -14,31 +14,29 @@ from lib.training.batches import image_tensor, labelled
 
 @torch.no_grad()
 def logits(
-    model: nn.Module, images: np.ndarray | Tensor, *, batch: int = 500, image_size: int | None = None,
-    precision: str = "float32",
+    model: nn.Module, images: np.ndarray | Tensor, *, batch: int = 500, image_size: int | None = None
 ) -> Tensor:
     """The model's outputs for images, in evaluation mode, on the model's device; the model's mode stays as it was.
 
     Args:
         images: uint8, [n, H, W], [n, H, W, 3] or [n, C, H, W].
         image_size: side of the middle part the model sees; None: all.
-        precision: of products on CUDA, as in `Recipe`.
     Returns:
         float32, [n, classes].
     """
     device = next(model.parameters()).device
-    with in_mode(model, training=False), autocast(device, precision):
+    with in_mode(model, training=False):
         parts = image_tensor(images).split(batch)
         return torch.cat([scores(model(prepare(part.to(device), image_size))).float() for part in parts])
 
 
 def evaluate(
     model: nn.Module, images: np.ndarray | Tensor, labels: np.ndarray | Tensor, *, batch: int = 500,
-    image_size: int | None = None, precision: str = "float32",
+    image_size: int | None = None,
 ) -> float:
     """Share of images whose largest logit is their label's, a whole number; the rest as in `logits`."""
     images, labels = labelled(images, labels)
-    out = logits(model, images, batch=batch, image_size=image_size, precision=precision)
+    out = logits(model, images, batch=batch, image_size=image_size)
     check_labels(labels, out.shape[1])
     return int((out.argmax(1) == labels.to(out.device)).sum()) / len(labels)
 

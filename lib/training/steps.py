@@ -67,7 +67,10 @@ class ModelTraining(Training):
 
     def update(self, step: int, x: Tensor, labels: Tensor, log: bool) -> Tensor:
         """One optimiser step on x [b, C, H, W] and labels [b]; its row, or the loss alone."""
-        seed_noise(stream_seed(self.seed, "noise", step, 0), self.device)
+        noise = stream_seed(self.seed, "noise", step, 0)  # of dropout; `run` gives the caller's generators back
+        torch.default_generator.manual_seed(noise)
+        if self.device.type == "cuda":
+            torch.cuda.default_generators[self.device.index or 0].manual_seed(noise)
         with autocast(self.device, self.recipe.precision):
             out = scores(self.module(x))
         loss = F.cross_entropy(out.float(), labels, label_smoothing=self.recipe.label_smoothing)
@@ -155,10 +158,3 @@ def adamw(module: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
             groups[p.ndim > 1 and name not in spared].append(p)
     parts = [{"params": params, "weight_decay": recipe.weight_decay * decayed} for decayed, params in groups.items()]
     return torch.optim.AdamW([part for part in parts if part["params"]], lr=recipe.lr, fused=True)
-
-
-def seed_noise(seed: int, device: torch.device) -> None:
-    """Start the generators dropout draws from; only inside `torch.random.fork_rng`, which gives the caller's back."""
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
