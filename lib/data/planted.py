@@ -220,24 +220,6 @@ def random_directions(n_features: int, d: int, generator: torch.Generator) -> Te
     return F.normalize(torch.randn(n_features, d, generator=generator, device=generator.device), dim=1)
 
 
-def near_orthogonal(directions: Tensor, steps: int = 50) -> Tensor:
-    """Directions moved apart to the least total squared overlap: orthonormal rows, or a tight frame DᵀD = n/d I.
-
-    Alternates between the nearest tight frame and unit rows. With more features than dimensions the mean squared
-    cosine falls from 1/d to the Welch bound (n - d) / (d (n - 1)), not to 0. directions [n_features, d].
-
-    Source: Tropp et al. 2005, "Designing structured tight frames via an alternating projection method".
-    """
-    D = directions.double()
-    if len(D) <= D.shape[1]:
-        left, _, right = torch.linalg.svd(D, full_matrices=False)
-        return (left @ right).to(directions.dtype)
-    for _ in range(steps):
-        variance, axes = torch.linalg.eigh(D.T @ D)
-        D = F.normalize(D @ (axes / variance.sqrt()) @ axes.T, dim=1)  # the nearest tight frame, on the sphere
-    return D.to(directions.dtype)
-
-
 def low_rank_factor(n_features: int, rank: int, scale: float, generator: torch.Generator) -> Tensor:
     """Copula loadings, N(0, scale^2), [n_features, rank]: g_i and g_j correlate by their rows' dot product.
 

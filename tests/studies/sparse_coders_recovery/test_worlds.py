@@ -2,10 +2,12 @@
 import pytest
 import torch
 
+from lib.data.planted import random_directions
 from lib.rng import generator
 from lib.studies.sparse_coders_recovery.worlds import (
     bench_law,
     flat_twin,
+    near_orthogonal,
     planted_world,
     small_forest,
     small_law,
@@ -79,3 +81,13 @@ def test_bench_law_has_the_laws_frequencies():
     assert law.exclusive and law.scaled and law.factor.shape == (64, 25)
     assert float(law.probability[0]) == pytest.approx(0.4) and float(law.probability[-1]) == pytest.approx(0.02)
     assert float(law.bias.norm()) == pytest.approx(0.5)
+
+
+def test_near_orthogonal_reaches_the_welch_bound():
+    def overlap(D: torch.Tensor) -> float:
+        return float(((D @ D.T).square().sum() - len(D)) / (len(D) * (len(D) - 1)))
+
+    few, many = random_directions(5, 8, generator(0, "few")), random_directions(40, 8, generator(0, "many"))
+    assert overlap(near_orthogonal(few)) < 1e-10
+    assert overlap(near_orthogonal(many)) == pytest.approx((40 - 8) / (8 * 39), rel=1e-4) and overlap(many) > 0.11
+    assert torch.allclose(near_orthogonal(many).norm(dim=1), torch.ones(40))
