@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.ensembles import Layout, LossAndGrad, by_autograd
+from lib.ensembles import Layout, LossAndGrad
 
 Draw = Callable[[], Tensor]
 """A fresh minibatch for every model, [I, batch, n_features]."""
@@ -144,38 +144,9 @@ def expected_loss(n_hidden: int, p: Tensor, importance: Tensor, nodes: int = 8, 
     return loss_and_grad
 
 
-def absolute_layout(n_features: int, n_hidden: int) -> Layout:
-    """Rows of W1 [n_hidden, n_features], W2 [n_features, n_hidden] and b [n_features]."""
-    return Layout(W1=(n_hidden, n_features), W2=(n_features, n_hidden), b=(n_features,))
-
-
-def absolute_initial(n_models: int, n_features: int, n_hidden: int, rng: torch.Generator) -> Tensor:
-    """A table [n_models, P] for the absolute-value model: W1, W2 a tenth as large as `initial` draws W, b = 0.
-
-    From a larger start, one of the two units a rare feature needs (for x > 0 and for x < 0) dies before it is used.
-    """
-    names = absolute_layout(n_features, n_hidden)
-    scale = 0.1 * (2 / (n_hidden + n_features)) ** 0.5
-    table = torch.randn(n_models, names.size, generator=rng, device=rng.device) * scale
-    names.views(table)["b"].zero_()
-    return table
-
-
 def absolute_forward(W1: Tensor, W2: Tensor, b: Tensor, x: Tensor) -> Tensor:
     """The absolute-value model y' = ReLU(W2 ReLU(W1 x) + b); x and y' are [..., batch, n_features]."""
     return ((x @ W1.mT).relu() @ W2.mT + b.unsqueeze(-2)).relu()
-
-
-def absolute_loss(n_features: int, n_hidden: int, draw: Draw, importance: Tensor) -> LossAndGrad:
-    """Loss sum_i I_i (|x_i| - y'_i)^2 of the absolute-value model, averaged over samples; gradient by autograd."""
-    names = absolute_layout(n_features, n_hidden)
-
-    def loss(theta: Tensor) -> Tensor:
-        x = draw()
-        out = absolute_forward(**names.views(theta), x=x)
-        return ((out - x.abs()).square().mean(1) * importance).sum(1)
-
-    return by_autograd(loss)
 
 
 def _small_matmul(A: Tensor, B: Tensor) -> Tensor:

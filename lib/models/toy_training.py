@@ -9,13 +9,17 @@ from pydantic import Field
 from torch import Tensor
 
 from lib.data.sparse_features import correlated_groups, sparse_features
-from lib.ensembles import best_restart, train_ensemble
+from lib.ensembles import Layout, best_restart, by_autograd, train_ensemble
 from lib.models import toy_superposition as toy
 from lib.params import Count, Options, Positive
 from lib.tensors import own_session
 
 Law = Callable[[tuple[int, ...], Tensor, torch.Generator], Tensor]
 """(shape [I, samples, n], density [I, 1, 1], rng) -> features of that shape, each active with probability density."""
+
+
+HELD_OUT = 8192
+"""Samples that models are judged on."""
 
 
 class GridOptions(Options):
@@ -69,22 +73,10 @@ def train_grid(
     loss = toy.sampled_loss(n, n_hidden, lambda: chosen.law((len(p), batch, n), p, rng), weights, chosen.kind)
     done = train_ensemble(loss, start, steps, chosen.lr, "cosine", chosen.log_at)
     W, b = (part.unflatten(0, shape) for part in toy.layout(n, n_hidden).views(done.theta).values())
-    held_out = grid_loss(W, b, density, importance, rng, chosen.kind, chosen.law)
+    x = chosen.law((len(density), HELD_OUT, n), density[:, None, None], rng)
+    losses = [toy.feature_losses(W[:, r], b[:, r], x, importance, chosen.kind).sum(-1) for r in range(restarts)]
+    held_out = toy.normalised_loss(torch.stack(losses, 1), importance, density[:, None, None])  # [S, R]
     return Grid(W, b, held_out, done.steps, done.losses.unflatten(1, shape))
-
-
-def grid_loss(
-    W: Tensor, b: Tensor, density: Tensor, importance: Tensor, rng: torch.Generator, kind: str = "relu",
-    law: Law = sparse_features, samples: int = 8192,
-) -> Tensor:
-    """Held-out loss [S, R] over the zero predictor's; all R models of a setting see the same samples.
-
-    Args: as `train_grid`, with W [S, R, n_hidden, n_features] and b [S, R, n_features].
-    """
-    x = law((len(density), samples, len(importance)), density[:, None, None], rng)
-    restarts = range(W.shape[1])
-    losses = [toy.feature_losses(W[:, r], b[:, r], x, importance, kind).sum(-1) for r in restarts]
-    return toy.normalised_loss(torch.stack(losses, 1), importance, density[:, None, None])
 
 
 PAIRS = ("independent", "correlated", "anticorrelated")
@@ -108,12 +100,19 @@ def train_absolute(
         (|x_i| - y'_i)^2 of each feature, [S, n_features].
     """
     settings, n, p = len(density), len(importance), density[:, None, None]
+    names = Layout(W1=(n_hidden, n), W2=(n, n_hidden), b=(n,))
 
     def draw(samples: int = batch) -> Tensor:
         u = sparse_features((settings, samples, n), p, rng)
         return torch.where(u > 0, 2 * u - 1, 0)
 
-    loss = toy.absolute_loss(n, n_hidden, draw, importance.expand(settings, n))
-    done = train_ensemble(loss, toy.absolute_initial(settings, n, n_hidden, rng), steps, 0.003, "cosine")
-    at, x = toy.absolute_layout(n, n_hidden).views(done.theta), draw(8192)
-    return at, (toy.absolute_forward(**at, x=x) - x.abs()).square().mean(1)
+    def errors(theta: Tensor, x: Tensor) -> Tensor:
+        return (toy.absolute_forward(**names.views(theta), x=x) - x.abs()).square().mean(1)
+
+    # from a larger start, one of the two units a rare feature needs (for x > 0 and for x < 0) dies before it is used
+    scale = 0.1 * (2 / (n_hidden + n)) ** 0.5
+    start = torch.randn(settings, names.size, generator=rng, device=rng.device) * scale
+    names.views(start)["b"].zero_()
+    loss = by_autograd(lambda theta: (errors(theta, draw()) * importance).sum(1))
+    done = train_ensemble(loss, start, steps, 0.003, "cosine").theta
+    return names.views(done), errors(done, draw(HELD_OUT))

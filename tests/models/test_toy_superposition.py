@@ -85,15 +85,11 @@ def test_forward_by_hand():
     assert_close(toy.forward(W, b, x, "privileged"), torch.tensor([[0.3, 0.0], [0.0, 0.0]]))
 
 
-def test_absolute_model_by_hand_and_by_gradient():
-    """Two units per feature, one for each sign, compute |x| exactly; there the gradient is 0."""
+def test_absolute_model_by_hand():
+    """Two units per feature, one for each sign, compute |x| exactly."""
     W1, W2, b = torch.tensor([[1.0], [-1.0]]), torch.tensor([[1.0, 1.0]]), torch.zeros(1)
     x = torch.tensor([[-0.5], [0.25]])
     assert_close(toy.absolute_forward(W1, W2, b, x), x.abs())
-    theta = toy.absolute_layout(1, 2).pack(W1=W1[None], W2=W2[None], b=b[None])
-    grad = torch.ones_like(theta)
-    loss = toy.absolute_loss(1, 2, lambda: x[None], torch.ones(1, 1))(theta, grad)
-    assert loss.item() == 0 and grad.abs().max() == 0
 
 
 def test_aligned_keeps_overlaps_and_points_feature_zero_along_the_first_axis():

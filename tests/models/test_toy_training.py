@@ -10,12 +10,12 @@ from lib.models import toy_training as training
 from lib.rng import generator
 
 
-def test_grid_loss_of_the_zero_model_is_one_and_of_the_identity_zero():
+def test_the_loss_of_a_model_without_features_is_one_and_of_one_that_stores_all_zero():
     density, importance = torch.tensor([0.05, 0.5]), torch.tensor([1.0, 0.5, 2.0])
-    W = torch.stack([torch.zeros(3, 3), torch.eye(3)]).expand(2, 2, 3, 3)
-    loss = training.grid_loss(W, torch.zeros(2, 2, 3), density, importance, generator(0, "grid"))
-    assert_close(loss[:, 0], torch.ones(2), rtol=0.1, atol=0)
-    assert loss[:, 1].abs().max() < 1e-12
+    untrained = training.train_grid(density, importance, 3, 2, 1, 8, generator(0, "grid"), lr=1e-9)
+    assert untrained.loss.min() > 0.2
+    trained = training.train_grid(density, importance, 3, 2, 1500, 256, generator(0, "grid"), lr=0.03)
+    assert trained.loss.min(1).values.max() < 0.01
 
 
 def test_dense_models_keep_the_most_important_and_sparse_ones_store_more():
