@@ -14,26 +14,6 @@ from torch import Tensor
 from lib.ensembles import Adam
 from lib.tensors import denormals_flushed
 
-ARCHITECTURES = ((10, 5), (20, 5), (30, 5), (30, 8), (3, 2), (5, 2), (7, 2), (4, 3), (7, 3), (8, 3))
-"""The published (n_features, n_hidden) pairs."""
-IMPORTANCES = ("geometric_.7", "uniform", "geometric_.5", "geometric_.9", "step", "linear", "u_shaped")
-
-
-def importance(pattern: str, n_features: int) -> np.ndarray:
-    """A published importance pattern, I [n_features].
-
-    `geometric_a` is a^i; `step` 1 for the first half and .1 after; `linear` falls from 1 to .1; `u_shaped` is
-    .9 t^2 + .1 for t evenly spaced in [-1, 1].
-    """
-    i, t = np.arange(n_features), np.linspace(-1, 1, n_features)
-    if pattern.startswith("geometric_"):
-        return float(pattern.removeprefix("geometric_")) ** i
-    named = {"uniform": np.ones(n_features), "step": np.where(i < n_features // 2, 1.0, 0.1),
-             "linear": np.linspace(1, 0.1, n_features), "u_shaped": 0.9 * t**2 + 0.1}
-    if pattern not in named:
-        raise ValueError(f"importance pattern {pattern!r} is not one of {IMPORTANCES}")
-    return named[pattern]
-
 
 def legacy_toy_data(seed: int, n_features: int, sparsity: float, samples: int) -> np.ndarray:
     """The published data set, Bernoulli(1-S) * U(0, 1), drawn as after np.random.seed(seed); [samples, n_features]."""
@@ -71,8 +51,6 @@ def train_online(X: Tensor, W: Tensor, importance: Tensor, epochs: int, lr: floa
         W: initial weights, [I, n_hidden, n_features].
     """
     (models, k, n), samples = W.shape, len(X)
-    if X.shape[1:] != (n, models) or importance.shape != (models, n):
-        raise ValueError(f"W {tuple(W.shape)}, X {tuple(X.shape)}, importance {tuple(importance.shape)} do not agree")
     table = torch.cat([W.permute(1, 2, 0).reshape(k * n, models), W.new_zeros(n, models)])  # [P, I]
     adam, step, weight = Adam(table), _OnlineGradient(table, k, n, importance.T), importance.T.contiguous()
     losses = []

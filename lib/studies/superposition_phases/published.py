@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from lib.models import published_toy as published
 from lib.press.runs import reuse
 from lib.studies.superposition_phases import train_published
 from lib.studies.superposition_phases.common import (
@@ -21,6 +20,10 @@ from lib.studies.superposition_phases.common import (
     tensor,
 )
 from lib.studies.superposition_phases.tables import described
+
+ARCHITECTURES = ((10, 5), (20, 5), (30, 5), (30, 8), (3, 2), (5, 2), (7, 2), (4, 3), (7, 3), (8, 3))
+"""The published (n_features, n_hidden) pairs."""
+IMPORTANCES = ("geometric_.7", "uniform", "geometric_.5", "geometric_.9", "step", "linear", "u_shaped")
 
 
 class Published(Sweep):
@@ -41,6 +44,22 @@ class Patterns(Variants, Models):
     """What its other importances take."""
 
 
+def importance_of(pattern: str, n_features: int) -> np.ndarray:
+    """A published importance pattern, I [n_features].
+
+    `geometric_a` is a^i; `step` 1 for the first half and .1 after; `linear` falls from 1 to .1; `u_shaped` is
+    .9 t^2 + .1 for t evenly spaced in [-1, 1].
+    """
+    i, t = np.arange(n_features), np.linspace(-1, 1, n_features)
+    if pattern.startswith("geometric_"):
+        return float(pattern.removeprefix("geometric_")) ** i
+    named = {"uniform": np.ones(n_features), "step": np.where(i < n_features // 2, 1.0, 0.1),
+             "linear": np.linspace(1, 0.1, n_features), "u_shaped": 0.9 * t**2 + 0.1}
+    if pattern not in named:
+        raise ValueError(f"importance pattern {pattern!r} is not one of {IMPORTANCES}")
+    return named[pattern]
+
+
 def published_sweep(params: Published, sparsities: Sparsities | None = None, seeds: range | None = None) -> dict:
     """The published programme as it stands: batch-1 Adam at lr .01, I_i = .7^i; model and data seed are equal.
 
@@ -58,7 +77,7 @@ def published_sweep(params: Published, sparsities: Sparsities | None = None, see
     return _published(params, cells, params.n_hidden, falling_importance(params), *size)
 
 
-def published_architectures(params: Variants, architectures: tuple = published.ARCHITECTURES) -> dict:
+def published_architectures(params: Variants, architectures: tuple = ARCHITECTURES) -> dict:
     """The published n-k-n models at every params.sparsities, one seed, their training shortened to params.variant_*.
 
     Returns:
@@ -72,14 +91,14 @@ def published_architectures(params: Variants, architectures: tuple = published.A
     return {"runs": pd.concat(frames, ignore_index=True), "weights": weights}
 
 
-def published_importances(params: Patterns, patterns: tuple[str, ...] = published.IMPORTANCES) -> dict:
+def published_importances(params: Patterns, patterns: tuple[str, ...] = IMPORTANCES) -> dict:
     """The published importance patterns, one seed, their training shortened to params.variant_*.
 
     Returns:
         runs: DataFrame as in `published_sweep` plus pattern; W [patterns, S, m, n]; importance [patterns, n].
     """
     cells = list(product(params.sparsities, model_seeds(params, 1)))
-    importance = np.stack([published.importance(pattern, params.n_features) for pattern in patterns])
+    importance = np.stack([importance_of(pattern, params.n_features) for pattern in patterns])
     rows = importance.repeat(len(cells), axis=0)
     size = params.variant_samples, params.variant_epochs
     found = _published(params, cells * len(patterns), params.n_hidden, rows, *size)

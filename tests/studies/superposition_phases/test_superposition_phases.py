@@ -18,7 +18,7 @@ from lib.press.keys import PRESS, source_closure
 from lib.press.runs import planned
 from lib.rng import generator
 from lib.studies.superposition_phases import protocol as study
-from lib.studies.superposition_phases import tables
+from lib.studies.superposition_phases import published, tables
 
 PROFILES = ROOT / "params" / "superposition_phases"
 
@@ -193,3 +193,18 @@ def test_measuring_again_trains_nothing(build, monkeypatch):
     monkeypatch.setattr("lib.studies.superposition_phases.train_twin.train_grid", None)
     again = study.trained_sweep(small)
     assert all(np.array_equal(first[name], again[name]) for name in ("W", "b", "loss"))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "first", "last"),
+    [("geometric_.5", 1, 0.5**9), ("uniform", 1, 1), ("step", 1, 0.1), ("linear", 1, 0.1), ("u_shaped", 1, 1)],
+)
+def test_importance_patterns_end_where_they_should(pattern, first, last):
+    values = published.importance_of(pattern, 10)
+    assert values.shape == (10,) and values[0] == pytest.approx(first) and values[-1] == pytest.approx(last)
+
+
+def test_u_shape_dips_in_the_middle_and_unknown_patterns_are_refused():
+    assert published.importance_of("u_shaped", 11)[5] == pytest.approx(0.1)
+    with pytest.raises(ValueError, match="sawtooth"):
+        published.importance_of("sawtooth", 10)
