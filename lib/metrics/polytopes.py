@@ -23,19 +23,15 @@ class Polytope(NamedTuple):
     """Mean D_i of the members; rank / count when the polytope is regular and alone in its subspace."""
 
 
-def polytopes(
-    W: ArrayLike, threshold: float = 0.5, edge: float = 0.15, rank_tolerance: float = 0.1, angle_tolerance: float = 10.0
-) -> list[Polytope]:
+def polytopes(W: ArrayLike, threshold: float = 0.5) -> list[Polytope]:
     """Name the polytope of each group of features that share dimensions, in the order of their first members.
 
-    Groups are the connected components of the graph that joins represented features with |Ŵ_i · Ŵ_j| > edge. A
-    group gets a polytope's name when it has its count and rank and, one by one in sorted order, its pairwise angles.
+    Groups are the connected components of the graph that joins represented features with |Ŵ_i · Ŵ_j| > .15. A group
+    gets a polytope's name when it has its count and rank (singular values of the unit directions below a tenth of the
+    largest count as 0) and, one by one in sorted order, its pairwise angles within ten degrees.
 
     Args:
         W: one model, [n_hidden, n_features]; threshold: as in `is_represented`.
-        edge: overlap of unit directions below which two features count as orthogonal.
-        rank_tolerance: singular values of the unit directions below this share of the largest count as 0.
-        angle_tolerance: largest deviation from an ideal angle, in degrees.
     Source: Elhage et al. 2022, "Uniform Superposition".
     """
     W = torch.as_tensor(W)
@@ -44,24 +40,24 @@ def polytopes(
     W = W.detach().double().cpu()
     stored = is_represented(W, threshold).nonzero()[:, 0].numpy()
     directions = unit_columns(W)[:, stored].numpy()  # [n_hidden, n_stored]
-    n_groups, labels = connected_components(np.abs(directions.T @ directions) > edge, directed=False)
+    n_groups, labels = connected_components(np.abs(directions.T @ directions) > 0.15, directed=False)
     D = feature_dimensionality(W).numpy()
     found = []
     for group in range(n_groups):
         inside = labels == group
         members = stored[inside]
-        name, rank = _name(directions[:, inside], rank_tolerance, angle_tolerance)
+        name, rank = _name(directions[:, inside])
         found.append(Polytope(name, len(members), rank, tuple(members.tolist()), float(D[members].mean())))
     return sorted(found, key=lambda p: p.members[0])
 
 
-def _name(directions: np.ndarray, rank_tolerance: float, angle_tolerance: float) -> tuple[str, int]:
+def _name(directions: np.ndarray) -> tuple[str, int]:
     """Name and rank of one group of unit columns."""
-    rank = int(np.linalg.matrix_rank(directions, rtol=rank_tolerance))
+    rank = int(np.linalg.matrix_rank(directions, rtol=0.1))
     angles = _sorted_angles(directions)
     for name, ideal in _IDEAL.items():
         if directions.shape[1] == ideal.shape[1] and rank == len(ideal):
-            if np.all(np.abs(angles - _sorted_angles(ideal)) <= angle_tolerance):
+            if np.all(np.abs(angles - _sorted_angles(ideal)) <= 10):
                 return name, rank
     return f"({directions.shape[1]},{rank})", rank
 

@@ -25,9 +25,9 @@ Score = Callable[[np.ndarray], np.ndarray]
 """Maps class means [..., n_classes, n_units] to scores [..., n_units]."""
 
 
-def class_means(codes: ArrayLike, labels: ArrayLike, n_classes: int | None = None) -> np.ndarray:
-    """Mean code of each unit on each class, µ_cu; [n_classes, n_units], by default as many as the largest label + 1."""
-    codes, labels, n_classes = _checked(codes, labels, n_classes)
+def class_means(codes: ArrayLike, labels: ArrayLike) -> np.ndarray:
+    """Mean code of each unit on each class, µ_cu; [n_classes, n_units]."""
+    codes, labels, n_classes = _checked(codes, labels)
     return _means(codes, labels[None], n_classes)[0]
 
 
@@ -81,7 +81,7 @@ def class_auroc(codes: ArrayLike, labels: ArrayLike) -> np.ndarray:
 
     The largest over classes exceeds .5 by chance alone: permute the labels, of whole groups where samples share them.
     """
-    codes, labels, n_classes = _checked(codes, labels, None)
+    codes, labels, n_classes = _checked(codes, labels)
     if n_classes < 2:
         raise ValueError("class_auroc needs two classes: one has no other to be told from")
     return _auroc(_means(rankdata(codes, axis=0), labels[None], n_classes)[0], np.bincount(labels))
@@ -93,7 +93,7 @@ def silent_units(codes: ArrayLike) -> np.ndarray:
 
 
 def label_permutation_null(
-    codes: ArrayLike, labels: ArrayLike, score: Score, n: int, rng: np.random.Generator, n_classes: int | None = None
+    codes: ArrayLike, labels: ArrayLike, score: Score, n: int, rng: np.random.Generator
 ) -> np.ndarray:
     """A score of class means with the labels permuted over samples; one matrix product per batch of permutations.
 
@@ -103,7 +103,7 @@ def label_permutation_null(
     Returns:
         [n, n_units]; its mean over units is the null of a mean over units.
     """
-    codes, labels, n_classes = _checked(codes, labels, n_classes)
+    codes, labels, n_classes = _checked(codes, labels)
     if n < 2:
         raise ValueError(f"label_permutation_null needs at least 2 permutations, got {n}")
     rng, rows = checked_generator(rng), max(1, _CHUNK // (n_classes * max(codes.shape)))
@@ -128,7 +128,7 @@ def random_means_null(
 
 
 def selectivity_report(
-    codes: ArrayLike, labels: ArrayLike, n: int = 200, *, rng: np.random.Generator, n_classes: int | None = None
+    codes: ArrayLike, labels: ArrayLike, n: int = 200, *, rng: np.random.Generator
 ) -> dict[str, float]:
     """Every score of non-negative codes, averaged over units in use, beside its label-permutation null.
 
@@ -138,10 +138,10 @@ def selectivity_report(
         For each of entropy, index, peak, auroc: the mean over units (`entropy`), its null's mean (`entropy_null`) and
         standing (`entropy_z`); and `silent`, `n_units`.
     """
-    codes, labels, n_classes = _checked(codes, labels, n_classes)
+    codes, labels, _ = _checked(codes, labels)
     if (codes < 0).any():
         raise ValueError("selectivity_report: codes are negative, so their means are no shares; give latents")
-    silent, counts = silent_units(codes), np.bincount(labels, minlength=n_classes)
+    silent, counts = silent_units(codes), np.bincount(labels)
     if silent.all():
         raise ValueError("selectivity_report: every unit is silent, so there is nothing to score")
     used, seed = codes[:, ~silent], int(checked_generator(rng).integers(2**63))
@@ -150,8 +150,8 @@ def selectivity_report(
               "peak": (used, peak_share), "auroc": (ranks, lambda means: _auroc(means, counts).max(-2))}
     found: dict[str, float] = {"silent": int(silent.sum()), "n_units": codes.shape[1]}
     for name, (values, score) in scores.items():
-        observed = float(score(class_means(values, labels, n_classes)).mean())
-        draws = label_permutation_null(values, labels, score, n, np.random.default_rng(seed), n_classes).mean(1)
+        observed = float(score(class_means(values, labels)).mean())
+        draws = label_permutation_null(values, labels, score, n, np.random.default_rng(seed)).mean(1)
         found |= {name: observed, f"{name}_null": float(draws.mean()), f"{name}_z": against_null(observed, draws).z}
     return found
 
@@ -192,17 +192,16 @@ def _moving(null: np.ndarray, name: str) -> np.ndarray:
     return null
 
 
-def _checked(codes: ArrayLike, labels: ArrayLike, n_classes: int | None) -> tuple[np.ndarray, np.ndarray, int]:
+def _checked(codes: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray, int]:
+    """Finite codes, labels, and the number of classes: the largest label + 1."""
     codes, labels = finite(codes, "codes"), np.asarray(as_array(labels))
     if codes.ndim != 2 or labels.shape != codes.shape[:1] or not codes.size:
         raise ValueError(f"codes [n_samples, n_units] and labels [n_samples] do not fit: {codes.shape}, {labels.shape}")
     if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
         raise ValueError(f"labels must be ints from 0 on, got {labels.dtype} from {labels.min()} on")
-    n_classes = int(labels.max()) + 1 if n_classes is None else n_classes
-    counts = np.bincount(labels, minlength=n_classes)
-    if len(counts) > n_classes or not counts.all():
-        raise ValueError(f"every class of 0..{n_classes - 1} needs samples and no other may occur, got {counts}")
-    return codes, labels, n_classes
+    if not (counts := np.bincount(labels)).all():
+        raise ValueError(f"every class of 0..{len(counts) - 1} needs samples, got {counts}")
+    return codes, labels, len(counts)
 
 
 def _checked_means(means: ArrayLike) -> np.ndarray:
