@@ -64,16 +64,13 @@ def arrays(split: str, size: int = 256, path: Path | str | None = None) -> tuple
     """Squares, the shorter side resized to `size` and the centre cut out, and labels. Decoded on first use, then kept.
 
     Args:
-        split: "train" (126,689 images), or "test" (ImageNet's 5,000 validation images).
-        size: side of the squares in pixels; the decoded copy takes 25.9 GB at 256.
-        path: folder of the copy. By default what was decoded before, then the folder named by the environment
-            variable BOOK_IMAGENET100, then `_build/data/imagenet100`.
+        split, size: "train" or "test", and side in pixels; the decoded copy takes 25.9 GB at 256.
+        path: folder of the copy. By default what was decoded before, then what `find_copy` looks at.
     Returns:
         Images uint8 [n, size, size, 3], read-only from disk as they are used, and labels int64 [n]. They are sorted by
         class, or as the shards have them: take them in random order.
     Raises:
-        DatasetUnavailable: there is no copy, or it lacks a class, a split or a shard; the message names it.
-        DataCorrupt: an image cannot be read, or the decoded copy is damaged.
+        DatasetUnavailable, DataCorrupt: as `lib.data.images.load`.
     Source: Tian, Krishnan & Isola 2020, "Contrastive Multiview Coding"; Russakovsky et al. 2015.
     """
     folder = decoded_folder(size)

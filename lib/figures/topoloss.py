@@ -4,7 +4,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
@@ -23,21 +22,15 @@ def rank_of_the_operator(reads: Mapping[str, np.ndarray], ranks: Sequence[int]) 
     rows = -(-len(reads) // cols)
     fig, axes = style.figure(aspect=0.235 if rows == 1 else 0.3 * rows, rows=rows, cols=cols, squeeze=False)
     for ax, (label, read), rank in zip(axes.flat, reads.items(), ranks, strict=False):
-        _cells(ax, read > 0)
-        ax.set_title(f"{label}\nrank {rank} of {read.size}")
+        h, w = read.shape
+        paint = LinearSegmentedColormap.from_list("read", [style.GRID, style.BLUE])
+        ax.pcolormesh(read > 0, cmap=paint, vmin=0, vmax=1, edgecolors=style.PAPER, linewidth=min(1.0, 14 / w))
+        ax.set(aspect="equal", xticks=[], yticks=[], ylim=(h, 0), xlim=(0, w))
+        ax.spines[:].set_visible(False)
+        ax.set(title=f"{label}\nrank {rank} of {read.size}", xlabel=f"{h} x {w} units")
     for ax in axes.flat[len(reads) :]:
         ax.remove()
     return fig
-
-
-def _cells(ax: Axes, is_read: np.ndarray) -> None:
-    """One square per unit: grey, or blue where it is read."""
-    h, w = is_read.shape
-    paint = LinearSegmentedColormap.from_list("read", [style.GRID, style.BLUE])
-    ax.pcolormesh(is_read, cmap=paint, vmin=0, vmax=1, edgecolors=style.PAPER, linewidth=min(1.0, 14 / w))
-    ax.set(aspect="equal", xticks=[], yticks=[], ylim=(h, 0), xlim=(0, w))
-    ax.spines[:].set_visible(False)
-    ax.set_xlabel(f"{h} x {w} units")
 
 
 def sampled_not_blurred(sheets: Mapping[str, np.ndarray], is_read: np.ndarray) -> Figure:

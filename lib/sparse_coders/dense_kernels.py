@@ -50,11 +50,8 @@ def l1_loss(
     f = ReLU(h). The coefficient enters here, because one product gives the encoder's gradient of both terms.
 
     Args:
-        x: [B, d_in].
-        y: what the latents have to add up to, the target less the decoder's bias, [B, d_out].
-        encoder: of one coder.
-        W_dec: [n_latents, d_out].
-        coefficient: of the penalty; a float without gradient.
+        x: [B, d_in]; y: what the latents have to add up to, the target less the decoder's bias, [B, d_out].
+        encoder, W_dec: of one coder; coefficient: of the penalty, a float without gradient.
         weights: of the latents in the penalty, [n_latents], such as the lengths of their decoder rows; 1 if None.
     Returns:
         L1Loss; loss is differentiable in all tensors above, in all at once or in some.

@@ -52,7 +52,8 @@ def gate(kind: str, parts: dict[str, Tensor], acts: Tensor, vectors: Tensor | No
     if kind == "mlp":
         return _MLP.apply(acts, *(parts[name] for name in ("w1", "b1", "w2", "b2")))
     if kind == "linear":
-        w, b = (_beside(parts[name], acts) for name in "wb")
+        lead = parts["w"].shape[:-1] + (1,) * (acts.ndim - parts["w"].ndim)  # [(S,) C] beside [(S,) ..., C]
+        w, b = (parts[name].view(*lead, -1) for name in "wb")
         return acts * w + b
     w1, b1, w2, b2 = (parts[name] for name in ("w1", "b1", "w2", "b2"))
     panels = b2.ndim - 1
@@ -63,11 +64,6 @@ def gate(kind: str, parts: dict[str, Tensor], acts: Tensor, vectors: Tensor | No
         hidden = F.gelu(x.unsqueeze(-3) @ w1 + b1.unsqueeze(-2))  # [(S,) C, positions, width]
         g = (hidden @ w2.unsqueeze(-1)).squeeze(-1).mT + b2.unsqueeze(-2)
     return g.reshape(acts.shape)
-
-
-def _beside(part: Tensor, acts: Tensor) -> Tensor:
-    """Insert axes so that [(S,) C] broadcasts against acts [(S,) ..., C]."""
-    return part if part.ndim == 1 else part.view(part.shape[0], *[1] * (acts.ndim - 2), part.shape[1])
 
 
 def _columns(t: Tensor, panels: bool) -> Tensor:
