@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from lib.activations.sites import Site, other_class_means
-from lib.metrics.statistics import rank_p
 from lib.metrics.topography import random_sets
 from lib.tensors import as_array, finite
 
@@ -127,8 +126,7 @@ def causal_scores(
         purity_random, mean of purity over the random sets;
         sufficiency = effect / random, matched = effect / pushed, purity = effect / elsewhere,
         specificity = (E_c(S) / R_c) / mean_c' (E_c'(S) / R_c') over the other classes, and log_ of the four
-        (-inf where S does nothing, nan for 0 / 0);
-        p_value, one-sided rank of effect among the random sets.
+        (-inf where S does nothing, nan for 0 / 0).
     """
     sets, values = np.asarray(as_array(sets)), other_class_means(site) if values is None else values
     if sets.ndim != 2 or len(sets) != site.n_classes or n_random < 2 or site.n_classes < 2:
@@ -142,7 +140,6 @@ def causal_scores(
             "effect": np.diag(own), "random": null.mean(0), "random_sd": null.std(0, ddof=1),
             "pushed": [_pushed(site, sets[c], controls, values, c, batch).mean() for c in classes],
             "elsewhere": np.diag(_elsewhere(own)), "purity_random": (null / _elsewhere(null)).mean(0),
-            "p_value": [rank_p(own[c, c], null[:, c]) for c in classes],
         })
         scaled = own / null.mean(0)
         found = {name: table.effect / table[below] for name, below in RATIOS.items()}

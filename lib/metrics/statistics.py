@@ -246,15 +246,3 @@ def _permutation_test(a, b, kind: str, n_patterns: int, n_resamples: int, rng: n
     drawn, edge = found.null_distribution, 1e-14 * max(np.abs(a).max(), np.abs(b).max())  # so that ties count as ties
     tail, own = min((drawn <= found.statistic + edge).sum(), (drawn >= found.statistic - edge).sum()), not exact
     return PermutationTest(float(found.statistic), min(1.0, 2 * float(tail + own) / (len(drawn) + own)), exact)
-
-
-def rank_p(observed: float, null: ArrayLike) -> float:
-    """One-sided permutation p of an effect among those of exchangeable sets, (1 + #{null >= observed}) / (n + 1).
-
-    Sets drawn at random are exchangeable with one selected elsewhere; a disc's scattered equals are not (see
-    `share_reaching`).
-
-    Source: Phipson & Smyth 2010.
-    """
-    null, observed = sample(null, "rank_p's null"), finite(observed, "rank_p's observed value")
-    return float((1 + (null >= observed).sum()) / (len(null) + 1))

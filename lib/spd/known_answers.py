@@ -23,11 +23,11 @@ def recover_toy_model(
         restarts: target models trained; the one of lowest held-out loss is kept.
         options: of `SPDConfig`.
     Returns:
-        target_loss [restarts], over the zero predictor's; W [n_hidden, n_features]; by site importance
-        [S, n_features, C] on one-hot inputs, V [S, d_in, C], U [S, C, d_out], mmcs, ml2r, whole and identity_error [S];
-        null_mmcs and null_whole [null_draws], of random components at linear1; loss [S], over the last tenth.
+        W [n_hidden, n_features]; by site importance [S, n_features, C] on one-hot inputs, V [S, d_in, C],
+        U [S, C, d_out], mmcs, ml2r, whole and identity_error [S]; null_mmcs and null_whole [null_draws], of random
+        components at linear1; loss [S], over the last tenth.
     """
-    target, losses = train_toy_model(n_features, n_hidden, 0, restarts)
+    target = train_toy_model(n_features, n_hidden, 0, restarts)
     results = decompose(target, toy_draw(n_features), SPDConfig(**options), list(seeds), log_every=10, progress=False)
     W, rng = target.linear1.weight.detach().cpu(), generator(0, "spd null")
     C = results[0].decomposition.parts["linear1"].V.shape[1]
@@ -40,7 +40,7 @@ def recover_toy_model(
               for key in ("mmcs", "ml2r", "whole")}
     last = np.array([r.history.loss.tail(max(1, len(r.history) // 10)).mean() for r in results])  # [S]
     return {
-        "target_loss": losses.cpu().numpy(), "W": W.numpy(), **scores, "importance": maps,
+        "W": W.numpy(), **scores, "importance": maps,
         **{part: {name: np.stack([own[f"{name}.{part}"] for own in arrays]) for name in maps} for part in ("V", "U")},
         "identity_error": {name: np.array([identity_error(one) for one in own]) for name, own in maps.items()},
         "null_mmcs": np.array([null.mmcs for null in nulls]),

@@ -149,7 +149,7 @@ def test_units_that_carry_the_class_score_high_on_all_three():
     sets = patching.top_sets(patching.contrast(unit_activity(site), site.labels, 4), 4)
     assert np.sort(sets).tolist() == [[4 * c + i for i in range(4)] for c in range(4)]
     table = patching.causal_scores(site, sets, n_random=40, rng=rng("controls"))
-    assert (table.sufficiency > 3).all() and (table.purity > 3).all() and (table.p_value == 1 / 41).all()
+    assert (table.sufficiency > 3).all() and (table.purity > 3).all()
     assert (table.matched < table.sufficiency).all()  # these units also move further than random ones
     matrix = patching.patch_effect_matrix(site, sets, other_class_means(site))
     assert table.effect.to_numpy() == pytest.approx(np.diag(matrix))
@@ -158,17 +158,15 @@ def test_units_that_carry_the_class_score_high_on_all_three():
     assert np.allclose(np.exp(table.log_matched), table.matched)
 
 
-def test_random_units_score_one_and_the_p_value_moves():
+def test_random_units_score_one():
     site, found = planted(noise=1.0), []
     for draw in range(12):
         sets = random_sets(32, 8, 4, rng("null", str(draw)))
         found.append(patching.causal_scores(site, sets, n_random=30, rng=rng("controls", str(draw))))
     ratios = np.stack([table.sufficiency for table in found])  # [draws, classes]
     logs = np.log(ratios)
-    ps = np.concatenate([table.p_value for table in found])
     assert abs(ratios.mean() - 1) < 0.2 and ratios.std() > 0.1
     assert -0.8 < logs.mean() < -0.1  # the log of a mean exceeds the mean of logs: a null read on logs lies below 0
-    assert abs(ps.mean() - 0.5) < 0.15 and len(set(ps)) > 10
 
 
 def test_specificity_of_random_units_is_one_where_purity_shows_the_scale_of_the_logits():

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from lib.metrics.nulls import NullCannotMove, against_null, null_distribution
-from lib.metrics.statistics import rank_p
 from lib.rng import generator, numpy_generator
 
 
@@ -75,5 +74,3 @@ def test_a_null_without_spread_has_no_z():
 def test_what_is_no_number_is_not_rarer_than_all_draws():
     with pytest.raises(ValueError, match="the observed value has 1 non-finite values"):
         against_null(np.nan, [1, 2, 3])
-    with pytest.raises(ValueError, match="rank_p's observed value has 1 non-finite values"):
-        rank_p(np.nan, [1, 2, 3])

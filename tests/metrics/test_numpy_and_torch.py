@@ -82,7 +82,6 @@ CALLS = {
     "statistics.holm": lambda f, a: f(a(ONES)),
     "statistics.paired_dz": lambda f, a: f(a(ONES), a(ONES**2)),
     "statistics.sample": lambda f, a: f(a(ONES), "x"),
-    "statistics.rank_p": lambda f, a: f(0.5, a(ONES)),
     **{f"superposition.{name}": lambda f, a: f(a(W)) for name in (
         "feature_norms", "unit_columns", "gram", "interference", "feature_dimensionality", "dimensions_per_feature",
         "is_represented", "n_represented")},

@@ -6,7 +6,6 @@ from scipy import stats
 
 from lib.metrics import topography
 from lib.metrics.nulls import NullCannotMove, against_null
-from lib.metrics.statistics import rank_p
 from lib.rng import numpy_generator
 from lib.topoloss import TopoLoss, sheet_shape
 
@@ -136,10 +135,6 @@ def test_the_sheet_of_the_permuted_loss_is_the_sheet_of_the_metrics():
     assert topo.shapes["0"] == sheet_shape(12) == (3, 4)
 
 
-def test_rank_p_counts_the_observation():
-    assert rank_p(3.0, [1, 2, 3, 4]) == 3 / 5 and rank_p(9.0, np.arange(4)) == 1 / 5
-
-
 @pytest.mark.parametrize("what, message", [
     (lambda: topography.positions((0, 3)), "sides of at least 1"),
     (lambda: topography.mean_pairwise_distance([0], (2, 2)), "at least two places"),
@@ -152,7 +147,6 @@ def test_rank_p_counts_the_observation():
     (lambda: topography.morans_i([1, np.nan, 0, 0], (2, 2)), "1 non-finite"),
     (lambda: topography.correlation_profile(np.ones((5, 4)), (2, 2), rng=rng()), "two units that vary"),
     (lambda: topography.disc(9, 2, (3, 3)), "does not fit"),
-    (lambda: rank_p(1.0, []), "rank_p's null must be a list of at least two"),
 ])
 def test_what_does_not_lie_on_the_sheet_is_refused(what, message):
     with pytest.raises(ValueError, match=message):

@@ -32,7 +32,7 @@ class Toy(Common):
 
 def toy_model(params: Common) -> dict[str, np.ndarray]:
     """Train the toy model: W [2, 5] and b [5]."""
-    model, _ = train_toy_model(FEATURES, HIDDEN, params.seed, 32, 1500, 256, device=device_named(params.device))
+    model = train_toy_model(FEATURES, HIDDEN, params.seed, 32, 1500, 256, device=device_named(params.device))
     return {"W": model.linear1.weight.detach().cpu().numpy(), "b": model.linear2.bias.detach().cpu().numpy()}
 
 
