@@ -1,8 +1,7 @@
 """Many tiny models trained as one tensor program: a flat table [instances, P], one row per model.
 
 A model says how a row is divided (`Layout`) and how loss and gradient of the whole table are computed;
-`train_ensemble` walks it. Learning rate, importance and density may differ per row, so a sweep over them is one
-ensemble, not a loop.
+`train_ensemble` walks it. Importance and density may differ per row, so a sweep over them is one ensemble, not a loop.
 """
 from __future__ import annotations
 
@@ -62,18 +61,14 @@ class Adam:
         self.m, self.v, self._scratch = (torch.zeros_like(theta) for _ in range(3))
 
     @torch.no_grad()
-    def step(self, grad: Tensor, lr: float | Tensor) -> None:
-        """One update with gradient [I, P] at rate `lr`, a float or one per row [I, 1]."""
+    def step(self, grad: Tensor, lr: float) -> None:
+        """One update with gradient [I, P]."""
         self.t += 1
         self.m.lerp_(grad, 1 - self.beta1)
         self.v.mul_(self.beta2).addcmul_(grad, grad, value=1 - self.beta2)
         scale = torch.sqrt(self.v, out=self._scratch)
         scale.div_(math.sqrt(1 - self.beta2**self.t)).add_(self.eps)
-        correction = 1 - self.beta1**self.t
-        if isinstance(lr, Tensor):
-            self.theta.addcmul_(self.m / scale, lr, value=-1 / correction)
-        else:
-            self.theta.addcdiv_(self.m, scale, value=-lr / correction)
+        self.theta.addcdiv_(self.m, scale, value=-lr / (1 - self.beta1**self.t))
 
 
 @dataclass(frozen=True)
@@ -96,7 +91,7 @@ class TrainedEnsemble:
 @own_session()
 @torch.no_grad()
 def train_ensemble(
-    loss_and_grad: LossAndGrad, theta: Tensor, steps: int, lr: float | Tensor, schedule: str = "constant",
+    loss_and_grad: LossAndGrad, theta: Tensor, steps: int, lr: float, schedule: str = "constant",
     log_at: Iterable[int] = (), snapshots: bool = False,
 ) -> TrainedEnsemble:
     """Train every row of `theta` for `steps` Adam updates; the table passed in is not changed.
@@ -104,8 +99,7 @@ def train_ensemble(
     Args:
         loss_and_grad: fills the gradient table and returns the loss per row; draws its own data.
         theta: initial table, [I, P]; its device and dtype are the training's.
-        lr: peak learning rate, one float or one per row [I, 1].
-        schedule: a name in `SCHEDULES`.
+        lr: peak learning rate; schedule: a name in `SCHEDULES`.
         log_at: steps in 1..steps whose loss (and, with `snapshots`, table) is kept; the last is always.
     """
     if schedule not in SCHEDULES:
@@ -123,7 +117,7 @@ def train_ensemble(
 class _Table(Training):
     """The table in training; a row has the loss of every model, [I, 1]."""
 
-    def __init__(self, loss_and_grad: LossAndGrad, theta: Tensor, rate: Callable[[int], float | Tensor], keeps: bool):
+    def __init__(self, loss_and_grad: LossAndGrad, theta: Tensor, rate: Callable[[int], float], keeps: bool):
         self.loss_and_grad, self.theta, self.rate, self.keeps = loss_and_grad, theta, rate, keeps
         self.adam, self.grad, self.tables = Adam(theta), torch.zeros_like(theta), []
 

@@ -50,13 +50,6 @@ def test_adam_equals_torchs_in_float64():
     assert (theta - leaf).abs().max() < 1e-12
 
 
-def test_a_rate_per_row_is_that_row_alone():
-    rates = torch.tensor([[0.1], [0.01]], dtype=torch.float64)
-    both = ensembles.train_ensemble(bowl, torch.zeros_like(TARGET), 50, rates).theta
-    for row, rate in enumerate((0.1, 0.01)):
-        assert_close(both[row], ensembles.train_ensemble(bowl, torch.zeros_like(TARGET), 50, rate).theta[row])
-
-
 def test_fit_descends_leaves_its_input_and_logs_what_was_asked():
     start = torch.zeros_like(TARGET)
     done = ensembles.train_ensemble(bowl, start, 400, 0.1, "cosine", log_at=[1, 200], snapshots=True)
