@@ -148,7 +148,8 @@ def detection(scores: ArrayLike, active: ArrayLike) -> Detection:
         raise ValueError(f"detection: scores and active need one shape and samples, got {scores.shape}, {active.shape}")
     fires, n = scores > 0, len(scores)
     hits, fired, positives = (fires & active).sum(0), fires.sum(0), active.sum(0)
-    auc = [_auc(scores[:, c], active[:, c]) for c in _columns(*scores.shape)]
+    step = max(1, _CHUNK // n)
+    auc = [_auc(scores[:, c : c + step], active[:, c : c + step]) for c in range(0, scores.shape[1], step)]
     with np.errstate(invalid="ignore", divide="ignore"):
         varies = np.where((positives > 0) & (positives < n), 1.0, np.nan)
         return Detection(hits / fired, hits / positives, 2 * hits / (fired + positives), np.concatenate(auc) * varies)
@@ -201,11 +202,6 @@ def _nearest(dictionary: ArrayLike, decoder: ArrayLike) -> tuple[np.ndarray, np.
     rows = max(1, _CHUNK // len(W))
     parts = [D[start : start + rows] @ W.T for start in range(0, len(D), rows)]
     return np.concatenate([c.argmax(1) for c in parts]), np.concatenate([c.max(1) for c in parts])
-
-
-def _columns(n: int, width: int) -> list[slice]:
-    step = max(1, _CHUNK // n)
-    return [slice(start, start + step) for start in range(0, width, step)]
 
 
 def _unit_rows(A: np.ndarray) -> np.ndarray:

@@ -41,23 +41,16 @@ class Profile(NamedTuple):
     """Distance in whole steps (rounded), from 1 on."""
     correlation: np.ndarray
     """Mean correlation of the pairs at that distance."""
-    pairs: np.ndarray
-    """Number of those pairs."""
     null: np.ndarray
     """The same on permuted sheets, [n_draws, n_distances]."""
 
 
-def positions(sheet: Sheet) -> np.ndarray:
-    """Row and column of every place, (i // w, i % w); float64 [h w, 2]."""
+def distances(sheet: Sheet) -> np.ndarray:
+    """Euclidean distance of every two places, [h w, h w]."""
     height, width = sheet
     if min(height, width) < 1:
         raise ValueError(f"a sheet needs sides of at least 1, got {height} x {width}")
-    return np.stack(np.divmod(np.arange(height * width), width), axis=1).astype(float)
-
-
-def distances(sheet: Sheet) -> np.ndarray:
-    """Euclidean distance of every two places, [h w, h w]."""
-    at = positions(sheet)
+    at = np.stack(np.divmod(np.arange(height * width), width), axis=1).astype(float)  # [h w, 2]
     return np.sqrt(np.square(at[:, None] - at[None]).sum(-1))
 
 
@@ -154,7 +147,7 @@ def correlation_profile(activations: ArrayLike, sheet: Sheet, n: int = 200, *, r
     means = np.stack(sums) / counts[found]  # [1 + n, n_distances]
     if n > 1 and np.ptp(means[1:], axis=0).max() <= 1e-9:
         raise NullCannotMove("correlation_profile: the arrangements drawn all read the same")
-    return Profile(found.astype(float), means[0], counts[found], means[1:])
+    return Profile(found.astype(float), means[0], means[1:])
 
 
 def disc(centres: ArrayLike, k: int, sheet: Sheet) -> np.ndarray:
