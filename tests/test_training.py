@@ -58,7 +58,7 @@ def test_a_model_learns_what_can_be_learned_and_nothing_from_shuffled_labels():
 
 def test_steps_are_those_of_a_plain_loop():
     x, labels = images()
-    recipe = Recipe(steps=9, batch=16, lr=1e-2, weight_decay=0.1, clip=0.5, label_smoothing=0.1, schedule="constant")
+    recipe = Recipe(steps=9, batch=16, lr=1e-2, weight_decay=0.1, clip=0.5, schedule="constant")
     model, plain = linear_model(), linear_model()
     history = train(model, x, labels, recipe, 3, weighted(squares, 0.02), log_every=1, **QUIET)
     decayed = {"params": [plain[1].weight], "weight_decay": 0.1}
@@ -66,7 +66,7 @@ def test_steps_are_those_of_a_plain_loop():
     for step in range(9):
         order = torch.randperm(96, generator=generator(3, "order", step // 6))
         at = order[step % 6 * 16 : step % 6 * 16 + 16]
-        task = F.cross_entropy(plain(x[at] / 127.5 - 1), labels[at], label_smoothing=0.1)
+        task = F.cross_entropy(plain(x[at] / 127.5 - 1), labels[at])
         weights = list(plain.parameters())
         grads = [torch.autograd.grad(term, weights, retain_graph=True) for term in (task, 0.02 * squares(plain))]
         norms = [math.sqrt(sum(float(g.square().sum()) for g in each)) for each in grads]

@@ -32,7 +32,7 @@ def linear_cka(X: ArrayLike, Y: ArrayLike) -> float:
     """
     X, Y = _checked_pair(X, Y)
     cross = np.linalg.norm(X.T @ Y) ** 2
-    return _unit(cross / (np.linalg.norm(X.T @ X) * np.linalg.norm(Y.T @ Y)))
+    return float(np.clip(cross / (np.linalg.norm(X.T @ X) * np.linalg.norm(Y.T @ Y)), 0, 1))  # but for rounding
 
 
 def procrustes_similarity(X: ArrayLike, Y: ArrayLike) -> float:
@@ -45,7 +45,7 @@ def procrustes_similarity(X: ArrayLike, Y: ArrayLike) -> float:
     """
     X, Y = _checked_pair(X, Y)
     nuclear = np.linalg.svd(X.T @ Y, compute_uv=False).sum()
-    return _unit(nuclear / (np.linalg.norm(X) * np.linalg.norm(Y)))
+    return float(np.clip(nuclear / (np.linalg.norm(X) * np.linalg.norm(Y)), 0, 1))  # but for rounding
 
 
 def rsa(X: ArrayLike, Y: ArrayLike) -> float:
@@ -80,8 +80,3 @@ def _centred(A: np.ndarray, name: str) -> np.ndarray:
     if np.abs(centred).max(initial=0) <= _ROUNDING * np.abs(A).max(initial=0):
         raise ValueError(f"{name} is the same for every sample: it has no geometry to compare")
     return np.ldexp(centred, -np.frexp(np.abs(centred).max())[1])  # exactly; squares neither overflow nor vanish
-
-
-def _unit(value: float) -> float:
-    """`value` with rounding error beyond 0 or 1 removed."""
-    return float(np.clip(value, 0.0, 1.0))

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -24,8 +24,6 @@ class Recipe(Options):
         "cosine", description='"cosine" to 0 at the end, step by step; "cosine_per_epoch", which changes once an epoch')
     clip: Positive | None = Field(
         1.0, description="largest global norm of the gradient, extra loss included; None: no limit")
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.0, description="share of the target spread evenly over all classes")
     precision: Literal["bf16", "fp16", "float32"] = Field(
         "bf16", description='of products on CUDA: "fp16" with a scaled loss; "float32" leaves TF32 to torch, whose '
                             "convolutions use it unless told otherwise. A CPU always takes float32")

@@ -73,7 +73,7 @@ class ModelTraining(Training):
             torch.cuda.default_generators[self.device.index or 0].manual_seed(noise)
         with autocast(self.device, self.recipe.precision):
             out = scores(self.module(x))
-        loss = F.cross_entropy(out.float(), labels, label_smoothing=self.recipe.label_smoothing)
+        loss = F.cross_entropy(out.float(), labels)
         self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
