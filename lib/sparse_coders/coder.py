@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lib.params import Count, Options
 from lib.rng import generator
 from lib.sparse_coders import files, inputs, kernels, rules  # noqa: F401  (rules are known once they are defined)
-from lib.sparse_coders.rule import RULES, Rule, Weights
+from lib.sparse_coders.rule import Rule, Weights, rule_of
 from lib.sparse_coders.selection import chunk_size
 from lib.tensors import own_session, widest
 
@@ -80,9 +80,7 @@ class SparseCoder(nn.Module, Weights):
         self.is_transcoder, self.d_out = d_out is not None, given.d_out or given.d_in
         if skip and d_out is None:
             raise ValueError("skip on an autoencoder would copy x; give d_out to make a skip-transcoder")
-        if rule not in RULES:
-            raise ValueError(f"rule {rule!r} is not one of {', '.join(RULES)}")
-        self.rule: Rule = RULES[rule](**options).sized(self.n_latents, self.d_out)
+        self.rule: Rule = rule_of(rule, options).sized(self.n_latents, self.d_out)
         if not self.rule.has_encoder and (context or self.is_transcoder):
             raise ValueError(f"{rule} encodes with its decoder: it takes no context and no d_out")
         if dtype not in (torch.float32, torch.float64):

@@ -142,3 +142,10 @@ class Rule(Options):
 
     def tidy(self, w: Weights) -> None:
         """Bring the rule's parameters back to where they may be after an optimiser's step."""
+
+
+def rule_of(name: str, options: dict) -> Rule:
+    """The rule of this name with these options."""
+    if name not in RULES:
+        raise ValueError(f"rule {name!r} is not one of {', '.join(RULES)}")
+    return RULES[name](**options)
