@@ -57,6 +57,7 @@ def l1_loss(
         L1Loss; loss is differentiable in all tensors above, in all at once or in some.
     Source: Bricken et al. 2023, "Towards monosemanticity".
     """
+    _check(x, y, encoder, W_dec)
     if _is_sparse(x, encoder, 0.0):
         codes = threshold_codes(x, encoder)
         weighted = codes.values if weights is None else codes.values * weights.index_select(0, codes.indices)
@@ -82,6 +83,10 @@ def jumprelu_loss(
         JumpReLULoss; build any penalty from l0, such as coefficient * l0 or (l0 / wanted - 1)^2.
     Source: Rajamanoharan et al. 2024, "Jumping ahead".
     """
+    _check(x, y, encoder, W_dec)
+    if threshold.shape != encoder.b.shape or not width > 0:
+        given = f"{tuple(threshold.shape)} and {width}"
+        raise ValueError(f"jumprelu_loss: threshold must be [{len(W_dec)}] and width positive, got {given}")
     theta = threshold.clamp(min=0)
     if _is_sparse(x, encoder, theta - width / 2):
         codes = threshold_codes(x, encoder, theta, width=width)
@@ -202,6 +207,13 @@ def add_columns(total: Tensor, matrix: Tensor) -> None:
 
 def _squared_error(codes: Codes, W_dec: Tensor, y: Tensor) -> Tensor:
     return (decode_codes(codes, W_dec) - y).pow(2).sum() / len(y)
+
+
+def _check(x: Tensor, y: Tensor, encoder: Encoder, W_dec: Tensor) -> None:
+    encoder.check(x)
+    if encoder.W.ndim != 2 or W_dec.shape != (len(encoder.W), y.shape[-1]) or len(y) != len(x):
+        shapes = ", ".join(str(tuple(t.shape)) for t in (encoder.W, W_dec, y))
+        raise ValueError(f"W_enc, W_dec and target do not fit one coder and {len(x)} samples: {shapes}")
 
 
 @torch.no_grad()

@@ -89,14 +89,19 @@ def topk_codes(
         encoder: of one coder or of a table.
         k: latents kept per sample; in a table one for all coders or one per coder.
         absolute: select by |h|; the values keep their sign.
-        screen: of one coder, find the k + 8 largest in bfloat16 and choose among them in full precision. About half the
-            time where the processor multiplies bfloat16 natively, twice the time elsewhere; a latent that bfloat16
-            ranks lower is missed.
+        screen: find the k + 8 largest in bfloat16 and choose among them in full precision. About half the time where
+            the processor multiplies bfloat16 natively, twice the time elsewhere; a latent that bfloat16 ranks lower
+            than that is missed.
     Returns:
         Codes with k values per sample, in no particular order, differentiable in x and the encoder.
     Source: Gao et al. 2024, "Scaling and evaluating sparse autoencoders".
     """
-    ks = [k] * encoder.coders if isinstance(k, int) else list(k)
+    encoder.check(x)
+    ks, n = [k] * encoder.coders if isinstance(k, int) else list(k), encoder.b.shape[-1]
+    if len(ks) != encoder.coders or not all(1 <= k <= n for k in ks):
+        raise ValueError(f"topk_codes: k must be 1..{n} for each of {encoder.coders} coders, got {k}")
+    if screen and encoder.W.ndim != 2:
+        raise ValueError(f"topk_codes: screen needs one coder, got W_enc {tuple(encoder.W.shape)}")
     with torch.no_grad():
         if screen:
             values, indices = selection.screened_largest(x, encoder, ks[0], absolute)
@@ -120,6 +125,10 @@ def batch_topk_codes(x: Tensor, encoder: Encoder, n_keep: int, *, floor: float =
         a scalar without gradient that is +inf where nothing was positive.
     Source: Bussmann et al. 2024, "BatchTopK sparse autoencoders".
     """
+    encoder.check(x)
+    if encoder.W.ndim != 2 or n_keep < 1:
+        shape = tuple(encoder.W.shape)
+        raise ValueError(f"batch_topk_codes: one coder and n_keep >= 1, got W_enc {shape} and n_keep {n_keep}")
     with torch.no_grad():
         values, places = selection.batch_largest(x, encoder, n_keep, floor)
         threshold = values.min() if len(values) else values.new_full((), math.inf)
@@ -139,6 +148,7 @@ def threshold_codes(
     Returns:
         Codes, any number per sample, differentiable in x and the encoder.
     """
+    encoder.check(x)
     first, values, places = 0, [], []
     with torch.no_grad():
         for h in encoder.pre_acts(x):
@@ -158,6 +168,9 @@ def decode_codes(codes: Codes, W_dec: Tensor) -> Tensor:
     Returns:
         [B, d_out], or [B, S, d_out]; differentiable in codes.values and W_dec; 0 for a sample without codes.
     """
+    if W_dec.ndim not in (2, 3) or W_dec.dtype != codes.values.dtype:
+        wanted = f"two or three dimensions of {codes.values.dtype}"
+        raise ValueError(f"decode_codes: W_dec must have {wanted}, got {tuple(W_dec.shape)} of {W_dec.dtype}")
     recons = _Decode.apply(codes.values, W_dec.flatten(0, -2), codes.bagged)
     return recons if W_dec.ndim == 2 else recons.unflatten(0, (-1, len(W_dec)))
 

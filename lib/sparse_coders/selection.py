@@ -50,6 +50,20 @@ class Encoder(NamedTuple):
         for part in x.split(chunk_size(len(W), x.device)):
             yield torch.addmm(b, part if centre is None else part - centre, W.T)
 
+    def check(self, x: Tensor) -> None:
+        """Refuse shapes and dtypes that do not fit each other and x; ValueError says which."""
+        W, b, centre = self
+        fits = x.ndim == 2 and W.ndim in (2, 3) and x.shape[1] == W.shape[-1] and b.shape == W.shape[:-1]
+        if not fits or len(x) == 0:
+            shapes = f"{tuple(x.shape)}, {tuple(W.shape)} and {tuple(b.shape)}"
+            wanted = "[B > 0, d], [(S,) n_latents, d] and [(S,) n_latents]"
+            raise ValueError(f"x, W_enc and b_enc must be {wanted}, got {shapes}")
+        if centre is not None and centre.shape != W.shape[:-2] + x.shape[1:]:
+            raise ValueError(f"centre must be {tuple(W.shape[:-2] + x.shape[1:])}, got {tuple(centre.shape)}")
+        dtypes = [t.dtype for t in (x, W, b, centre) if t is not None]
+        if len(set(dtypes)) > 1:
+            raise ValueError(f"x, W_enc, b_enc and centre must have one dtype, got {', '.join(map(str, dtypes))}")
+
 
 def largest(h: Tensor, k: int, absolute: bool = False, sort: bool = False, groups: int = 8) -> Tensor:
     """Columns of the k largest entries (of |h| if absolute) of each row, [rows, k].

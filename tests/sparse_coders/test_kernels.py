@@ -255,3 +255,27 @@ def test_few_active_latents_are_taken_as_codes(density, monkeypatch):
     monkeypatch.setattr(dense_kernels, "threshold_codes", lambda *a, **o: calls.append(1) or threshold_codes(*a, **o))
     l1_loss(x, x, Encoder(W, b), W, 0.1)
     assert bool(calls) == (density < SPARSE_BELOW)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x, W, b: topk_codes(x, Encoder(W, b), 0), "k must be 1..20"),
+        (lambda x, W, b: topk_codes(x, Encoder(W, b), 21), "k must be 1..20"),
+        (lambda x, W, b: topk_codes(x, Encoder(W, b), [3, 3]), "each of 1 coders"),
+        (lambda x, W, b: topk_codes(x[:0], Encoder(W, b), 3), "B > 0"),
+        (lambda x, W, b: topk_codes(x[:, 1:], Encoder(W, b), 3), "must be"),
+        (lambda x, W, b: topk_codes(x, Encoder(W, b.float()), 3), "one dtype"),
+        (lambda x, W, b: topk_codes(x, Encoder(W, b, b), 3), "centre must be"),
+        (lambda x, W, b: topk_codes(x, Encoder(W[None], b[None]), 3, screen=True), "screen needs one coder"),
+        (lambda x, W, b: batch_topk_codes(x, Encoder(W, b), 0), "n_keep >= 1"),
+        (lambda x, W, b: batch_topk_codes(x, Encoder(W[None], b[None]), 3), "one coder"),
+        (lambda x, W, b: decode_codes(topk_codes(x, Encoder(W, b), 3), W.float()), "W_dec must have"),
+        (lambda x, W, b: l1_loss(x, x, Encoder(W, b), W[1:], 0.1), "do not fit"),
+        (lambda x, W, b: jumprelu_loss(x, x, Encoder(W, b), W, b, 0.0), "width positive"),
+    ],
+)
+def test_impossible_arguments_are_refused(call, message):
+    case = Case()
+    with pytest.raises(ValueError, match=message):
+        call(case.x, case.W, case.b)
