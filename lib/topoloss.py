@@ -135,7 +135,7 @@ class TopoLoss:
 
     @own_session()
     def __init__(
-        self, model: nn.Module, layers: str | Sequence[str], factor: Factor = 8.0, permute: int | None = None,
+        self, model: nn.Module, layers: str | Sequence[str], factor: Factor = 8.0, *, permute: int | None = None,
         shared: bool = False,
     ) -> None:
         self.factor = factor

@@ -51,6 +51,8 @@ def train_online(X: Tensor, W: Tensor, importance: Tensor, epochs: int, lr: floa
         W: initial weights, [I, n_hidden, n_features].
     """
     (models, k, n), samples = W.shape, len(X)
+    if X.shape[1:] != (n, models) or importance.shape != (models, n):
+        raise ValueError(f"W {tuple(W.shape)}, X {tuple(X.shape)}, importance {tuple(importance.shape)} do not agree")
     table = torch.cat([W.permute(1, 2, 0).reshape(k * n, models), W.new_zeros(n, models)])  # [P, I]
     adam, step, weight = Adam(table), _OnlineGradient(table, k, n, importance.T), importance.T.contiguous()
     losses = []

@@ -90,8 +90,8 @@ def topk_codes(
         k: latents kept per sample; in a table one for all coders or one per coder.
         absolute: select by |h|; the values keep their sign.
         screen: find the k + 8 largest in bfloat16 and choose among them in full precision. About half the time where
-            the processor multiplies bfloat16 natively, twice the time elsewhere; a latent that bfloat16 ranks lower
-            than that is missed.
+            the processor multiplies bfloat16 natively, two to three times the time elsewhere; a latent that bfloat16
+            ranks lower than that is missed.
     Returns:
         Codes with k values per sample, in no particular order, differentiable in x and the encoder.
     Source: Gao et al. 2024, "Scaling and evaluating sparse autoencoders".

@@ -126,7 +126,7 @@ def screened_largest(x: Tensor, encoder: Encoder, k: int, absolute: bool) -> tup
 
 def exceeding(h: Tensor, lowest: Tensor | float) -> tuple[Tensor, Tensor]:
     """What of h exceeds `lowest` (one number or one per column): values, and places, row x columns + column."""
-    if h.device.type == "cpu":  # NumPy compares and searches several times as fast as torch
+    if h.device.type == "cpu" and h.dtype != torch.bfloat16:  # NumPy has no bfloat16, and is several times as fast
         above = h.numpy() > (lowest.numpy() if isinstance(lowest, Tensor) else lowest)
         places = torch.from_numpy(np.flatnonzero(above))
     else:

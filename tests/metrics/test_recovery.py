@@ -104,7 +104,9 @@ def test_detection_by_hand():
     assert all(np.isnan(value).all() for value in constant)
 
 
-def test_detection_agrees_with_scikit_learn():
+@pytest.mark.parametrize("columns", [2, 7])
+def test_detection_agrees_with_scikit_learn(columns, monkeypatch):
+    monkeypatch.setattr("lib.metrics.recovery._CHUNK", 300 * columns)
     r = rng("sklearn")
     active = r.random((300, 7)) < 0.3
     scores = np.round(np.maximum(r.normal(size=(300, 7)) + active, 0), 1)  # many ties

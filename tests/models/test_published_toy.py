@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from plain_numpy_loop import train as plain_train
 
@@ -42,3 +43,8 @@ def test_each_model_reads_its_own_data():
     among = published.train_published_toy([(0.9, 0), (0.5, 1)], 6, 2, importance, 200, 1, device)
     torch.testing.assert_close(among.W[1], alone.W[0])
     assert (among.W[0] - alone.W[0]).abs().max() > 1e-3
+
+
+def test_disagreeing_shapes_are_refused():
+    with pytest.raises(ValueError, match="do not agree"):
+        published.train_online(torch.zeros(5, 4, 2), torch.zeros(3, 2, 4), torch.ones(3, 4), 1)

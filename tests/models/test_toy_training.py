@@ -5,15 +5,23 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from lib.data.sparse_features import sparse_features
 from lib.models import toy_exact
 from lib.models import toy_training as training
 from lib.rng import generator
 
 
-def test_the_loss_of_a_model_without_features_is_one_and_of_one_that_stores_all_zero():
+def test_models_are_judged_by_their_loss_on_other_samples_over_the_zero_predictors():
     density, importance = torch.tensor([0.05, 0.5]), torch.tensor([1.0, 0.5, 2.0])
-    untrained = training.train_grid(density, importance, 3, 2, 1, 8, generator(0, "grid"), lr=1e-9)
-    assert untrained.loss.min() > 0.2
+    grid = training.train_grid(density, importance, 2, 4, 20, 8, generator(0, "grid"))
+    x = sparse_features((2, 1, 50_000, 3), density.view(2, 1, 1, 1), generator(0, "other samples"))
+    errors = (x @ grid.W.mT @ grid.W + grid.b.unsqueeze(2)).relu() - x  # [2, 4, 50_000, 3]
+    wanted, zero = ((e.square() * importance).sum(3).mean(2) for e in (errors, x))
+    assert_close(grid.loss, wanted / zero, rtol=0.1, atol=0)
+
+
+def test_a_model_that_stores_every_feature_loses_nothing():
+    density, importance = torch.tensor([0.05, 0.5]), torch.tensor([1.0, 0.5, 2.0])
     trained = training.train_grid(density, importance, 3, 2, 1500, 256, generator(0, "grid"), lr=0.03)
     assert trained.loss.min(1).values.max() < 0.01
 

@@ -11,7 +11,7 @@ from lib.rng import generator
 from lib.sparse_coders import dense_kernels, functions, selection
 from lib.sparse_coders.dense_kernels import SPARSE_BELOW, jumprelu_loss, l1_loss
 from lib.sparse_coders.kernels import Codes, batch_topk_codes, decode_codes, threshold_codes, topk_codes
-from lib.sparse_coders.selection import Encoder, largest
+from lib.sparse_coders.selection import Encoder, exceeding, largest
 from lib.sparse_coders.sparse_ops import Bags, dots
 
 N, D_IN, D_OUT = 20, 6, 7
@@ -115,6 +115,16 @@ def test_threshold_codes(kind, threshold, width):
     codes = threshold_codes(case.x, case.encoder, threshold, width=width)
     assert torch.equal(case.mask(codes), (case.h > threshold - width / 2).double())
     case.check(codes)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("lowest", [0.5, torch.tensor([0.0, 1.0, 2.0])])
+def test_exceeding_in_every_type(dtype, lowest):
+    h = torch.tensor([[0.5, 1.5, 2.5], [-1.0, 0.75, torch.nan]], dtype=dtype)
+    lowest = lowest.to(dtype) if isinstance(lowest, torch.Tensor) else lowest
+    values, places = exceeding(h, lowest)
+    assert places.tolist() == (h > lowest).flatten().nonzero()[:, 0].tolist()
+    assert torch.equal(values, h.flatten()[places]) and len(values) > 1
 
 
 @pytest.mark.parametrize("kind", KINDS)

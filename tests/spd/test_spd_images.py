@@ -49,6 +49,21 @@ def test_a_site_is_penalised_by_its_own_positions_or_by_the_first_sites(conv_fir
     conv, fc = 1.65, 0.1  # sums of g over all positions
     assert importance() == pytest.approx(conv / 8 + fc / 2)
     assert importance(positions="first") == pytest.approx((conv + fc) / (8 if conv_first else 2))
+    assert importance(site_importance={"fc": 3.0, "conv": 0.5}) == pytest.approx(0.5 * conv / 8 + 3 * fc / 2)
+
+
+def test_factors_on_sites_that_there_are_not_are_refused():
+    with pytest.raises(ValueError, match="site_importance names fc3; the sites are conv, fc"):
+        decompose(Branches(True), IMAGES, SPDConfig(1, steps=1, site_importance={"fc3": 1.0}))
+
+
+def test_importances_mask_one_site_at_a_time_by_hand():
+    """Masked alone, conv gives x^2 and the rest is right; fc gives x_0^2. MSE over 5 outputs of 2 images."""
+    dec = readable()
+    x, first = IMAGES.flatten(), IMAGES[:, 0, 0, 0]
+    conv, fc = ((v - v * v).square().sum() / 10 for v in (x, first))
+    found = Step(dec, IMAGES, SPDConfig(1), Noise([0], False)).ci_layerwise()
+    assert float(found.detach()) == pytest.approx(float(conv + fc) / 2, rel=1e-5)
 
 
 def conv_net() -> Routed:

@@ -51,7 +51,8 @@ def nearest_living(dictionary: ArrayLike, decoder: ArrayLike, living: np.ndarray
     Args:
         living: whether each latent fires at all, bool, [n_latents]; where none does, every cosine reads -1.
     """
-    return recovery.cosines(dictionary, decoder[living]).max(1) if living.any() else np.full(len(dictionary), -1.0)
+    alive = np.flatnonzero(living)
+    return recovery.cosines(dictionary, decoder[alive]).max(1) if len(alive) else np.full(len(dictionary), -1.0)
 
 
 def trained(params: Training, arm: list, seed: int) -> SparseCoder:
