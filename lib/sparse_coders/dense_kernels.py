@@ -133,7 +133,7 @@ class _DenseJumpReLU(torch.autograd.Function):
         for part, h in walk:
             beyond = h - theta
             on = torch.gt(beyond, 0, out=torch.empty_like(h))  # as numbers at once, where `>` would be cast
-            window = torch.lt(beyond.abs_(), width / 2, out=torch.empty_like(h))
+            window = beyond.abs_().lt_(width / 2)
             f = h.mul_(on)
             walk.reconstruct(part, f)
             pull = torch.mm(walk.g, W_dec.T, out=f)  # of recon on f
