@@ -41,8 +41,10 @@ def peak_mb() -> float:
 
 
 def measured(file: str, kind: str, *names: str) -> Any:
-    """What a script says, in the environment kernels of the press have; for "memory" every large block is returned at
-    once: the peak is then what a step holds, not what the heap keeps."""
+    """What a script says, in the environment kernels of the press have.
+
+    For "memory" every large block is returned at once: the peak is then what a step holds, not what the heap keeps.
+    """
     environment = {**os.environ, **KERNEL_ENVIRONMENT}
     if kind == "memory":
         environment["MALLOC_MMAP_THRESHOLD_"] = str(2**17)
