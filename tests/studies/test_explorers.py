@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from lib.files import ROOT
 from lib.params import load
 
-LONGEST = 5.0
-"""CPU-seconds of a turn where other tests run beside it, which makes them up to three times as many."""
+LONGEST = 3.0
+"""CPU-seconds of a turn."""
 
 
 def explorers(slug: str) -> list[str]:

@@ -9,7 +9,7 @@ from lib.studies.shapes_and_colours.figures import cell_matrices
 from lib.studies.shapes_and_colours.measure import MeasuringBehind, readings_behind
 from lib.studies.shapes_and_colours.net import BEHIND
 
-SIZE = {"train_images": 3000, "test_images": 540, "net_steps": 200, "fc_steps": 150, "fc_batch": 64,
+SIZE = {"train_images": 3000, "test_images": 540, "net_steps": 150, "fc_steps": 100, "fc_batch": 32,
         "decompositions": 1, "null_draws": 2}
 """Of what is trained: a network at the first turn of its task, its two last layers at every turn."""
 
